@@ -1,0 +1,1 @@
+"""Floor 4: the loop language: how one kernel walks memory."""
