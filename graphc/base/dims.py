@@ -1,0 +1,394 @@
+"""Symbolic dimensions (floor 0): sizes that are known when the compiled function is called.
+
+A dim of a shape is an int or a `Dim`.  A `Dim` is a polynomial with integer coefficients over *atoms*:
+named symbols with bounds, and floor quotients (`n // 4`) that do not divide evenly.  Equal values are
+equal polynomials, so shape inference is decidable for what it is asked: equal, or one, or an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Union
+
+from graphc.base.errors import GraphError, ShapeError, message
+
+Size = Union[int, "Dim"]
+Shape = tuple[Size, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """A named size with its bounds: min <= size <= max, size % multiple_of == 0."""
+
+    name: str
+    min: int = 0
+    max: int | None = None
+    multiple_of: int = 1
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Quotient:
+    """floor(numerator / denominator), denominator a positive size."""
+
+    numerator: Dim
+    denominator: Size
+
+    def __str__(self) -> str:
+        return f"({_factor_text(self.numerator)} // {_factor_text(self.denominator)})"
+
+
+Atom = Symbol | Quotient
+Monomial = tuple[Atom, ...]  # sorted by text; () is the constant
+
+
+class Dim:
+    """A symbolic size: `Dim("batch", min=1, max=None, multiple_of=1)`, or an expression of such.
+
+    The same name means the same size everywhere in a graph. `+ - * //` and `%` with ints and dims give
+    dims (an int where the result is known). Bounds are checked at every call of the compiled function.
+    """
+
+    __slots__ = ("_hash", "terms")
+    terms: tuple[tuple[Monomial, int], ...]
+
+    def __init__(self, name: str, min: int = 0, max: int | None = None, multiple_of: int = 1) -> None:
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ShapeError(
+                message(f"a dim's name must be an identifier, got {name!r}", hint='for example "batch"')
+            )
+        if min < 0 or (max is not None and max < min) or multiple_of < 1:
+            raise ShapeError(f"dim {name!r}: need 0 <= min <= max and multiple_of >= 1, got {min}, {max}, {multiple_of}")
+        self._set((((Symbol(name, min, max, multiple_of),), 1),))
+
+    def _set(self, terms: tuple[tuple[Monomial, int], ...]) -> None:
+        object.__setattr__(self, "terms", terms)
+        object.__setattr__(self, "_hash", hash(terms))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("a Dim never changes")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_from_terms, (dict(self.terms),))
+
+    # -- structure ------------------------------------------------------------------------------
+    def symbols(self) -> tuple[Symbol, ...]:
+        """The symbols inside, each once, in order of first use."""
+        found: dict[Symbol, None] = {}
+        for monomial, _ in self.terms:
+            for atom in monomial:
+                if isinstance(atom, Symbol):
+                    found[atom] = None
+                else:
+                    for part in (atom.numerator, atom.denominator):
+                        if isinstance(part, Dim):
+                            found.update(dict.fromkeys(part.symbols()))
+        return tuple(found)
+
+    def evaluate(self, sizes: Mapping[str, int]) -> int:
+        """The value with each symbol bound by name. Raises GraphError for an unbound symbol."""
+        total = 0
+        for monomial, coefficient in self.terms:
+            value = coefficient
+            for atom in monomial:
+                value *= _evaluate_atom(atom, sizes)
+            total += value
+        return total
+
+    def bounds(self) -> tuple[int | None, int | None]:
+        """(lower, upper) bounds of the value that follow from the symbols' bounds; None is unbounded."""
+        low: int | None = 0
+        high: int | None = 0
+        for monomial, coefficient in self.terms:
+            lo, hi = _monomial_bounds(monomial)
+            if coefficient < 0:
+                lo, hi = hi, lo
+            low = None if low is None or lo is None else low + coefficient * lo
+            high = None if high is None or hi is None else high + coefficient * hi
+        return low, high
+
+    def substitute(self, sizes: Mapping[str, Size]) -> Size:
+        """The size with symbols replaced by name; others stay."""
+        total: Size = 0
+        for monomial, coefficient in self.terms:
+            value: Size = coefficient
+            for atom in monomial:
+                value = value * _substitute_atom(atom, sizes)
+            total = total + value
+        return total
+
+    # -- arithmetic -----------------------------------------------------------------------------
+    def __add__(self, other: Size) -> Size:
+        if not isinstance(other, int | Dim):
+            return NotImplemented
+        return _from_terms(_sum(self.terms, _terms(other)))
+
+    __radd__ = __add__
+
+    def __neg__(self) -> Size:
+        return self * -1
+
+    def __sub__(self, other: Size) -> Size:
+        if not isinstance(other, int | Dim):
+            return NotImplemented
+        return self + other * -1
+
+    def __rsub__(self, other: Size) -> Size:
+        return self * -1 + other
+
+    def __mul__(self, other: Size) -> Size:
+        if not isinstance(other, int | Dim):
+            return NotImplemented
+        product: dict[Monomial, int] = {}
+        for m1, c1 in self.terms:
+            for m2, c2 in _terms(other):
+                key = tuple(sorted(m1 + m2, key=str))
+                product[key] = product.get(key, 0) + c1 * c2
+        return _from_terms(product)
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: Size) -> Size:
+        if not isinstance(other, int | Dim):
+            return NotImplemented
+        return divide(self, other)
+
+    def __rfloordiv__(self, other: int) -> Size:
+        return divide(other, self)
+
+    def __mod__(self, other: Size) -> Size:
+        if not isinstance(other, int | Dim):
+            return NotImplemented
+        return self - divide(self, other) * other
+
+    def __rmod__(self, other: int) -> Size:
+        return other - divide(other, self) * self
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Dim) and self._hash == other._hash and self.terms == other.terms
+
+    def __hash__(self) -> int:
+        return self._hash  # type: ignore[no-any-return]  # a slot set by object.__setattr__
+
+    def _compare(self, other: Size, symbol: str) -> bool:
+        low, high = (self - other).bounds() if isinstance(self - other, Dim) else (self - other,) * 2
+        truth = {
+            "<": (high is not None and high < 0, low is not None and low >= 0),
+            "<=": (high is not None and high <= 0, low is not None and low > 0),
+            ">": (low is not None and low > 0, high is not None and high <= 0),
+            ">=": (low is not None and low >= 0, high is not None and high < 0),
+        }[symbol]
+        if truth[0]:
+            return True
+        if truth[1]:
+            return False
+        raise ShapeError(
+            message(
+                f"whether {self} {symbol} {other} holds is not known before the function is called",
+                hint='give the dim bounds, for example graphc.Dim("n", min=2), or use graphc.where',
+            )
+        )
+
+    def __lt__(self, other: Size) -> bool:
+        return self._compare(other, "<")
+
+    def __le__(self, other: Size) -> bool:
+        return self._compare(other, "<=")
+
+    def __gt__(self, other: Size) -> bool:
+        return self._compare(other, ">")
+
+    def __ge__(self, other: Size) -> bool:
+        return self._compare(other, ">=")
+
+    def __bool__(self) -> bool:
+        return self != 0 if self.bounds()[0] == 0 == self.bounds()[1] else self > 0
+
+    def __index__(self) -> int:
+        raise ShapeError(
+            message(
+                f"the dim {self} is symbolic: its size is not known before the function is called",
+                hint="use it in shapes and arithmetic as it is, or declare the placeholder with an int",
+            )
+        )
+
+    def __str__(self) -> str:
+        text = ""
+        for monomial, coefficient in self.terms:
+            factors = [str(a) for a in monomial]
+            if abs(coefficient) != 1 or not factors:
+                factors.insert(0, str(abs(coefficient)))
+            sign = "-" if coefficient < 0 else "+"
+            text += (f" {sign} " if text else ("-" if coefficient < 0 else "")) + "*".join(factors)
+        return text or "0"
+
+    def __repr__(self) -> str:
+        return f"Dim({self})"
+
+
+def _factor_text(size: Size) -> str:
+    text = str(size)
+    return f"({text})" if isinstance(size, Dim) and (" " in text or "*" in text) else text
+
+
+def _terms(size: Size) -> tuple[tuple[Monomial, int], ...]:
+    return size.terms if isinstance(size, Dim) else (((), int(size)),)
+
+
+def _sum(*groups: Iterable[tuple[Monomial, int]]) -> dict[Monomial, int]:
+    total: dict[Monomial, int] = {}
+    for group in groups:
+        for monomial, coefficient in group:
+            total[monomial] = total.get(monomial, 0) + coefficient
+    return total
+
+
+def _from_terms(terms: Mapping[Monomial, int]) -> Size:
+    kept = {m: c for m, c in terms.items() if c}
+    if all(not m for m in kept):
+        return kept.get((), 0)
+    dim = Dim.__new__(Dim)
+    # Symbols first, the constant last: `n + 1`, as a person writes it.
+    dim._set(tuple(sorted(kept.items(), key=lambda item: (-len(item[0]), [str(a) for a in item[0]]))))
+    return dim
+
+
+def _evaluate_atom(atom: Atom, sizes: Mapping[str, int]) -> int:
+    if isinstance(atom, Symbol):
+        if atom.name not in sizes:
+            raise GraphError(f"the size of dim {atom.name!r} is not known; known: {sorted(sizes)}")
+        return sizes[atom.name]
+    return evaluate(atom.numerator, sizes) // evaluate(atom.denominator, sizes)
+
+
+def _substitute_atom(atom: Atom, sizes: Mapping[str, Size]) -> Size:
+    if isinstance(atom, Symbol):
+        return sizes.get(atom.name, _from_terms({(atom,): 1}))
+    return divide(substitute(atom.numerator, sizes), substitute(atom.denominator, sizes))
+
+
+def _monomial_bounds(monomial: Monomial) -> tuple[int | None, int | None]:
+    low: int | None = 1
+    high: int | None = 1
+    for atom in monomial:
+        if isinstance(atom, Symbol):
+            lo: int | None = -(-atom.min // atom.multiple_of) * atom.multiple_of
+            hi = atom.max
+        else:
+            lo, hi = _quotient_bounds(atom)
+        if lo is None or lo < 0 or low is None:
+            return None, None  # products of possibly negative factors: not needed precisely
+        low = low * lo
+        high = None if high is None or hi is None else high * hi
+    return low, high
+
+
+def _quotient_bounds(atom: Quotient) -> tuple[int | None, int | None]:
+    lo, hi = atom.numerator.bounds()
+    dlo, dhi = bounds(atom.denominator)
+    if dlo is None or dlo < 1:
+        dlo = 1
+    low = None if lo is None else (lo // dhi if dhi is not None else 0) if lo >= 0 else lo // dlo
+    return low, None if hi is None else hi // dlo
+
+
+def divide(a: Size, b: Size) -> Size:
+    """floor(a / b) as a size; exact where every term of `a` has the factor `b`."""
+    if isinstance(b, int):
+        if b == 0:
+            raise ShapeError(f"division of the size {a} by zero")
+        if isinstance(a, int):
+            return a // b
+        if b == 1:
+            return a
+        # Terms with the factor b leave the floor: (4*n + m) // 4 == n + m // 4.
+        whole = _from_terms({m: c // b for m, c in a.terms if c % b == 0 and m})
+        rest = _from_terms({m: c for m, c in a.terms if c % b or not m})
+        return whole + _quotient(rest, b)
+    if isinstance(a, Dim):
+        exact_size = _divide_exactly(a, b)
+        if exact_size is not None:
+            return exact_size
+    return _quotient(a, b)
+
+
+def _quotient(a: Size, b: Size) -> Size:
+    if isinstance(a, int) and isinstance(b, int):
+        return a // b
+    if isinstance(a, int):
+        a = _constant_dim(a)
+    assert isinstance(a, Dim)
+    if isinstance(b, int) and a.terms and len(a.terms) == 1:
+        (monomial, coefficient) = a.terms[0]
+        if len(monomial) == 1 and isinstance(monomial[0], Quotient) and coefficient == 1:
+            inner = monomial[0]  # (x // p) // q == x // (p * q)
+            return divide(inner.numerator, inner.denominator * b)
+    return _from_terms({(Quotient(a, b),): 1})
+
+
+def _constant_dim(value: int) -> Dim:
+    dim = Dim.__new__(Dim)
+    dim._set((((), value),))
+    return dim
+
+
+def _divide_exactly(a: Dim, b: Dim) -> Size | None:
+    """a / b as a polynomial where b is one monomial that divides every term of a, or a = k * b."""
+    if len(b.terms) == 1:
+        monomial, coefficient = b.terms[0]
+        quotient: dict[Monomial, int] = {}
+        for m, c in a.terms:
+            rest = list(m)
+            for atom in monomial:
+                if atom not in rest:
+                    return None
+                rest.remove(atom)
+            if c % coefficient:
+                return None
+            quotient[tuple(rest)] = c // coefficient
+        return _from_terms(quotient)
+    if len(a.terms) == len(b.terms):
+        factor, left = divmod(a.terms[0][1], b.terms[0][1])
+        if not left and a == b * factor:
+            return factor
+    return None
+
+
+def evaluate(size: Size, sizes: Mapping[str, int]) -> int:
+    """The value of a size with symbols bound by name."""
+    return size.evaluate(sizes) if isinstance(size, Dim) else size
+
+
+def substitute(size: Size, sizes: Mapping[str, Size]) -> Size:
+    """The size with symbols replaced by name."""
+    return size.substitute(sizes) if isinstance(size, Dim) else size
+
+
+def bounds(size: Size) -> tuple[int | None, int | None]:
+    """(lower, upper) bounds of a size; None is unbounded."""
+    return size.bounds() if isinstance(size, Dim) else (size, size)
+
+
+def product(shape: Iterable[Size]) -> Size:
+    """The number of elements of a shape."""
+    total: Size = 1
+    for size in shape:
+        total = total * size
+    return total
+
+
+def symbols(shape: Iterable[Size]) -> tuple[Symbol, ...]:
+    """The symbols of a shape, each once."""
+    found: dict[Symbol, None] = {}
+    for size in shape:
+        if isinstance(size, Dim):
+            found.update(dict.fromkeys(size.symbols()))
+    return tuple(found)
+
+
+def shape_text(shape: Iterable[Size]) -> str:
+    """`[n, 64]`"""
+    return "[" + ", ".join(str(s) for s in shape) + "]"

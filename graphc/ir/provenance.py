@@ -1,0 +1,184 @@
+"""Provenance (floor 1): where the user wrote a node and what the user calls it.
+
+Side tables keyed weakly by node, never part of a node's identity.  Locations are recorded for every node
+when it is made; a rewrite or a gradient rule runs inside `derived_from(node)`, so that what it makes
+points at the user's line of the node that it came from.
+"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import CodeType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from graphc.ir.node import Node
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_KERNELS = os.path.join(os.path.dirname(os.path.dirname(_PACKAGE)), "kernels") + os.sep
+_MAX_LOCATIONS = 4  # a node merged from more places keeps the first ones
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """One line of the user's code."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{os.path.basename(self.file)}:{self.line}"
+
+    @property
+    def source(self) -> str:
+        """The text of the line, empty where the file cannot be read."""
+        return linecache.getline(self.file, self.line).strip()
+
+    def describe(self) -> str:
+        """`model.py:20   y = graphc.matmul(x, w)`"""
+        return f"{self}   {self.source}".rstrip()
+
+
+_Raw = tuple[CodeType, int] | Location
+_locations: weakref.WeakKeyDictionary[Node, tuple[_Raw, ...]] = weakref.WeakKeyDictionary()
+_names: weakref.WeakKeyDictionary[Node, tuple[str, ...]] = weakref.WeakKeyDictionary()
+_inside: dict[CodeType, bool] = {}
+
+
+class _State(threading.local):
+    def __init__(self) -> None:
+        self.derived: tuple[_Raw, ...] | None = None
+        self.scopes: tuple[str, ...] = ()
+
+
+_state = _State()
+
+
+def _is_internal(code: CodeType) -> bool:
+    known = _inside.get(code)
+    if known is None:
+        name = code.co_filename
+        known = name.startswith((_PACKAGE, _KERNELS)) or name.startswith("<frozen")
+        _inside[code] = known
+    return known
+
+
+def _user_frame() -> tuple[CodeType, int] | None:
+    frame = sys._getframe(2)
+    while frame is not None:
+        if not _is_internal(frame.f_code):
+            return frame.f_code, frame.f_lineno
+        if frame.f_back is None:
+            return None
+        frame = frame.f_back
+    return None
+
+
+def current_location() -> Location | None:
+    """The user's line that is running now (the innermost frame outside graphc)."""
+    if _state.derived:
+        return _location(_state.derived[0])
+    raw = _user_frame()
+    return None if raw is None else _location(raw)
+
+
+def _location(raw: _Raw) -> Location:
+    return raw if isinstance(raw, Location) else Location(raw[0].co_filename, raw[1])
+
+
+def record(node: Node) -> None:
+    """Note where `node` was made; an interned node that is made again keeps its first place."""
+    if node in _locations:
+        if _state.derived:
+            merge(node, _state.derived)
+        return
+    if _state.derived is not None:
+        _locations[node] = _state.derived
+        return
+    raw = _user_frame()
+    if raw is not None:
+        _locations[node] = (raw,)
+
+
+def merge(node: Node, raws: tuple[_Raw, ...]) -> None:
+    """Add locations to a node, the first ones first, up to a bound."""
+    old = _locations.get(node, ())
+    new = tuple(r for r in raws if r not in old)
+    if new and len(old) < _MAX_LOCATIONS:
+        _locations[node] = (old + new)[:_MAX_LOCATIONS]
+
+
+def locations(node: Node) -> tuple[Location, ...]:
+    """The user's lines of a node, the first one first; empty when unknown."""
+    return tuple(_location(raw) for raw in _locations.get(node, ()))
+
+
+def where(node: Node) -> str:
+    """`model.py:20   y = …`, or an empty string when unknown."""
+    found = locations(node)
+    return found[0].describe() if found else ""
+
+
+@contextmanager
+def derived_from(*nodes: Node) -> Iterator[None]:
+    """Nodes made inside take the locations of `nodes` (merged, in order)."""
+    old = _state.derived
+    raws: tuple[_Raw, ...] = ()
+    for node in nodes:
+        raws += tuple(r for r in _locations.get(node, ()) if r not in raws)
+    _state.derived = raws[:_MAX_LOCATIONS]
+    try:
+        yield
+    finally:
+        _state.derived = old
+
+
+def set_derived(node: Node | None) -> None:
+    """The cheap form of `derived_from` for drivers that visit many nodes: None ends it."""
+    _state.derived = None if node is None else _locations.get(node, ())
+
+
+@contextmanager
+def name_scope(name: str) -> Iterator[None]:
+    """Names given inside become `name/…`; scopes nest.
+
+    Raises GraphError for an empty name or one with white space or quotes.
+    """
+    check_name(name)
+    old = _state.scopes
+    _state.scopes = (*old, name)
+    try:
+        yield
+    finally:
+        _state.scopes = old
+
+
+def check_name(name: str) -> None:
+    """Names are printable, without white space and quotes, so that text files can hold them."""
+    from_ok = isinstance(name, str) and name and not any(c.isspace() or c in '"\\%' for c in name)
+    if not from_ok or not name.isprintable():
+        raise ValueError(f"a name must be a non-empty string without white space, quotes and %; got {name!r}")
+
+
+def scoped(name: str) -> str:
+    """`name` with the current scopes in front."""
+    return "/".join((*_state.scopes, name))
+
+
+def add_name(node: Node, name: str) -> None:
+    """Give a node one more name (already scoped)."""
+    old = _names.get(node, ())
+    if name not in old:
+        _names[node] = (*old, name)
+
+
+def names(node: Node) -> tuple[str, ...]:
+    """The user's names of a node, in the order given."""
+    return _names.get(node, ())

@@ -1,0 +1,189 @@
+"""Families (floor 2): what each kind of op must declare so that it can be lowered; data only, no loops.
+
+| form          | declares                                                    | fuses with                        |
+|---------------|-------------------------------------------------------------|-----------------------------------|
+| Source        | nothing: placeholder, variable                              | –                                 |
+| Constant      | nothing: its value is memory (or a literal when 0-d)        | anything, as a literal            |
+| Elementwise   | scalar(s, *elements, **attrs)                               | anything                          |
+| Map           | element(e, index, node): views, gathers, iota, concat, pad  | anything (index substitution)     |
+| Reduction     | identity, prepare, combine, finish over attrs "axes"        | producers in, elementwise after   |
+| Contraction   | attrs "spec": letters of two operands and the result        | prologue on load, epilogue on store |
+| Opaque        | lower(b, node): writes loops through a builder              | nothing                           |
+| Composite     | expand(node): the same value out of other ops               | as its parts                      |
+| Alias         | nothing: identity at run time (stop_gradient, barrier, with_gradient): the value of input 0 | anything |
+| Reshape       | nothing: same elements in row-major order                   | anything: memory is shared        |
+
+The constructors here build an `OpDef`, derive what can be derived, and register it.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from graphc.base.dims import Size
+from graphc.base.dtypes import DType
+from graphc.ir.node import Tensor
+from graphc.ir.scalar import ScalarLanguage
+
+V = TypeVar("V")
+
+
+class ElementLanguage(ScalarLanguage[V]):
+    """The scalar language plus access to operands, handed to `Map.element`. Indices are int64 values."""
+
+    @abstractmethod
+    def element(
+        self, operand: int, index: Sequence[V], where: V | None = None, fill: bool | int | float = 0
+    ) -> V:
+        """The element of an operand at an index; where `where` (bool) is false: `fill`, memory untouched."""
+
+    @abstractmethod
+    def size(self, value: Size) -> V:
+        """A size as an int64 value."""
+
+    @abstractmethod
+    def check(self, ok: V) -> None:
+        """Record an error of this node where `ok` is false; the call raises ExecutionError afterwards.
+
+        The caller must still make the index safe (clamp it) or use `where`.
+        """
+
+
+@dataclass(frozen=True)
+class Source:
+    """A value that comes from outside."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A value known at compile time (attr "value": ConstantValue)."""
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """One scalar computation per element; operands broadcast as NumPy does.
+
+    scalar(s, *elements, **attrs) -> element. Operands arrive in their own dtypes (already promoted
+    by the public function), the result must have the node's dtype.
+    """
+
+    scalar: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Map:
+    """Each element of the result is computed from operand elements at computed indices.
+
+    element(e: ElementLanguage, index: tuple of int64 values, node) -> value of the node's dtype.
+    kind: "view" (index arithmetic only: transpose, slice, pad, broadcast, concat, flip, roll, windows, fold is not one),
+    "gather" (data-dependent indices) or "generate" (no operand: iota, full, eye).
+    """
+
+    element: Callable[[Any, tuple[Any, ...], Tensor], Any]
+    kind: str = "view"
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """Combine all elements along the attr "axes" (sorted tuple of non-negative ints); attr "keepdims".
+
+    All on tuples of values (argmax keeps a value and a position), in the scalar language `s`:
+    accumulators(dtype) -> dtypes of the accumulators for an operand of `dtype` (sum of float16 adds in float32);
+    identity(dtype) -> a value (bool, int, float) per accumulator;
+    prepare(s, x, position, dtype) -> tuple entering the accumulators; position: int64 row-major position within the reduced axes;
+    combine(s, left, right) -> tuple: associative and commutative;
+    finish(s, accumulators, count, node) -> element of the node's dtype; count: int64 number of reduced elements.
+    """
+
+    accumulators: Callable[[DType], tuple[DType, ...]]
+    identity: Callable[[DType], tuple[bool | int | float, ...]]
+    prepare: Callable[..., tuple[Any, ...]]
+    combine: Callable[..., tuple[Any, ...]]
+    finish: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """Sum over products of two operands, the attr "spec" as in einsum: "bij,bjk->bik".
+
+    Letters are single characters; a letter may not repeat within one operand; letters missing from the result are summed.
+    Integer products wrap; bool is any(and). 16-bit floats accumulate in float32.
+    """
+
+
+class LoopBuilder(ScalarLanguage[V]):
+    """What an opaque op writes its loops with. Indices and extents are int64 values.
+
+    Bodies are Python callables that receive the loop variable and write into the current block.
+    """
+
+    @abstractmethod
+    def size(self, value: Size) -> V:
+        """A size as an int64 value."""
+
+    @abstractmethod
+    def load(self, operand: int, index: Sequence[V]) -> V:
+        """An element of an operand."""
+
+    @abstractmethod
+    def store(self, index: Sequence[V], value: V) -> None:
+        """Write an element of the result."""
+
+    @abstractmethod
+    def read_result(self, index: Sequence[V]) -> V:
+        """An element of the result that was stored before."""
+
+    @abstractmethod
+    def parallel(self, extents: Sequence[Size], body: Callable[[tuple[V, ...]], None]) -> None:
+        """Independent iterations over a grid; outermost, once; touch disjoint results."""
+
+    @abstractmethod
+    def loop(self, extent: Size | V, body: Callable[[V], None]) -> None:
+        """A serial loop."""
+
+    @abstractmethod
+    def when(self, condition: V, body: Callable[[], None]) -> None:
+        """Run the body where the condition holds."""
+
+    @abstractmethod
+    def local(self, shape: Sequence[Size], dtype: DType) -> Any:
+        """Scratch memory of one parallel iteration: a handle for `get` and `put`. Shape () is a mutable scalar."""
+
+    @abstractmethod
+    def get(self, handle: Any, index: Sequence[V] = ()) -> V:
+        """Read scratch now (the value does not change with later puts)."""
+
+    @abstractmethod
+    def put(self, handle: Any, value: V, index: Sequence[V] = ()) -> None:
+        """Write scratch."""
+
+    @abstractmethod
+    def check(self, ok: V) -> None:
+        """Record an error of this node where `ok` is false."""
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """Writes its own loops: lower(b: LoopBuilder, node). Operands are materialised, nothing fuses."""
+
+    lower: Callable[[Any, Tensor], None]
+
+
+@dataclass(frozen=True)
+class Composite:
+    """expand(node) -> Tensor of the same type, out of other ops; done before regions are made."""
+
+    expand: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Alias:
+    """The value of input 0, unchanged."""
+
+
+@dataclass(frozen=True)
+class Reshape:
+    """The elements of input 0 in row-major order, in another shape."""
