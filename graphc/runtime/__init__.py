@@ -1,0 +1,1 @@
+"""Floor 7: devices, memory, native calls, the thread pool, the object cache, sessions."""

@@ -1,0 +1,104 @@
+"""Aligned memory of the CPU device (runtime, floor 7): single buffers, and the arena of a session.
+
+Memory is uninitialised, 64-byte aligned, private to the process (a forked child gets its own copy) and
+advised for huge pages where it is large.  Invariant: an arena only grows, and its address changes only
+in `reserve`, which is never called while a compiled function runs in it.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import sys
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from graphc.base.errors import DeviceError
+
+_log = logging.getLogger("graphc.runtime")
+
+ALIGNMENT = 64
+_HUGE_PAGE = 2 << 20
+_HUGE_FROM = 4 * _HUGE_PAGE  # below, the alignment to whole huge pages would waste too much
+
+Bytes = npt.NDArray[np.uint8]
+
+
+def allocate(size: int) -> Bytes:
+    """`size` uninitialised bytes (at least 64, so that every buffer has an address of its own)."""
+    size = max(size, ALIGNMENT)
+    try:
+        if size >= _HUGE_FROM and sys.platform == "linux":
+            return _allocate_huge(size)
+        raw = np.empty(size + ALIGNMENT, np.uint8)
+    except (MemoryError, OSError, ValueError, OverflowError) as error:
+        raise DeviceError(f"cannot allocate {size} bytes of memory: {error}") from error
+    start = -address(raw) % ALIGNMENT
+    return raw[start : start + size]
+
+
+def _allocate_huge(size: int) -> Bytes:
+    length = -(-size // _HUGE_PAGE) * _HUGE_PAGE + _HUGE_PAGE
+    # Private: the default of Python's mmap is shared, and a forked child would then write into ours.
+    memory = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    raw: Bytes = np.frombuffer(memory, np.uint8)
+    start = -address(raw) % _HUGE_PAGE
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        try:
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        except OSError as error:  # a kernel without transparent huge pages
+            _log.debug("no huge pages: %s", error)
+    return raw[start : start + size]
+
+
+def address(array: npt.NDArray[Any]) -> int:
+    """The address of an array's first element."""
+    # `array.ctypes.data` costs ten times as much.
+    return int(array.__array_interface__["data"][0])
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """An uninitialised C-contiguous array in 64-byte aligned memory."""
+    count = 1
+    for length in shape:
+        count *= length
+    nbytes = count * dtype.itemsize
+    return allocate(nbytes)[:nbytes].view(dtype).reshape(shape)
+
+
+class Arena:
+    """Scratch memory that only grows, reused from call to call.
+
+    `record` is what native code reads: int64 [address, capacity in bytes].
+    """
+
+    __slots__ = ("_memory", "record")
+
+    def __init__(self, size: int = 0) -> None:
+        self.record = np.zeros(2, np.int64)
+        self._memory: Bytes | None = None
+        self.reserve(size)
+
+    @property
+    def address(self) -> int:
+        """Start of the arena."""
+        return int(self.record[0])
+
+    @property
+    def capacity(self) -> int:
+        """Bytes that may be used."""
+        return int(self.record[1])
+
+    def reserve(self, size: int) -> None:
+        """Have at least `size` bytes; what was inside is lost where it grows."""
+        if self._memory is not None and size <= self.capacity:
+            return
+        # Growing by at least a quarter: sizes that creep up do not allocate at every call.
+        wanted = max(size, self.capacity + self.capacity // 4)
+        self._memory = None
+        self.record[:] = 0
+        memory = allocate(wanted)
+        self._memory = memory
+        self.record[:] = address(memory), memory.nbytes

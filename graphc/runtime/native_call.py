@@ -1,0 +1,46 @@
+"""Calling compiled code by address through ctypes (runtime, floor 7): simple, and works everywhere.
+
+The native ABI of a program is
+    i64 graphc_entry(ptr ctx, ptr buffers, ptr dims, ptr arena)   -> error site, 0 = ok
+    i64 graphc_arena_bytes(ptr dims, i64 threads)
+with 8-byte slots throughout; ctx is [error site, parallel function or 0, threads].  The call releases
+the interpreter's lock.  `python_entry` makes the fast callers of sessions; this is what they fall back to.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+_ENTRY = ctypes.CFUNCTYPE(
+    ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p
+)
+_ARENA_BYTES = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
+
+
+def slots(values: Sequence[int]) -> ctypes.Array[ctypes.c_int64]:
+    """An array of 8-byte slots; one slot more than asked for, so that no array is empty."""
+    return (ctypes.c_int64 * (len(values) + 1))(*values)
+
+
+def call_entry(
+    entry: int,
+    buffers: Sequence[int],
+    dims: Sequence[int],
+    arena: int,
+    *,
+    parallel: int = 0,
+    threads: int = 1,
+) -> int:
+    """Run the program at address `entry`. Returns the error site, 0 where all is well.
+
+    `buffers`: data pointers of inputs, variables, outputs, updates, constants, in this order. The caller
+    keeps all of them alive, and no other thread may run in the same arena meanwhile.
+    """
+    context = slots((0, parallel, threads))
+    return int(_ENTRY(entry)(context, slots(buffers), slots(dims), arena))
+
+
+def call_arena_bytes(function: int, dims: Sequence[int], threads: int) -> int:
+    """Bytes of arena that a program needs at these sizes."""
+    return int(_ARENA_BYTES(function)(slots(dims), threads))
