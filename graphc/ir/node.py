@@ -7,6 +7,7 @@ that users hold: its operators are filled in by floor 2 (`ops/operators.py`) thr
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ class TupleType:
 Type = TensorType | TupleType
 OPERATORS: dict[str, Callable[..., Any]] = {}
 _NODES: InternTable[Node] = InternTable()
+_uids = itertools.count()
 
 
 class Node:
@@ -382,6 +384,11 @@ def describe(node: Node) -> str:
     place = provenance.locations(node)
     label = found[0] if found else node.op.name
     return f"{label} : {node.type}   {node.op.name}" + (f", {place[0]}" if place else "")
+
+
+def fresh_uid() -> int:
+    """A number that no placeholder or variable of this process has had: they are unique by creation."""
+    return next(_uids)
 
 
 def live_nodes() -> int:

@@ -1,0 +1,378 @@
+"""Graphs (floor 1): the unit that users compile, print and save.
+
+A `Graph` is immutable: named inputs, named outputs, updates of variables, and the names of nodes inside.
+Names live here and not in nodes, so a pass maps them (`rebuild`) and they survive every rewrite.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphc.base import dims
+from graphc.base.dims import Symbol
+from graphc.base.dtypes import Array, from_storage, to_storage
+from graphc.base.errors import GraphError, message
+from graphc.base.order import topological
+from graphc.ir import provenance
+from graphc.ir.node import Node, Tensor, TensorType, describe
+
+if TYPE_CHECKING:
+    from graphc.ir.constant import ConstantValue
+
+Outputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
+
+
+def node_inputs(node: Node) -> tuple[Node, ...]:
+    """The inputs of a node (the edge function of every traversal)."""
+    return node.inputs
+
+
+class Graph:
+    """`Graph(inputs, outputs, updates=None, name=None)`.
+
+    inputs: placeholders, in order. outputs: a tensor, a sequence, or a dict by name. updates: variable -> its new value, all
+    applied together after a run. Raises GraphError for a placeholder that is used but not listed, duplicate names, or
+    anything that is not a graphc tensor.
+    """
+
+    __slots__ = ("__dict__", "__weakref__", "inputs", "name", "names", "outputs", "updates")
+    inputs: tuple[tuple[str, Tensor], ...]
+    outputs: tuple[tuple[str, Tensor], ...]
+    updates: tuple[tuple[Tensor, Tensor], ...]
+    names: dict[str, Node]
+    name: str
+
+    def __init__(
+        self,
+        inputs: Iterable[Tensor],
+        outputs: Outputs,
+        updates: Mapping[Tensor, Tensor] | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.name = name or "graph"
+        placeholders = tuple(inputs)
+        self.inputs = tuple(zip(_input_names(placeholders), placeholders, strict=True))
+        self.outputs = _named_outputs(outputs)
+        self.updates = tuple((updates or {}).items())
+        _check_updates(self.updates)
+        self.names = self._collect_names()
+        self._check_inputs()
+        self._check_symbols()
+
+    @classmethod
+    def build(
+        cls,
+        inputs: tuple[tuple[str, Tensor], ...],
+        outputs: tuple[tuple[str, Tensor], ...],
+        updates: tuple[tuple[Tensor, Tensor], ...],
+        name: str,
+        names: Mapping[str, Node],
+    ) -> Graph:
+        """A graph out of parts that are already checked (passes, the parser)."""
+        graph = cls.__new__(cls)
+        graph.inputs, graph.outputs, graph.updates, graph.name = inputs, outputs, updates, name
+        live = {id(n) for n in graph.nodes}
+        graph.names = {k: n for k, n in names.items() if id(n) in live}
+        return graph
+
+    # -- structure ----------------------------------------------------------------------------------
+    @functools.cached_property
+    def nodes(self) -> list[Node]:
+        """Every node, inputs before users, in a deterministic order; declared inputs come first."""
+        return topological(self.roots, node_inputs)
+
+    @property
+    def roots(self) -> list[Tensor]:
+        """Inputs, outputs, updated variables and their new values."""
+        found = [t for _, t in self.inputs] + [t for _, t in self.outputs]
+        for variable, value in self.updates:
+            found += [variable, value]
+        return found
+
+    @functools.cached_property
+    def variables(self) -> list[Tensor]:
+        """The variables that are read or updated, in order of first use."""
+        return [n for n in self.nodes if n.op.name == "variable" and isinstance(n, Tensor)]
+
+    @functools.cached_property
+    def symbols(self) -> tuple[Symbol, ...]:
+        """The symbols of all types in the graph, sorted by name."""
+        found: dict[Symbol, None] = {}
+        for node in self.nodes:
+            types = (node.type,) if isinstance(node.type, TensorType) else node.type.items
+            for t in types:
+                for size in t.shape:
+                    if isinstance(size, dims.Dim):
+                        found.update(dict.fromkeys(size.symbols()))
+        return tuple(sorted(found, key=lambda s: s.name))
+
+    @property
+    def constants(self) -> dict[str, ConstantValue]:
+        """The constants by digest (initial values of variables included)."""
+        values = (a for n in self.nodes for a in n.attrs if type(a).__name__ == "ConstantValue")
+        return {v.digest: v for v in values}
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The tensor of a name: a user's name, an input, an output, or an automatic `op_k`."""
+        node = self.names.get(name, self._automatic_names.get(name))
+        if node is None:
+            near = sorted(self.names)[:12]
+            raise GraphError(message(f"graph {self.name!r} has no node named {name!r}", hint=f"names here: {', '.join(near)}"))
+        assert isinstance(node, Tensor)
+        return node
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names or name in self._automatic_names
+
+    def name_of(self, node: Node) -> str:
+        """The first name of a node in this graph, its automatic name when the user gave none."""
+        return self._first_names.get(id(node)) or self._labels[id(node)]
+
+    @functools.cached_property
+    def _first_names(self) -> dict[int, str]:
+        first: dict[int, str] = {}
+        for name, node in self.names.items():
+            first.setdefault(id(node), name)
+        return first
+
+    @functools.cached_property
+    def _names_of(self) -> dict[int, list[str]]:
+        found: dict[int, list[str]] = {}
+        for name, node in self.names.items():
+            found.setdefault(id(node), []).append(name)
+        return found
+
+    @functools.cached_property
+    def _labels(self) -> dict[int, str]:
+        counts: dict[str, int] = {}
+        labels: dict[int, str] = {}
+        for node in self.nodes:
+            k = counts.get(node.op.name, 0)
+            counts[node.op.name] = k + 1
+            labels[id(node)] = f"{node.op.name}_{k}"
+        return labels
+
+    @functools.cached_property
+    def _automatic_names(self) -> dict[str, Node]:
+        labels = self._labels
+        return {labels[id(n)]: n for n in self.nodes if labels[id(n)] not in self.names}
+
+    # -- text, equality, meaning --------------------------------------------------------------------
+    def __str__(self) -> str:
+        return self.text
+
+    @functools.cached_property
+    def text(self) -> str:
+        """The textual form; `graphc.parse` reads it back to an equal graph."""
+        return PRINTER["text"](self)
+
+    def __repr__(self) -> str:
+        return f"<Graph {self.name!r}: {len(self.inputs)} inputs, {len(self.outputs)} outputs, {len(self.nodes)} nodes>"
+
+    def __eq__(self, other: object) -> bool:
+        """Same text: same structure, names and constants (placeholders and variables correspond by position)."""
+        return isinstance(other, Graph) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def evaluate(self, feeds: Mapping[Any, Any] | None = None, *, updates: bool = False) -> dict[str, Array]:
+        """The NumPy reference meaning, unoptimized: a dict by output name.
+
+        feeds: arrays by placeholder or input name; variables may be fed too and have their first value otherwise. With `updates`
+        the new values of updated variables are added under "update:" + name.
+        bfloat16 values are float32 arrays holding exact bfloat16 values. Raises GraphError for missing or unknown feeds,
+        ShapeError and DTypeError for wrong ones.
+        """
+        return EVALUATOR["evaluate"](self, feeds or {}, updates)  # type: ignore[no-any-return]
+
+    def optimize(self, numerics: str = "standard") -> Graph:
+        """The graph after the rewriting passes ("exact", "standard" or "fast")."""
+        return OPTIMIZER["optimize"](self, numerics)  # type: ignore[no-any-return]
+
+    def save(self, path: Any) -> None:
+        """Write the graph and its variables' values to a `.graphc` file."""
+        OPTIMIZER["save"](self, path)
+
+    # -- change by copy -----------------------------------------------------------------------------
+    def rebuild(self, mapping: Mapping[int, Node]) -> Graph:
+        """The graph with nodes replaced: `mapping` goes from id(old node) to the new node, for every node that changed.
+
+        The mapping must be complete (users of changed nodes are changed as well); names follow.
+        """
+
+        def new(node: Tensor) -> Tensor:
+            found = mapping.get(id(node), node)
+            assert isinstance(found, Tensor)
+            return found
+
+        names = {name: mapping.get(id(node), node) for name, node in self.names.items()}
+        return Graph.build(
+            self.inputs,
+            tuple((name, new(t)) for name, t in self.outputs),
+            tuple((v, new(t)) for v, t in self.updates),
+            self.name,
+            names,
+        )
+
+    def map(self, visit: Callable[[Node, tuple[Tensor, ...]], Node]) -> Graph:
+        """Rebuild bottom-up: `visit(node, new_inputs)` gives each node's replacement."""
+        mapping: dict[int, Node] = {}
+        for node in self.nodes:
+            inputs = tuple(mapping.get(id(i), i) for i in node.inputs)
+            fresh = visit(node, inputs)  # type: ignore[arg-type]
+            if fresh is not node:
+                mapping[id(node)] = fresh
+        return self.rebuild(mapping)
+
+    def with_outputs(self, outputs: tuple[tuple[str, Tensor], ...], *, updates: bool = True) -> Graph:
+        """The same inputs with other outputs."""
+        return Graph.build(self.inputs, outputs, self.updates if updates else (), self.name, self.names)
+
+    # -- checks ---------------------------------------------------------------------------------------
+    def _collect_names(self) -> dict[str, Node]:
+        found: dict[str, Node] = {}
+        for node in self.nodes:
+            own = provenance.names(node)
+            if node.op.name in ("placeholder", "variable") and node.attr("name"):
+                own = (node.attr("name"), *own)
+            for name in own:
+                if name in found and found[name] is not node:
+                    raise GraphError(
+                        message(
+                            f"two tensors are named {name!r}",
+                            operands=[describe(found[name]), describe(node)],
+                            hint="give each a name of its own, or wrap one in `with graphc.name_scope(...)`",
+                        )
+                    )
+                found[name] = node
+        for name, tensor in self.inputs:
+            found.setdefault(name, tensor)
+        for name, tensor in self.outputs:
+            found.setdefault(name, tensor)
+        return found
+
+    def _check_inputs(self) -> None:
+        listed = {id(t) for _, t in self.inputs}
+        for node in self.nodes:
+            if node.op.name == "placeholder" and id(node) not in listed:
+                raise GraphError(
+                    message(
+                        f"graph {self.name!r}: the placeholder {node.attr('name') or 'without a name'!s} is needed but not among the inputs",
+                        operands=[describe(node)],
+                        hint="add it to inputs=[…]",
+                    )
+                )
+
+    def _check_symbols(self) -> None:
+        seen: dict[str, Symbol] = {}
+        for symbol in self.symbols:
+            other = seen.setdefault(symbol.name, symbol)
+            if other != symbol:
+                raise GraphError(
+                    message(
+                        f"the dim {symbol.name!r} is declared twice with different bounds: {_bounds(other)} and {_bounds(symbol)}",
+                        hint="make one graphc.Dim and use it in every shape",
+                    )
+                )
+
+
+def _bounds(symbol: Symbol) -> str:
+    return f"(min={symbol.min}, max={symbol.max}, multiple_of={symbol.multiple_of})"
+
+
+def _input_names(placeholders: tuple[Tensor, ...]) -> list[str]:
+    result: list[str] = []
+    for k, tensor in enumerate(placeholders):
+        if not isinstance(tensor, Tensor) or tensor.op.name != "placeholder":
+            raise GraphError(
+                message(
+                    f"input {k} of a graph must be a placeholder, got {tensor!r}",
+                    hint="make it with graphc.placeholder(shape, dtype); a variable needs no listing",
+                )
+            )
+        name = tensor.attr("name") or tensor.name or f"input_{k}"
+        if name in result:
+            raise GraphError(f"two inputs are named {name!r}: give each placeholder a name of its own")
+        result.append(name)
+    return result
+
+
+def _named_outputs(outputs: Outputs) -> tuple[tuple[str, Tensor], ...]:
+    if isinstance(outputs, Tensor):
+        pairs: list[tuple[str | None, Any]] = [(None, outputs)]
+    elif isinstance(outputs, Mapping):
+        pairs = list(outputs.items())
+    else:
+        pairs = [(None, t) for t in outputs]
+    result: dict[str, Tensor] = {}
+    for k, (name, tensor) in enumerate(pairs):
+        if not isinstance(tensor, Tensor):
+            raise GraphError(
+                message(f"output {k} of a graph must be a graphc tensor, got {type(tensor).__name__}: {tensor!r:.80}")
+            )
+        label = name or tensor.name
+        if label is None or label in result:
+            label = "output" if len(pairs) == 1 else f"output_{k}"
+        result[label] = tensor
+    return tuple(result.items())
+
+
+def _check_updates(updates: tuple[tuple[Tensor, Tensor], ...]) -> None:
+    for variable, value in updates:
+        if not isinstance(variable, Tensor) or variable.op.name != "variable":
+            raise GraphError(message(f"updates: the key must be a graphc.variable, got {variable!r}"))
+        if not isinstance(value, Tensor):
+            raise GraphError(message(f"updates: the new value of {variable!r} must be a tensor, got {value!r:.80}"))
+        if value.type != variable.type:
+            raise GraphError(
+                message(
+                    f"updates: the new value of {variable.name or variable.attr('name')!r} must be {variable.type}, got {value.type}",
+                    operands=[describe(variable), describe(value)],
+                    hint="reshape or convert it (graphc.astype) so that shape and dtype are the variable's",
+                )
+            )
+
+
+def evaluate_node(node: Node, arrays: Sequence[Any], sizes: Mapping[str, int]) -> Any:
+    """The reference meaning of one node on arrays in reference form, rounded to the node's dtype.
+
+    Symbolic sizes in attributes are bound by `sizes` first.
+    """
+    if node.op.reference is None:
+        raise GraphError(f"the op {node.op.name!r} has no value without a feed")
+    attrs = {k: bind_sizes(v, sizes) for k, v in node.attributes.items()}
+    with np.errstate(all="ignore"):
+        value = node.op.reference(*arrays, **attrs)
+    if isinstance(node.type, TensorType):
+        return normalize(value, node.type)
+    return tuple(normalize(v, t) for v, t in zip(value, node.type.items, strict=True))
+
+
+def normalize(value: Any, tensor_type: TensorType) -> Array:
+    """A reference result as an array of the type's dtype, in reference form."""
+    array = np.asarray(value)
+    dtype = tensor_type.dtype
+    with np.errstate(all="ignore"):
+        if dtype.name == "bfloat16":
+            return from_storage(to_storage(array.astype(np.float32), dtype), dtype)
+        return array.astype(dtype.numpy, copy=False)
+
+
+def bind_sizes(value: Any, sizes: Mapping[str, int]) -> Any:
+    """An attribute with its dims replaced by ints."""
+    if isinstance(value, dims.Dim):
+        return value.evaluate(sizes)
+    if isinstance(value, tuple):
+        return tuple(bind_sizes(v, sizes) for v in value)
+    return value
+
+
+# Filled by higher parts of this floor and by higher floors: text, evaluation, optimization, files.
+PRINTER: dict[str, Callable[[Graph], str]] = {}
+EVALUATOR: dict[str, Callable[..., Any]] = {}
+OPTIMIZER: dict[str, Callable[..., Any]] = {}

@@ -1,0 +1,146 @@
+"""The textual form of graphs (floor 1): the printer. `ir/parse.py` reads it back to an equal graph.
+
+    graph "mlp" {
+      dim batch min=0
+      input %x : f32[batch, 64]
+      variable %w trainable=true = const f32[2] [0.5, 1.0] : f32[2]
+      %logits = einsum(%x, %w) {spec="bi,ij->bj"} : f32[batch, 10]
+      output "loss" = %3
+      update %w = %5
+    }
+
+A node is written once, after its inputs. Its label is its first name where that is a plain word, a number otherwise.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Any
+
+import numpy as np
+
+from graphc.base.dims import Dim, Symbol
+from graphc.base.dtypes import DType
+from graphc.ir.constant import ConstantValue
+from graphc.ir.graph import PRINTER, Graph
+from graphc.ir.node import Node
+
+LITERAL_ELEMENTS = 16  # constants up to this size are printed as numbers
+INLINE_BYTES = 1 << 16  # … up to this size as base64, larger ones by digest
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./]*\Z")
+
+
+def graph_text(graph: Graph, indent: str = "") -> str:
+    """The text of a graph."""
+    labels = _labels(graph)
+    inner = indent + "  "
+    lines = [f"graph {json.dumps(graph.name)} {{"]
+    lines += [inner + _symbol_text(s) for s in graph.symbols]
+    inputs = {id(t): name for name, t in graph.inputs}
+    for node in graph.nodes:
+        lines.append(inner + _node_text(node, labels, inputs, inner) + _names_text(graph, node, labels))
+    lines += [f"{inner}output {json.dumps(name)} = %{labels[id(t)]}" for name, t in graph.outputs]
+    lines += [f"{inner}update %{labels[id(v)]} = %{labels[id(t)]}" for v, t in graph.updates]
+    return "\n".join(lines) + f"\n{indent}}}"
+
+
+def _labels(graph: Graph) -> dict[int, str]:
+    first = graph._first_names
+    labels: dict[int, str] = {}
+    number = 0
+    for node in graph.nodes:
+        name = first.get(id(node))
+        if name is not None and _PLAIN.match(name):
+            labels[id(node)] = name
+        else:
+            labels[id(node)] = str(number)
+            number += 1
+    return labels
+
+
+def _symbol_text(symbol: Symbol) -> str:
+    text = f"dim {symbol.name} min={symbol.min}"
+    if symbol.max is not None:
+        text += f" max={symbol.max}"
+    if symbol.multiple_of != 1:
+        text += f" multiple_of={symbol.multiple_of}"
+    return text
+
+
+def _node_text(node: Node, labels: dict[int, str], inputs: dict[int, str], indent: str) -> str:
+    label = labels[id(node)]
+    if id(node) in inputs:
+        return f"input %{label} {json.dumps(inputs[id(node)])} : {node.type}"
+    if node.op.name == "variable":
+        trainable = "true" if node.attr("trainable") else "false"
+        name = node.attr("name")
+        own = "" if name is None else json.dumps(name) + " "
+        return f"variable %{label} {own}trainable={trainable} = {value_text(node.attr('value'), indent)} : {node.type}"
+    operands = ", ".join("%" + labels[id(i)] for i in node.inputs)
+    attrs = ", ".join(
+        f"{k}={value_text(v, indent)}" for k, v in zip(node.op.attributes, node.attrs, strict=True)
+    )
+    return f"%{label} = {node.op.name}({operands})" + (f" {{{attrs}}}" if attrs else "") + f" : {node.type}"
+
+
+def _names_text(graph: Graph, node: Node, labels: dict[int, str]) -> str:
+    own = {labels[id(node)]} | {name for name, t in graph.inputs if t is node}
+    if node.op.name == "variable":
+        own.add(node.attr("name"))
+    more = [name for name in graph._names_of.get(id(node), ()) if name not in own]
+    return "".join(f" name {json.dumps(name)}" for name in more)
+
+
+def value_text(value: Any, indent: str = "") -> str:
+    """An attribute as text."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | np.integer):
+        return str(int(value))
+    if isinstance(value, float | np.floating):
+        text = repr(float(value))
+        return text if any(c in text for c in ".en") else text + ".0"
+    if isinstance(value, str):
+        return json.dumps(value)
+    if isinstance(value, DType):
+        return value.short
+    if isinstance(value, Dim):
+        return f"<{value}>"
+    if isinstance(value, tuple):
+        return "(" + ", ".join(value_text(v, indent) for v in value) + ("," if len(value) == 1 else "") + ")"
+    if isinstance(value, ConstantValue):
+        return constant_text(value)
+    if isinstance(value, Graph):
+        return graph_text(value, indent)
+    raise TypeError(f"an attribute of type {type(value).__name__} has no textual form")
+
+
+def constant_text(value: ConstantValue) -> str:
+    """`const f32[2] [0.5, 1.0]`, `const f32[99] "base64 of the stored bytes"` or `const f32[9999] @sha256`."""
+    head = f"const {value.dtype.short}[{', '.join(map(str, value.shape))}] "
+    if value.stored.size <= LITERAL_ELEMENTS and not _odd_nan(value):
+        return head + "[" + ", ".join(value_text(v) for v in value.values.reshape(-1).tolist()) + "]"
+    if value.stored.nbytes <= INLINE_BYTES:
+        return head + f'"{base64.b64encode(little_endian(value)).decode()}"'
+    return head + f"@{value.digest}"
+
+
+def little_endian(value: ConstantValue) -> bytes:
+    """The stored bytes, little-endian."""
+    return value.stored.astype(value.stored.dtype.newbyteorder("<")).tobytes()
+
+
+def _odd_nan(value: ConstantValue) -> bool:
+    # `nan` reads back as the standard quiet NaN: other NaN bits need the exact form.
+    if not value.dtype.is_float or not np.isnan(value.values).any():
+        return False
+    standard = np.full((), np.nan, value.dtype.numpy)
+    nans = value.values[np.isnan(value.values)]
+    return any(n.tobytes() != standard.tobytes() for n in nans.reshape(-1))
+
+
+PRINTER["text"] = graph_text
