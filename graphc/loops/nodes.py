@@ -289,8 +289,9 @@ def load(
 ) -> Load:
     """buffer[indices], or `fill` where the predicate is false."""
     assert len(indices) == len(buffer.shape), (buffer.name, len(indices), buffer.shape)
-    args = indices if predicate is None or fill is None else (*indices, predicate, fill)
+    assert (predicate is None) == (fill is None), buffer.name
     predicated = predicate is not None
+    args = indices if predicate is None or fill is None else (*indices, predicate, fill)
     return _make(
         Load, ("load", id(buffer), *map(id, args)), args, buffer.dtype, buffer=buffer, predicated=predicated
     )

@@ -1,0 +1,346 @@
+"""Index arithmetic (floor 4): row-major offsets, linear parts, simplification.
+
+`simplify` brings index expressions into affine normal form (`i * 64 + j`, symbolic sizes as coefficients)
+and removes floordiv, mod, minimum, maximum and comparisons that the ranges of the variables decide. It
+claims nothing about data: arithmetic over loaded values may wrap, arithmetic over loop variables never does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from math import gcd
+
+from graphc.base.dims import Shape, Size
+from graphc.base.dtypes import int64
+from graphc.base.order import topological
+from graphc.loops.build import EXPR, FALSE, ONE, TRUE, ZERO, iadd, imul, isub, rebuild
+from graphc.loops.nodes import (
+    Accumulate,
+    Check,
+    Const,
+    Expr,
+    For,
+    If,
+    Intrinsic,
+    Kernel,
+    Let,
+    Load,
+    Op,
+    Stmt,
+    Store,
+    Var,
+    load,
+    size,
+)
+from graphc.loops.ranges import Polynomial, Ranges, scaled, split_by_divisor, total
+
+_ARITHMETIC = frozenset(("add", "sub", "mul", "neg"))
+_COMPARE = frozenset(("lt", "le", "gt", "ge", "eq", "ne"))
+
+
+# -- offsets ------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1024)
+def strides(shape: Shape) -> tuple[Size, ...]:
+    """Row-major strides in elements: (12, 4, 1) for (2, 3, 4)."""
+    result: list[Size] = []
+    stride: Size = 1
+    for extent in reversed(shape):
+        result.append(stride)
+        stride = stride * extent
+    return tuple(reversed(result))
+
+
+def flatten(shape: Shape, indices: tuple[Expr, ...]) -> Expr:
+    """The row-major offset in elements of `indices` into a buffer of `shape`."""
+    assert len(shape) == len(indices)
+    return iadd(*(imul(i, size(s)) for i, s in zip(indices, strides(shape), strict=True)))
+
+
+def unflatten(offset: Expr, shape: Shape) -> tuple[Expr, ...]:
+    """The indices of the element at `offset`: the inverse of `flatten`."""
+    result: list[Expr] = []
+    for extent, stride in zip(shape, strides(shape), strict=True):
+        whole = EXPR.op("floordiv", offset, size(stride))
+        result.append(whole if not result else EXPR.op("mod", whole, size(extent)))
+    return tuple(result)
+
+
+def linear_parts(expr: Expr, v: Var) -> tuple[Expr, Expr] | None:
+    """(coefficient, rest) with expr == coefficient * v + rest and neither over `v`; None where it is not linear."""
+    if expr is v:
+        return ONE, ZERO
+    if not expr.args:
+        return ZERO, expr
+    parts: dict[Expr, tuple[Expr, Expr] | None] = {}
+    for node in topological((expr,), lambda e: e.args):
+        parts[node] = _linear_node(node, v, parts)
+    return parts[expr]
+
+
+def _linear_node(
+    node: Expr, v: Var, parts: Mapping[Expr, tuple[Expr, Expr] | None]
+) -> tuple[Expr, Expr] | None:
+    if node is v:
+        return ONE, ZERO
+    children = [parts[a] for a in node.args]
+    if all(c is not None and c[0] is ZERO for c in children):
+        return ZERO, node
+    if not isinstance(node, Op) or node.name not in _ARITHMETIC or node.dtype is not int64:
+        return None
+    a, b = children[0], children[-1]
+    if a is None or b is None:
+        return None
+    if node.name == "neg":
+        return isub(ZERO, a[0]), isub(ZERO, a[1])
+    if node.name == "add":
+        return iadd(a[0], b[0]), iadd(a[1], b[1])
+    if node.name == "sub":
+        return isub(a[0], b[0]), isub(a[1], b[1])
+    if b[0] is ZERO:
+        return imul(a[0], b[1]), imul(a[1], b[1])
+    return (imul(b[0], a[1]), imul(b[1], a[1])) if a[0] is ZERO else None
+
+
+# -- rewriting expressions ----------------------------------------------------------------------------
+
+
+def substitute(expr: Expr, values: Mapping[Expr, Expr], memo: dict[Expr, Expr] | None = None) -> Expr:
+    """`expr` with nodes (usually Vars) replaced. `memo` carries work over calls with the same `values`."""
+    memo = {} if memo is None else memo
+    known = memo.get(expr)
+    if known is not None:
+        return known
+    for node in topological((expr,), lambda e: () if e in memo or e in values else e.args):
+        if node not in memo:
+            memo[node] = values.get(node) or with_args(node, tuple(memo[a] for a in node.args))
+    return memo[expr]
+
+
+def with_args(node: Expr, args: tuple[Expr, ...]) -> Expr:
+    """`node` over other arguments (itself where they are the same), constants folded."""
+    if all(a is b for a, b in zip(args, node.args, strict=True)):
+        return node
+    if isinstance(node, Load):
+        return _load_of(node, args)
+    return rebuild(node, args)
+
+
+def _load_of(node: Load, args: tuple[Expr, ...]) -> Expr:
+    if not node.predicated:
+        return load(node.buffer, args)
+    *indices, predicate, fill = args
+    if predicate is FALSE:
+        return fill
+    if predicate is TRUE:
+        return load(node.buffer, tuple(indices))
+    return load(node.buffer, tuple(indices), predicate, fill)
+
+
+# -- simplification -----------------------------------------------------------------------------------
+
+
+def simplify(expr: Expr, ranges: Ranges) -> Expr:
+    """An equal expression with index arithmetic in normal form; loads inside `expr` are simplified too.
+
+    Arithmetic that computes a stored value (int64 data) is left as it is, except inside indices and predicates.
+    """
+    return Simplifier(ranges).index(expr)
+
+
+class Simplifier:
+    """Simplifies the expressions of one kernel; memoizes over all of them."""
+
+    def __init__(self, ranges: Ranges) -> None:
+        self._ranges = ranges
+        self._done: dict[Expr, Expr] = {}
+        self._values: dict[Expr, Expr] = {}
+
+    def index(self, expr: Expr) -> Expr:
+        """An index, extent or predicate."""
+        done = self._done
+        if expr not in done:
+            for node in topological((expr,), lambda e: () if e in done else e.args):
+                if node not in done:
+                    args = tuple(done[a] for a in node.args)
+                    done[node] = self._node(with_args(node, args))
+        return done[expr]
+
+    def value(self, expr: Expr) -> Expr:
+        """A stored value: only what is inside its loads' indices and predicates is index arithmetic."""
+        memo = self._values
+        if expr not in memo:
+            for node in topological((expr,), lambda e: () if e in memo else _value_children(e)):
+                if node in memo:
+                    continue
+                if isinstance(node, Load):
+                    args = [self.index(i) for i in node.indices]
+                    if node.predicate is not None and node.fill is not None:
+                        args += [self.index(node.predicate), memo[node.fill]]
+                    memo[node] = with_args(node, tuple(args))
+                else:
+                    memo[node] = with_args(node, tuple(memo[a] for a in node.args))
+        return memo[expr]
+
+    def _node(self, node: Expr) -> Expr:
+        if not isinstance(node, Op) or not node.args or node.args[0].dtype is not int64:
+            return node
+        if node.name in _ARITHMETIC:
+            return self._ranges.expression(self._ranges.polynomial(node))
+        if node.name in _COMPARE:
+            return self._compare(node)
+        if node.name in ("minimum", "maximum"):
+            a, b = node.args
+            least = (a, b) if node.name == "minimum" else (b, a)
+            if self._ranges.compare(b, a)[1]:  # b >= a
+                return least[0]
+            return least[1] if self._ranges.compare(a, b)[1] else node
+        return self._divide(node) if node.name in ("floordiv", "mod") else node
+
+    def _compare(self, node: Op) -> Expr:
+        a, b = node.args
+        if node.name in ("gt", "le"):
+            a, b = b, a
+        less, not_less = self._ranges.compare(a, b)
+        if node.name in ("eq", "ne"):
+            if less or self._ranges.compare(b, a)[0]:
+                return FALSE if node.name == "eq" else TRUE
+            return node
+        if not (less or not_less):
+            return node
+        holds = less if node.name in ("lt", "gt") else not_less
+        return TRUE if holds else FALSE
+
+    def _divide(self, node: Op) -> Expr:
+        """floordiv or mod by a positive divisor, over atoms that do not wrap."""
+        ranges = self._ranges
+        a, b = (ranges.polynomial(x) for x in node.args)
+        if not b or not ranges.bounded(a) or not ranges.bounded(b):
+            return node
+        facts = ranges.facts(a, b)
+        if not ranges.nonnegative(total(b, {(): -1}), facts):
+            return node
+        quotient, rest = self._split(a, b)
+        if ranges.nonnegative(rest, facts) and ranges.nonnegative(
+            total(total(b, scaled(rest, -1)), {(): -1}), facts
+        ):
+            return ranges.expression(quotient if node.name == "floordiv" else rest)
+        whole, over = self._divide_rest(rest, b, node.args[1])
+        if node.name == "mod":
+            return over
+        return iadd(ranges.expression(quotient), whole) if quotient else whole
+
+    def _split(self, a: Polynomial, b: Polynomial) -> tuple[Polynomial, Polynomial]:
+        """a == quotient * b + rest, terms that have the divisor as a factor taken out."""
+        parts = split_by_divisor(a, b)
+        if parts is not None:
+            return parts
+        return self._ranges.split_by_sum(a, b)
+
+    def _divide_rest(self, rest: Polynomial, b: Polynomial, divisor: Expr) -> tuple[Expr, Expr]:
+        """(rest // b, rest % b) where range analysis alone does not tell."""
+        ranges = self._ranges
+        number = b.get((), 0) if len(b) == 1 else 0
+        if number:
+            for factor in sorted({gcd(c, number) for c in rest.values()}, reverse=True):
+                if factor == 1:
+                    break
+                multiple = {m: c for m, c in rest.items() if c % factor == 0}
+                left = {m: c for m, c in rest.items() if c % factor}
+                below = total({(): factor - 1}, scaled(left, -1))
+                if ranges.nonnegative(left) and ranges.nonnegative(below):
+                    # (factor * x + left) // (factor * k) == x // k, the rest is factor * (x % k) + left.
+                    x = ranges.expression({m: c // factor for m, c in multiple.items()})
+                    k = EXPR.constant(number // factor, int64)
+                    over = iadd(imul(EXPR.op("mod", x, k), EXPR.constant(factor, int64)), ranges.expression(left))
+                    return self._nested("floordiv", x, k), over
+        x = ranges.expression(rest)
+        return self._nested("floordiv", x, divisor), self._nested("mod", x, divisor)
+
+    def _nested(self, name: str, x: Expr, divisor: Expr) -> Expr:
+        """x // divisor or x % divisor, merged with a division that `x` itself is."""
+        if isinstance(x, Op) and isinstance(divisor, Const):
+            inner = x.args[-1]
+            if isinstance(inner, Const) and inner.value > 0 and divisor.value > 0:
+                if name == x.name == "floordiv":
+                    return EXPR.op("floordiv", x.args[0], imul(inner, divisor))
+                if name == x.name == "mod" and int(inner.value) % int(divisor.value) == 0:
+                    return EXPR.op("mod", x.args[0], divisor)
+        return EXPR.op(name, x, divisor)
+
+
+def _value_children(node: Expr) -> tuple[Expr, ...]:
+    if not isinstance(node, Load):
+        return node.args
+    return () if node.fill is None else (node.fill,)
+
+
+# -- kernels ------------------------------------------------------------------------------------------
+
+
+def simplify_kernel(kernel: Kernel) -> Kernel:
+    """The kernel with every index, extent and predicate simplified, and `If`s on known conditions resolved."""
+    simplifier = Simplifier(Ranges.of_kernel(kernel))
+    body = _simplify_body(kernel.body, simplifier)
+    return Kernel(kernel.name, kernel.params, kernel.outputs, body, kernel.work, kernel.notes)
+
+
+def _simplify_body(body: tuple[Stmt, ...], simplifier: Simplifier) -> tuple[Stmt, ...]:
+    result: list[Stmt] = []
+    for statement in body:
+        result.extend(_simplify_statement(statement, simplifier))
+    return tuple(result)
+
+
+def _simplify_statement(statement: Stmt, simplifier: Simplifier) -> Iterable[Stmt]:
+    index, value = simplifier.index, simplifier.value
+    if isinstance(statement, If):
+        condition = index(statement.condition)
+        if isinstance(condition, Const):
+            return _simplify_body(statement.body if condition.value else statement.otherwise, simplifier)
+        body = _simplify_body(statement.body, simplifier)
+        return (If(condition, body, _simplify_body(statement.otherwise, simplifier)),)
+    if isinstance(statement, Store):
+        predicate = None if statement.predicate is None else index(statement.predicate)
+        if predicate is FALSE:
+            return ()
+        indices = tuple(map(index, statement.indices))
+        predicate = None if predicate is TRUE else predicate
+        return (Store(statement.buffer, indices, value(statement.value), predicate),)
+    if isinstance(statement, For):
+        return (with_body(statement, _simplify_body(statement.body, simplifier), index),)
+    return (map_values(statement, value),)
+
+
+def with_body(loop: For, body: tuple[Stmt, ...], extent: Callable[[Expr], Expr] = lambda e: e) -> For:
+    """The same loop around another body."""
+    return For(loop.var, extent(loop.extent), body, loop.kind, loop.width, loop.interleave)
+
+
+def map_values(statement: Stmt, change: Callable[[Expr], Expr]) -> Stmt:
+    """The statement with `change` applied to each of its own expressions, bodies untouched."""
+    if isinstance(statement, Let):
+        return Let(statement.var, change(statement.value))
+    if isinstance(statement, Store):
+        predicate = None if statement.predicate is None else change(statement.predicate)
+        indices = tuple(map(change, statement.indices))
+        return Store(statement.buffer, indices, change(statement.value), predicate)
+    if isinstance(statement, Accumulate):
+        return Accumulate(statement.target, tuple(map(change, statement.values)))
+    if isinstance(statement, Check):
+        return Check(change(statement.ok), statement.site)
+    if isinstance(statement, For):
+        return with_body(statement, statement.body, change)
+    if isinstance(statement, If):
+        return If(change(statement.condition), statement.body, statement.otherwise)
+    if isinstance(statement, Intrinsic):
+        return Intrinsic(statement.name, tuple(map(change, statement.args)), statement.meaning)
+    return statement
+
+
+__all__ = [
+    "Simplifier", "flatten", "linear_parts", "map_values", "simplify", "simplify_kernel", "strides",
+    "substitute", "unflatten", "with_args", "with_body",
+]  # fmt: skip
