@@ -1,8 +1,9 @@
 """Squeeze real handwritten digits through a few numbers and draw them again.
 
-The encoder maps 64 pixels to `--code` numbers, the decoder maps them back. What is lost is compared, on
-held-back digits, with the best linear method (principal components) of the same size. One picture is
-written: digits above their reconstructions, and where the classes lie in the first two numbers.
+The encoder maps 64 pixels to `--code` numbers, the decoder maps them back. What is lost is
+compared, on held-back digits, with the best linear method (principal components) of the same
+size. One picture is written: digits above their reconstructions, and where the classes lie in the
+first two numbers.
 
     python examples/autoencoder.py --code 4
 """
@@ -11,17 +12,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import graphc
 import matplotlib
 import numpy as np
 from sklearn.datasets import load_digits
 from tqdm import tqdm
 
+import graphc
+
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (the picture format is chosen first)
+import matplotlib.pyplot as plt
 
 Array = np.ndarray[Any, Any]
 
@@ -41,7 +44,7 @@ def layers(
     """Dense layers with gelu between them, and their variables."""
     variables: list[graphc.Tensor] = []
     with graphc.name_scope(name):
-        for k, (rows, columns) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        for k, (rows, columns) in enumerate(pairwise(sizes)):
             scale = np.sqrt(2 / (rows + columns))
             value = rng.normal(0, scale, (rows, columns)).astype(np.float32)
             w = graphc.variable(value, name=f"w{k}")

@@ -1,8 +1,8 @@
 """Price European options and get their Greeks by differentiating the price.
 
-The Black-Scholes price is written once. Delta, vega, theta and rho are its gradient, gamma is a gradient
-of a gradient; all five come out of one compiled function, for any number of options. Every number is
-then held against the textbook's closed form, in float64.
+The Black-Scholes price is written once. Delta, vega, theta and rho are its gradient, gamma is a
+gradient of a gradient; all five come out of one compiled function, for any number of options.
+Every number is then held against the textbook's closed form, in float64.
 
     python examples/black_scholes.py --options 100000
 """
@@ -15,8 +15,9 @@ import sys
 import time
 from typing import Any
 
-import graphc
 import numpy as np
+
+import graphc
 
 Array = np.ndarray[Any, Any]
 INPUTS = ("spot", "strike", "years", "rate", "volatility")

@@ -1,8 +1,8 @@
 """Train a small network on real handwritten digits, then show what it gets wrong.
 
 The 1,797 scanned digits (8 × 8 pixels) ship with scikit-learn. One in five is held back and never
-trained on; the accuracy on those is what is printed at the end. Two pictures are written: the loss, and
-the held-back digits that were misread.
+trained on; the accuracy on those is what is printed at the end. Two pictures are written: the
+loss, and the held-back digits that were misread.
 
     python examples/digits.py                 # a convolutional network
     python examples/digits.py --model mlp     # two dense layers
@@ -15,14 +15,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import graphc
 import matplotlib
 import numpy as np
 from sklearn.datasets import load_digits
 from tqdm import tqdm
 
+import graphc
+
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (the picture format is chosen first)
+import matplotlib.pyplot as plt
 
 Array = np.ndarray[Any, Any]
 
@@ -140,7 +141,9 @@ def plot_misread(images: Array, labels: Array, probabilities: Array, path: Path)
         axes.axis("off")
     for axes, k in zip(grid.flat, wrong, strict=False):
         axes.imshow(images[k, 0], cmap="gray_r")
-        axes.set_title(f"{labels[k]} read as {read[k]} ({probabilities[k, read[k]]:.0%})", fontsize=8)
+        axes.set_title(
+            f"{labels[k]} read as {read[k]} ({probabilities[k, read[k]]:.0%})", fontsize=8
+        )
     figure.suptitle(f"{len(wrong)} of {len(labels)} held-back digits misread")
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -1,9 +1,9 @@
 """Fit a curve to real data with Newton's method: the Hessian comes from differentiating twice.
 
-569 tumours (scikit-learn's copy of the Wisconsin breast cancer data) were measured and diagnosed. The
-curve is the probability that a tumour of a given radius is malignant: the logistic function of a
-polynomial in the radius. Newton's method needs the gradient and the Hessian of the likelihood; both are
-one call each, and the number of correct digits doubles at every step.
+569 tumours (scikit-learn's copy of the Wisconsin breast cancer data) were measured and diagnosed.
+The curve is the probability that a tumour of a given radius is malignant: the logistic function
+of a polynomial in the radius. Newton's method needs the gradient and the Hessian of the
+likelihood; both are one call each, and the number of correct digits doubles at every step.
 
     python examples/fit_curve.py --degree 3
 """
@@ -15,13 +15,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import graphc
 import matplotlib
 import numpy as np
 from sklearn.datasets import load_breast_cancer
 
+import graphc
+
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (the picture format is chosen first)
+import matplotlib.pyplot as plt
 
 Array = np.ndarray[Any, Any]
 
@@ -48,7 +49,13 @@ def build(degree: int) -> dict[str, Any]:
     logits = polynomial(x, c, degree)
     cost = graphc.mean(graphc.nn.binary_cross_entropy_with_logits(logits, y)).named("cost")
     wanted = {"cost": cost, "gradient": graphc.grad(cost, c), "hessian": graphc.hessian(cost, c)}
-    return {"inputs": [c, x, y], "wanted": wanted, "curve": graphc.nn.sigmoid(logits), "x": x, "c": c}
+    return {
+        "inputs": [c, x, y],
+        "wanted": wanted,
+        "curve": graphc.nn.sigmoid(logits),
+        "x": x,
+        "c": c,
+    }
 
 
 def newton(function: graphc.Function, x: Array, y: Array, degree: int) -> tuple[Array, float]:

@@ -1,7 +1,7 @@
 """The source files of the project as syntax trees, and the imports between them.
 
-Nothing is imported or run: what the tests of this folder say holds for every module that lies in the
-tree, also for those that only a special machine would load.
+Nothing is imported or run: what the tests of this folder say holds for every module that lies in
+the tree, also for those that only a special machine would load.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Module:
-    """One source file. name: as imported (`graphc.base.dims`); a package's own name for `__init__`."""
+    """One source file. name: as imported (`graphc.base.dims`), a package its own name."""
 
     name: str
     path: Path
@@ -59,7 +59,9 @@ def _read(path: Path, name: str) -> Module:
 def _under(folder: Path, prefix: str) -> Iterator[Module]:
     for path in sorted(folder.rglob("*.py")):
         relative = path.relative_to(folder)
-        if (folder.name == "graphc" and relative.parts[0] == "kernels") or "__pycache__" in path.parts:
+        if (
+            folder.name == "graphc" and relative.parts[0] == "kernels"
+        ) or "__pycache__" in path.parts:
             continue  # the symbolic link: its files are read once, from kernels/
         parts = [prefix, *relative.with_suffix("").parts]
         if parts[-1] == "__init__":
@@ -124,7 +126,11 @@ def _targets(module: Module, node: ast.AST) -> list[str]:
         base = package[: len(package) - node.level + 1] if node.level else []
         origin = ".".join([*base, *([node.module] if node.module else [])])
         return [_existing(f"{origin}.{alias.name}") for alias in node.names]
-    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module") and node.args:
+    if (
+        isinstance(node, ast.Call)
+        and ast.unparse(node.func).endswith("import_module")
+        and node.args
+    ):
         argument = node.args[0]
         if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
             return [_existing(argument.value)]

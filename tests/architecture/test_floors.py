@@ -1,4 +1,4 @@
-"""The house's floors: a module imports only from lower floors or from its own, and never in a circle."""
+"""The floors: a module imports only from lower floors or from its own, and never in a circle."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 import networkx
+
 from tests.architecture.source_tree import Import, Module, imports, library
 
 # Longest prefix wins. Whatever of graphc is not listed stands on the top floor.
@@ -78,13 +79,15 @@ def test_no_import_cycles() -> None:
         while "." in targets[-1]:
             targets.append(targets[-1].rpartition(".")[0])
         inside = {t for t in targets if (i.module.name + ".").startswith(t + ".")}
-        edges.add_edges_from((i.module.name, t) for t in targets if t not in inside or t == i.target)
+        edges.add_edges_from(
+            (i.module.name, t) for t in targets if t not in inside or t == i.target
+        )
     cycles = [sorted(c) for c in networkx.strongly_connected_components(edges) if len(c) > 1]
     assert not cycles, f"import cycles: {cycles}"
 
 
 def test_a_module_that_goes_up_is_found(tmp_path: Path) -> None:
-    """The checks above can fail: a planted import of a higher floor is seen in each way to write it."""
+    """The checks above can fail: an import of a higher floor is seen in each way to write it."""
     for text in (
         "from graphc.loops import nodes",
         "import graphc.loops.nodes",

@@ -28,7 +28,8 @@ import json, sys, threading, time, os
 begin = time.perf_counter()
 import graphc
 seconds = time.perf_counter() - begin
-threads = len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else threading.active_count()
+tasks = "/proc/self/task"
+threads = len(os.listdir(tasks)) if os.path.isdir(tasks) else threading.active_count()
 print(json.dumps({"seconds": seconds, "threads": threads, "modules": sorted(sys.modules)}))
 """
 BARE = PROBE.replace("import graphc", "import numpy")
@@ -90,7 +91,9 @@ def test_the_core_dependencies_are_four() -> None:
 
 
 def test_nobody_imports_kernels_by_its_folder() -> None:
-    wrong = [str(i) for m in everything() for i in imports(m) if i.target.split(".")[0] == "kernels"]
+    wrong = [
+        str(i) for m in everything() for i in imports(m) if i.target.split(".")[0] == "kernels"
+    ]
     assert not wrong, "write graphc.kernels:\n" + "\n".join(wrong)
 
 
@@ -109,4 +112,6 @@ def test_import_is_quick() -> None:
         best = min(best, float(str(probe()["seconds"])))
         if best <= IMPORT_SECONDS:
             return
-    raise AssertionError(f"import graphc takes {best:.3f} s at best, at most {IMPORT_SECONDS} s allowed")
+    raise AssertionError(
+        f"import graphc takes {best:.3f} s at best, at most {IMPORT_SECONDS} s allowed"
+    )

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import graphc
 import pytest
+
+import graphc
 from tests.architecture.source_tree import library
 from tests.conftest import Golden
 
@@ -28,25 +29,22 @@ optimizers.adamw optimizers.lion optimizers.clip_by_norm optimizers.clip_by_valu
 testing.check_grad debug.bisect linalg.matmul random.normal
 """.split()
 
-# Array API 2024.12: what the issue leaves out is data-dependent in size, complex, or a factorization.
+# Array API 2024.12: what the issue leaves out is data-dependent in size, complex, or a
+# factorization.
 ARRAY_API = """
 e inf nan newaxis pi
 arange asarray empty empty_like eye full full_like linspace meshgrid ones ones_like tril triu zeros
 zeros_like
 astype broadcast_arrays broadcast_to can_cast finfo iinfo isdtype result_type
-abs acos acosh add asin asinh atan atan2 atanh bitwise_and bitwise_left_shift bitwise_invert bitwise_or
-bitwise_right_shift bitwise_xor ceil clip copysign cos cosh divide equal exp expm1 floor floor_divide
-greater greater_equal hypot isfinite isinf isnan less less_equal log log1p log2 log10 logaddexp
-logical_and logical_not logical_or logical_xor maximum minimum multiply negative nextafter not_equal
-positive pow reciprocal remainder round sign signbit sin sinh square sqrt subtract tan tanh trunc
-take take_along_axis
-matmul matrix_transpose tensordot vecdot
-concat expand_dims flip moveaxis permute_dims repeat reshape roll squeeze stack tile unstack
-argmax argmin count_nonzero searchsorted where
-argsort sort
-cumulative_prod cumulative_sum max mean min prod std sum var
-all any diff
-einsum outer trace
+abs acos acosh add asin asinh atan atan2 atanh bitwise_and bitwise_left_shift bitwise_invert
+bitwise_or bitwise_right_shift bitwise_xor ceil clip copysign cos cosh divide equal exp expm1
+floor floor_divide greater greater_equal hypot isfinite isinf isnan less less_equal log log1p log2
+log10 logaddexp logical_and logical_not logical_or logical_xor maximum minimum multiply negative
+nextafter not_equal positive pow reciprocal remainder round sign signbit sin sinh square sqrt
+subtract tan tanh trunc take take_along_axis matmul matrix_transpose tensordot vecdot concat
+expand_dims flip moveaxis permute_dims repeat reshape roll squeeze stack tile unstack argmax
+argmin count_nonzero searchsorted where argsort sort cumulative_prod cumulative_sum max mean min
+prod std sum var all any diff einsum outer trace
 """.split()
 
 BUILTIN = {
@@ -148,7 +146,8 @@ def test_there_are_no_other_error_classes() -> None:
     found = {
         name
         for name in graphc.__all__
-        if isinstance(getattr(graphc, name), type) and issubclass(getattr(graphc, name), BaseException)
+        if isinstance(getattr(graphc, name), type)
+        and issubclass(getattr(graphc, name), BaseException)
     }
     assert found == {"GraphcError", *BUILTIN}
 
@@ -166,7 +165,10 @@ def test_every_raise_says_something() -> None:
                 if bare and named in {"GraphcError", *BUILTIN}:
                     wrong.append(f"{module}:{node.lineno}: {ast.unparse(node)}")
             elif isinstance(node, ast.ExceptHandler):
-                broad = node.type is None or ast.unparse(node.type) in ("Exception", "BaseException")
+                broad = node.type is None or ast.unparse(node.type) in (
+                    "Exception",
+                    "BaseException",
+                )
                 silent = all(isinstance(s, ast.Pass | ast.Continue) for s in node.body)
                 if broad and silent:
                     wrong.append(f"{module}:{node.lineno}: swallows every error")

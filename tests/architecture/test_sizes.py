@@ -52,7 +52,9 @@ def test_every_module_starts_with_its_purpose() -> None:
         if text is None and module.lines:
             wrong.append(f"{module}: no docstring")
         elif text and module.name in library() and not module.is_package and len(text) < 60:
-            wrong.append(f"{module}: purpose, floor and invariant do not fit into {len(text)} letters")
+            wrong.append(
+                f"{module}: purpose, floor and invariant do not fit into {len(text)} letters"
+            )
     assert not wrong, "\n".join(wrong)
 
 
