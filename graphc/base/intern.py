@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -31,6 +32,41 @@ class InternTable(Generic[T]):
         fresh = build()
         with self._lock:
             return self._table.setdefault(key, fresh)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+
+class IdentityTable(Generic[K, T]):
+    """A weak table from objects, compared by identity, to values.
+
+    `weakref.WeakKeyDictionary` compares keys with `==`, which tensors turn into a new node.
+    """
+
+    __slots__ = ("_table",)
+
+    def __init__(self) -> None:
+        self._table: dict[int, tuple[weakref.ref[K], T]] = {}
+
+    def __contains__(self, key: K) -> bool:
+        return id(key) in self._table
+
+    def get(self, key: K, default: T) -> T:
+        found = self._table.get(id(key))
+        return default if found is None else found[1]
+
+    def __setitem__(self, key: K, value: T) -> None:
+        identity = id(key)
+        found = self._table.get(identity)
+        if found is not None:
+            self._table[identity] = (found[0], value)
+            return
+        table = self._table
+
+        def forget(_: weakref.ref[K]) -> None:
+            table.pop(identity, None)
+
+        table[identity] = (weakref.ref(key, forget), value)
 
     def __len__(self) -> int:
         return len(self._table)

@@ -11,12 +11,13 @@ import linecache
 import os
 import sys
 import threading
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import CodeType
 from typing import TYPE_CHECKING
+
+from graphc.base.intern import IdentityTable
 
 if TYPE_CHECKING:
     from graphc.ir.node import Node
@@ -47,8 +48,8 @@ class Location:
 
 
 _Raw = tuple[CodeType, int] | Location
-_locations: weakref.WeakKeyDictionary[Node, tuple[_Raw, ...]] = weakref.WeakKeyDictionary()
-_names: weakref.WeakKeyDictionary[Node, tuple[str, ...]] = weakref.WeakKeyDictionary()
+_locations: IdentityTable[Node, tuple[_Raw, ...]] = IdentityTable()
+_names: IdentityTable[Node, tuple[str, ...]] = IdentityTable()
 _inside: dict[CodeType, bool] = {}
 
 
