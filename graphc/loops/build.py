@@ -1,8 +1,8 @@
 """Building loop-IR expressions (floor 4): the scalar language over `Expr`, index arithmetic, fresh names.
 
-`ExprScalar` is how an op's scalar body or a math decomposition becomes loop IR. What it folds holds for
-every bit pattern: identities and constants of int64 and bool, never floats (x + 0.0 changes -0.0).
-Deeper index simplification, which needs the ranges of variables, is `index_math`.
+`ExprScalar` is how an op's scalar body or a math decomposition becomes loop IR. What it folds holds
+for every bit pattern: identities and constants of int64 and bool, never floats (x + 0.0 changes
+-0.0). Deeper index simplification, which needs the ranges of variables, is `index_math`.
 """
 
 from __future__ import annotations
@@ -117,13 +117,15 @@ def literal(value: bool | int | float, dtype: DType) -> Const:
     return const(whole, dtype)
 
 
-def combine(results: Callable[[ScalarLanguage[Expr], Expr, Expr], Expr], identity: Const) -> Combine:
+def combine(
+    results: Callable[[ScalarLanguage[Expr], Expr, Expr], Expr], identity: Const
+) -> Combine:
     """A one-value `Combine` from `lambda s, a, b: s.add(a, b)` and its identity."""
     a, b = var("a", identity.dtype), var("b", identity.dtype)
     return Combine((a,), (b,), (results(EXPR, a, b),), (identity,))
 
 
-# -- index arithmetic ---------------------------------------------------------------------------------
+# -- index arithmetic -----------------------------------------------------------------------------
 
 
 def iadd(*terms: Expr) -> Expr:
@@ -192,7 +194,7 @@ def rebuild(node: Expr, args: tuple[Expr, ...]) -> Expr:
     return bitcast(args[0], node.dtype)
 
 
-# -- folding ------------------------------------------------------------------------------------------
+# -- folding --------------------------------------------------------------------------------------
 
 
 def _round(value: float, dtype: DType) -> float:
@@ -200,7 +202,7 @@ def _round(value: float, dtype: DType) -> float:
         return value
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         if dtype is bfloat16_:
-            return float(round_bfloat16(np.float32(value)))
+            return float(round_bfloat16(np.asarray(value, np.float32)))
         return float(dtype.numpy.type(value))
 
 

@@ -1,45 +1,43 @@
 """Index arithmetic (floor 4): row-major offsets, linear parts, simplification.
 
-`simplify` brings index expressions into affine normal form (`i * 64 + j`, symbolic sizes as coefficients)
-and removes floordiv, mod, minimum, maximum and comparisons that the ranges of the variables decide. It
-claims nothing about data: arithmetic over loaded values may wrap, arithmetic over loop variables never does.
+`simplify` brings index expressions into affine normal form (`i * 64 + j`, symbolic sizes as
+coefficients) and removes floordiv, mod, minimum, maximum and comparisons that the ranges of the
+variables decide. It claims nothing about data: arithmetic over loaded values may wrap, arithmetic
+over loop variables never does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from math import gcd
 
 from graphc.base.dims import Shape, Size
 from graphc.base.dtypes import int64
 from graphc.base.order import topological
-from graphc.loops.build import EXPR, FALSE, ONE, TRUE, ZERO, iadd, imul, isub, rebuild
+from graphc.loops.build import EXPR, FALSE, ONE, TRUE, ZERO, iadd, imul, isub
 from graphc.loops.nodes import (
-    Accumulate,
-    Check,
     Const,
     Expr,
     For,
     If,
-    Intrinsic,
     Kernel,
-    Let,
     Load,
     Op,
     Stmt,
     Store,
     Var,
-    load,
+    const,
     size,
 )
 from graphc.loops.ranges import Polynomial, Ranges, scaled, split_by_divisor, total
+from graphc.loops.walk import map_values, with_args, with_body
 
 _ARITHMETIC = frozenset(("add", "sub", "mul", "neg"))
 _COMPARE = frozenset(("lt", "le", "gt", "ge", "eq", "ne"))
 
 
-# -- offsets ------------------------------------------------------------------------------------------
+# -- offsets --------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1024)
@@ -69,7 +67,7 @@ def unflatten(offset: Expr, shape: Shape) -> tuple[Expr, ...]:
 
 
 def linear_parts(expr: Expr, v: Var) -> tuple[Expr, Expr] | None:
-    """(coefficient, rest) with expr == coefficient * v + rest and neither over `v`; None where it is not linear."""
+    """(coefficient, rest), expr == coefficient * v + rest, neither over `v`; None where not linear."""
     if expr is v:
         return ONE, ZERO
     if not expr.args:
@@ -104,48 +102,13 @@ def _linear_node(
     return (imul(b[0], a[1]), imul(b[1], a[1])) if a[0] is ZERO else None
 
 
-# -- rewriting expressions ----------------------------------------------------------------------------
-
-
-def substitute(expr: Expr, values: Mapping[Expr, Expr], memo: dict[Expr, Expr] | None = None) -> Expr:
-    """`expr` with nodes (usually Vars) replaced. `memo` carries work over calls with the same `values`."""
-    memo = {} if memo is None else memo
-    known = memo.get(expr)
-    if known is not None:
-        return known
-    for node in topological((expr,), lambda e: () if e in memo or e in values else e.args):
-        if node not in memo:
-            memo[node] = values.get(node) or with_args(node, tuple(memo[a] for a in node.args))
-    return memo[expr]
-
-
-def with_args(node: Expr, args: tuple[Expr, ...]) -> Expr:
-    """`node` over other arguments (itself where they are the same), constants folded."""
-    if all(a is b for a, b in zip(args, node.args, strict=True)):
-        return node
-    if isinstance(node, Load):
-        return _load_of(node, args)
-    return rebuild(node, args)
-
-
-def _load_of(node: Load, args: tuple[Expr, ...]) -> Expr:
-    if not node.predicated:
-        return load(node.buffer, args)
-    *indices, predicate, fill = args
-    if predicate is FALSE:
-        return fill
-    if predicate is TRUE:
-        return load(node.buffer, tuple(indices))
-    return load(node.buffer, tuple(indices), predicate, fill)
-
-
-# -- simplification -----------------------------------------------------------------------------------
+# -- simplification -------------------------------------------------------------------------------
 
 
 def simplify(expr: Expr, ranges: Ranges) -> Expr:
-    """An equal expression with index arithmetic in normal form; loads inside `expr` are simplified too.
+    """An equal index expression in normal form; loads inside are simplified too.
 
-    Arithmetic that computes a stored value (int64 data) is left as it is, except inside indices and predicates.
+    For a stored value use `Simplifier.value`: int64 data may wrap and is left as it is.
     """
     return Simplifier(ranges).index(expr)
 
@@ -251,11 +214,12 @@ class Simplifier:
                 left = {m: c for m, c in rest.items() if c % factor}
                 below = total({(): factor - 1}, scaled(left, -1))
                 if ranges.nonnegative(left) and ranges.nonnegative(below):
-                    # (factor * x + left) // (factor * k) == x // k, the rest is factor * (x % k) + left.
+                    # (factor * x + left) // (factor * k) == x // k, the rest is factor * (x % k) +
+                    # left.
                     x = ranges.expression({m: c // factor for m, c in multiple.items()})
-                    k = EXPR.constant(number // factor, int64)
-                    over = iadd(imul(EXPR.op("mod", x, k), EXPR.constant(factor, int64)), ranges.expression(left))
-                    return self._nested("floordiv", x, k), over
+                    k = const(number // factor)
+                    over = imul(self._nested("mod", x, k), const(factor))
+                    return self._nested("floordiv", x, k), iadd(over, ranges.expression(left))
         x = ranges.expression(rest)
         return self._nested("floordiv", x, divisor), self._nested("mod", x, divisor)
 
@@ -277,11 +241,11 @@ def _value_children(node: Expr) -> tuple[Expr, ...]:
     return () if node.fill is None else (node.fill,)
 
 
-# -- kernels ------------------------------------------------------------------------------------------
+# -- kernels --------------------------------------------------------------------------------------
 
 
 def simplify_kernel(kernel: Kernel) -> Kernel:
-    """The kernel with every index, extent and predicate simplified, and `If`s on known conditions resolved."""
+    """The kernel with every index, extent and predicate simplified, known `If`s resolved."""
     simplifier = Simplifier(Ranges.of_kernel(kernel))
     body = _simplify_body(kernel.body, simplifier)
     return Kernel(kernel.name, kernel.params, kernel.outputs, body, kernel.work, kernel.notes)
@@ -299,7 +263,9 @@ def _simplify_statement(statement: Stmt, simplifier: Simplifier) -> Iterable[Stm
     if isinstance(statement, If):
         condition = index(statement.condition)
         if isinstance(condition, Const):
-            return _simplify_body(statement.body if condition.value else statement.otherwise, simplifier)
+            return _simplify_body(
+                statement.body if condition.value else statement.otherwise, simplifier
+            )
         body = _simplify_body(statement.body, simplifier)
         return (If(condition, body, _simplify_body(statement.otherwise, simplifier)),)
     if isinstance(statement, Store):
@@ -312,35 +278,3 @@ def _simplify_statement(statement: Stmt, simplifier: Simplifier) -> Iterable[Stm
     if isinstance(statement, For):
         return (with_body(statement, _simplify_body(statement.body, simplifier), index),)
     return (map_values(statement, value),)
-
-
-def with_body(loop: For, body: tuple[Stmt, ...], extent: Callable[[Expr], Expr] = lambda e: e) -> For:
-    """The same loop around another body."""
-    return For(loop.var, extent(loop.extent), body, loop.kind, loop.width, loop.interleave)
-
-
-def map_values(statement: Stmt, change: Callable[[Expr], Expr]) -> Stmt:
-    """The statement with `change` applied to each of its own expressions, bodies untouched."""
-    if isinstance(statement, Let):
-        return Let(statement.var, change(statement.value))
-    if isinstance(statement, Store):
-        predicate = None if statement.predicate is None else change(statement.predicate)
-        indices = tuple(map(change, statement.indices))
-        return Store(statement.buffer, indices, change(statement.value), predicate)
-    if isinstance(statement, Accumulate):
-        return Accumulate(statement.target, tuple(map(change, statement.values)))
-    if isinstance(statement, Check):
-        return Check(change(statement.ok), statement.site)
-    if isinstance(statement, For):
-        return with_body(statement, statement.body, change)
-    if isinstance(statement, If):
-        return If(change(statement.condition), statement.body, statement.otherwise)
-    if isinstance(statement, Intrinsic):
-        return Intrinsic(statement.name, tuple(map(change, statement.args)), statement.meaning)
-    return statement
-
-
-__all__ = [
-    "Simplifier", "flatten", "linear_parts", "map_values", "simplify", "simplify_kernel", "strides",
-    "substitute", "unflatten", "with_args", "with_body",
-]  # fmt: skip

@@ -1,16 +1,17 @@
 """Loop IR (floor 4): immutable nodes. Expressions are interned, statements are events.
 
-A `Kernel` reads and writes `Buffer`s with nested loops. Sizes are `Dim`s of the graph, known at run time.
-Semantics that every handler (text, verify, interpret, emit) must share:
+A `Kernel` reads and writes `Buffer`s with nested loops. Sizes are `Dim`s of the graph, known at run
+time. Semantics that every handler (text, verify, interpret, emit) must share:
 
-- Index arithmetic is int64 and never wraps. `Load.predicate` false gives `fill` without touching memory.
-- `For(kind="vector", width=W, interleave=U)`: iterations are independent except for `Accumulate`; the
-  handler may run W at a time, with a scalar tail. Loops do not change results except through the
-  *accumulation order*, which is fixed: a vector loop of extent n over one accumulator keeps U*W lanes;
-  element i < n - n % (U*W) goes to lane i % (U*W); the U groups of W are combined in order
-  (((g0, g1), g2), g3), then lanes by halving (lane l with lane l + W/2, then W/4 …), the accumulator's
-  value before the loop is combined first with that result, then the tail elements one after another.
-  Serial, parallel and unrolled loops accumulate in index order.
+- Index arithmetic is int64 and never wraps. `Load.predicate` false gives `fill` without touching
+  memory.
+- `For(kind="vector", width=W, interleave=U)`: iterations are independent except for `Accumulate`;
+  the handler may run W at a time, with a scalar tail. Loops do not change results except through
+  the *accumulation order*, which is fixed: a vector loop of extent n over one accumulator keeps U*W
+  lanes; element i < n - n % (U*W) goes to lane i % (U*W); the U groups of W are combined in order
+  (((g0, g1), g2), g3), then lanes by halving (lane l with lane l + W/2, then W/4 …), the
+  accumulator's value before the loop is combined first with that result, then the tail elements one
+  after another. Serial, parallel and unrolled loops accumulate in index order.
 - `parallel` loops are outermost; iterations touch no common memory. Never more than one per kernel.
 - 16-bit floats: each operation computes in float32 and rounds to the dtype.
 """
@@ -18,12 +19,14 @@ Semantics that every handler (text, verify, interpret, emit) must share:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from graphc.base.dims import Dim, Shape, Size
 from graphc.base.dtypes import DType, bool_, int64
 from graphc.base.intern import InternTable
 
 _EXPRS: InternTable[Expr] = InternTable()
+E = TypeVar("E", bound="Expr")
 
 
 class Expr:
@@ -104,8 +107,9 @@ class Load(Expr):
 class Buffer:
     """Memory of one tensor, row-major and contiguous. Identity is the object; names are unique in a kernel.
 
-    scope: "global" (kernel parameter), "local" (scratch of one parallel iteration, symbolic shape allowed),
-    "register" (static shape, indices constant after unrolling except one vector-loop variable), "shared" (GPU).
+    scope: "global" (kernel parameter), "local" (scratch of one parallel iteration, symbolic shape
+    allowed), "register" (static shape, indices constant after unrolling except one vector-loop
+    variable), "shared" (GPU).
     """
 
     name: str
@@ -114,7 +118,7 @@ class Buffer:
     scope: str = "global"
 
 
-# -- statements ---------------------------------------------------------------------------------------
+# -- statements -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -163,8 +167,8 @@ class Alloc(Stmt):
 class Combine:
     """How accumulators take in values: result_k = results[k] with left/right parameters bound.
 
-    One associative, commutative step on tuples: sum is results=(left0 + right0,); argmax has two parameters.
-    `identity[k]` is a Const that leaves the other side unchanged.
+    One associative, commutative step on tuples: sum is results=(left0 + right0,); argmax has two
+    parameters. `identity[k]` is a Const that leaves the other side unchanged.
     """
 
     left: tuple[Var, ...]
@@ -235,7 +239,7 @@ class Kernel:
     notes: tuple[str, ...] = field(default=())
 
 
-# -- interned constructors ----------------------------------------------------------------------------
+# -- interned constructors ------------------------------------------------------------------------
 
 
 def const(value: bool | int | float, dtype: DType = int64) -> Const:
@@ -285,7 +289,10 @@ def select(condition: Expr, a: Expr, b: Expr) -> Expr:
 
 
 def load(
-    buffer: Buffer, indices: tuple[Expr, ...], predicate: Expr | None = None, fill: Expr | None = None
+    buffer: Buffer,
+    indices: tuple[Expr, ...],
+    predicate: Expr | None = None,
+    fill: Expr | None = None,
 ) -> Load:
     """buffer[indices], or `fill` where the predicate is false."""
     assert len(indices) == len(buffer.shape), (buffer.name, len(indices), buffer.shape)
@@ -293,11 +300,18 @@ def load(
     predicated = predicate is not None
     args = indices if predicate is None or fill is None else (*indices, predicate, fill)
     return _make(
-        Load, ("load", id(buffer), *map(id, args)), args, buffer.dtype, buffer=buffer, predicated=predicated
+        Load,
+        ("load", id(buffer), *map(id, args)),
+        args,
+        buffer.dtype,
+        buffer=buffer,
+        predicated=predicated,
     )
 
 
-def _make(cls: type[Expr], key: tuple[object, ...], args: tuple[Expr, ...], dtype: DType, **fields: object):  # type: ignore[no-untyped-def]
+def _make(
+    cls: type[E], key: tuple[object, ...], args: tuple[Expr, ...], dtype: DType, **fields: object
+) -> E:
     def build() -> Expr:
         node = cls()
         node.args = args
@@ -306,4 +320,6 @@ def _make(cls: type[Expr], key: tuple[object, ...], args: tuple[Expr, ...], dtyp
             setattr(node, name, value)
         return node
 
-    return _EXPRS.get((cls, *key), build)
+    node = _EXPRS.get((cls, *key), build)
+    assert isinstance(node, cls)
+    return node

@@ -1,39 +1,35 @@
 """What is known of int64 expressions (floor 4): polynomials over variables and sizes, and their bounds.
 
-An int64 expression becomes a polynomial with integer coefficients over *atoms*: variables, symbols of sizes,
-and whatever is not polynomial (a load, a floordiv that does not divide …). A bound of an expression is again a
-polynomial, over sizes only, so `i * n + j < m * n` is decided without knowing n and m. An expression
-over a loop variable is only ever evaluated inside the loop: its extent is then at least 1.
+An int64 expression becomes a polynomial with integer coefficients over *atoms*: variables, symbols
+of sizes, and whatever is not polynomial (a load, a floordiv that does not divide …). A bound is
+again a polynomial, over sizes only, so `i * n + j < m * n` is decided without knowing n and m. An
+expression over a loop variable is only ever evaluated inside the loop: its extent is then at least
+1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from graphc.base.dims import Atom, Dim, Size, Symbol, divide
 from graphc.base.dtypes import int64
 from graphc.base.order import topological
 from graphc.loops.build import ZERO, iadd, imul, isub
 from graphc.loops.nodes import (
-    Accumulate,
     Cast,
-    Check,
     Const,
     Expr,
     For,
-    If,
-    Intrinsic,
     Kernel,
     Let,
     Op,
     Select,
     SizeOf,
-    Stmt,
-    Store,
     Var,
     const,
     size,
 )
+from graphc.loops.walk import statements
 
 Monomial = tuple[int, ...]  # ranks of atoms, ascending; () is the constant
 Polynomial = Mapping[Monomial, int]
@@ -54,7 +50,9 @@ class Ranges:
         self._extents = dict(extents or {})
         self._lets = {v: value for v, value in (lets or {}).items() if value.dtype is int64}
         self._atoms: list[Expr | Atom] = []
-        self._dims: list[Size | None] = []  # the atom as a size, None for atoms that are expressions
+        self._dims: list[
+            Size | None
+        ] = []  # the atom as a size, None for atoms that are expressions
         self._ranks: dict[Expr | Atom, int] = {}
         self._polynomials: dict[Expr, Polynomial] = {}
         self._expressions: dict[tuple[tuple[Monomial, int], ...], Expr] = {}
@@ -173,7 +171,8 @@ class Ranges:
         lead = max(divisor, key=lambda m: (len(m), m))
         quotient: Polynomial = {}
         for variables, coefficients in groups.items():
-            # One step of long division by the leading term decides: rows of a tensor have such strides.
+            # One step of long division by the leading term decides: rows of a tensor have such
+            # strides.
             top = {m: c for m, c in coefficients.items() if m == lead}
             parts = split_by_divisor(top, {lead: divisor[lead]})
             factor = parts[0] if parts is not None else {}
@@ -305,7 +304,9 @@ class Ranges:
         if isinstance(node, Var):
             source = self._lets.get(node, self._extents.get(node))
             return () if source is None else (source,)
-        return tuple(a for a in node.args if a.dtype is int64) if isinstance(node, Op | Select) else ()
+        return (
+            tuple(a for a in node.args if a.dtype is int64) if isinstance(node, Op | Select) else ()
+        )
 
     def _expr_bounds(self, node: Expr) -> Bounds:
         if isinstance(node, Var):
@@ -316,7 +317,11 @@ class Ranges:
                 return {}, {(): 1}
             if source.is_integer and source.bits < 64:
                 half = 1 << (source.bits - 1)
-                return ({(): -half}, {(): half - 1}) if source.kind == "i" else ({}, {(): 2 * half - 1})
+                return (
+                    ({(): -half}, {(): half - 1})
+                    if source.kind == "i"
+                    else ({}, {(): 2 * half - 1})
+                )
             return _UNBOUNDED
         if isinstance(node, Select):
             a, b = (self.bounds(self.polynomial(x)) for x in node.args[1:])
@@ -358,7 +363,9 @@ class Ranges:
             return _UNBOUNDED
         return {}, self._quotient_bound(a[1], b[0])
 
-    def _quotient_bound(self, high: Polynomial | None, divisor: Polynomial | None) -> Polynomial | None:
+    def _quotient_bound(
+        self, high: Polynomial | None, divisor: Polynomial | None
+    ) -> Polynomial | None:
         """An upper bound of high // divisor for non-negative `high`."""
         if high is None or divisor is None or len(divisor) != 1:
             return high
@@ -368,7 +375,7 @@ class Ranges:
         return high if parts is None or parts[1] else total(parts[0], {(): -1})
 
     def _extreme(self, a: Polynomial | None, b: Polynomial | None, sign: int) -> Polynomial | None:
-        """A bound that covers both: the larger (sign 1) or the smaller (sign -1) where one is provably that."""
+        """A bound covering both: the larger (sign 1) or smaller (-1), where one provably is."""
         if a is None or b is None:
             return None
         difference = scaled(total(a, scaled(b, -1)), sign)
@@ -384,7 +391,11 @@ class Ranges:
         return self._extreme(a, b, sign) or b
 
     def _least_is_nonnegative(self, low: Polynomial, facts: Facts) -> bool:
-        """Write each size as its least value plus a rest >= 0: enough that no coefficient is negative then."""
+        """Whether `low`, over sizes only, is provably >= 0.
+
+        Each size is written as its least value plus a rest >= 0: enough that no coefficient is
+        negative then.
+        """
         result: Polynomial = {}
         for monomial, coefficient in low.items():
             term: Polynomial = {(): coefficient}
@@ -430,7 +441,7 @@ class Ranges:
         return result
 
 
-# -- polynomial arithmetic ----------------------------------------------------------------------------
+# -- polynomial arithmetic ------------------------------------------------------------------------
 
 
 def total(a: Polynomial, b: Polynomial) -> Polynomial:
@@ -512,35 +523,3 @@ def _atom_size(atom: Atom) -> Size:
     if isinstance(atom, Symbol):
         return Dim(atom.name, atom.min, atom.max, atom.multiple_of)
     return divide(atom.numerator, atom.denominator)
-
-
-def statements(body: tuple[Stmt, ...]) -> Iterator[Stmt]:
-    """Every statement of a body, outer ones first, in order."""
-    stack = list(reversed(body))
-    while stack:
-        statement = stack.pop()
-        yield statement
-        if isinstance(statement, For):
-            stack.extend(reversed(statement.body))
-        elif isinstance(statement, If):
-            stack.extend(reversed(statement.body + statement.otherwise))
-        elif isinstance(statement, Intrinsic):
-            stack.extend(reversed(statement.meaning))
-
-
-def expressions(statement: Stmt) -> tuple[Expr, ...]:
-    """The expressions of a statement itself, not of its body."""
-    if isinstance(statement, For):
-        return (statement.extent,)
-    if isinstance(statement, Let):
-        return (statement.value,)
-    if isinstance(statement, Store):
-        guard = () if statement.predicate is None else (statement.predicate,)
-        return (*statement.indices, statement.value, *guard)
-    if isinstance(statement, Accumulate):
-        return statement.values
-    if isinstance(statement, If):
-        return (statement.condition,)
-    if isinstance(statement, Check):
-        return (statement.ok,)
-    return statement.args if isinstance(statement, Intrinsic) else ()
