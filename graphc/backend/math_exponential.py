@@ -1,0 +1,133 @@
+"""Exponentials and hyperbolic functions (floor 6), in the scalar language.
+
+Reduction x = n ln 2 + r with a two-part ln 2 (Cody and Waite), a polynomial in r, and scaling by 2**n in
+two steps, so that results round once into the denormals. No operand needs a branch: NaN falls through
+the comparisons, and operands beyond the range are clamped to where the result is 0 or infinity.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from graphc.backend import math_coefficients as fits
+from graphc.backend.math_language import (
+    Term,
+    choose,
+    fma,
+    nearest_integer,
+    polynomial,
+    power_of_two,
+    scale,
+    where,
+    with_sign_of,
+)
+from graphc.ir.scalar import ScalarLanguage
+
+V = TypeVar("V")
+
+LOG2_E = 1.4426950408889634
+LN2 = 0.6931471805599453
+# High parts with so few bits that n * high is exact for every n that occurs; low is the rest.
+LN2_PARTS_32 = (0.693145751953125, 1.428606765330187e-06)
+LN2_PARTS_64 = (0.6931471805601177, -1.7239444525614835e-13)
+
+
+def ln2_parts(x: Term[V]) -> tuple[float, float]:
+    """(high, low): ln 2 in two parts, n * high exact."""
+    return LN2_PARTS_64 if x.wide else LN2_PARTS_32
+
+
+def reduce_by_ln2(x: Term[V]) -> tuple[Term[V], Term[V], Term[V], Term[V]]:
+    """(n as integer, n as float, r, the rounding error of r): x = n ln 2 + r."""
+    whole, n = nearest_integer(x * LOG2_E)
+    high, low = ln2_parts(x)
+    near = fma(whole, -high, x)
+    return n, whole, near, whole * -low
+
+
+def clamp(x: Term[V], low: float, high: float) -> Term[V]:
+    """x within [low, high]; NaN stays."""
+    x = where(x > high, high, x)
+    return where(x < low, low, x)
+
+
+def exp_parts(x: Term[V]) -> tuple[Term[V], Term[V]]:
+    """(p, n): exp(x) = p * 2**n with p near 1, for finite x whose result is in range."""
+    n, _, near, correction = reduce_by_ln2(x)
+    r = near + correction
+    q = polynomial(r, choose(x, fits.EXP_32, fits.EXP_64))
+    return fma(r * r, q, r) + 1.0, n
+
+
+def exp(s: ScalarLanguage[V], operand: V) -> V:
+    """e**x."""
+    x = Term(s, operand)
+    p, n = exp_parts(clamp(x, -746.0, 710.0) if x.wide else clamp(x, -105.0, 89.0))
+    return scale(p, n).value
+
+
+def exp2(s: ScalarLanguage[V], operand: V) -> V:
+    """2**x; exact for integers."""
+    x = Term(s, operand)
+    x = clamp(x, -1076.0, 1025.0) if x.wide else clamp(x, -151.0, 129.0)
+    whole, n = nearest_integer(x)
+    r = x - whole
+    q = polynomial(r, choose(x, fits.EXP2_32, fits.EXP2_64))
+    return scale(fma(r * r, q, r * LN2) + 1.0, n).value
+
+
+def expm1_of(x: Term[V]) -> Term[V]:
+    """e**x - 1."""
+    reduced = clamp(x, -40.0, 710.0) if x.wide else clamp(x, -20.0, 89.0)
+    n, _, near, correction = reduce_by_ln2(reduced)
+    r = near + correction
+    lost = (near - r) + correction
+    q = polynomial(r, choose(x, fits.EXPM1_32, fits.EXPM1_64))
+    rest = fma(r * r, q, lost)
+    # (r + rest) 2**n + 2**n - 1, with 2**n in two factors because it may overflow before the sum does.
+    half = n >> 1
+    first, second = power_of_two(half, x), power_of_two(n - half, x)
+    one = power_of_two(half - n, x)
+    result = ((first - one) + (r + rest) * first) * second
+    return where(x.equals(0.0), x, result)
+
+
+def expm1(s: ScalarLanguage[V], operand: V) -> V:
+    """e**x - 1, accurate near 0."""
+    return expm1_of(Term(s, operand)).value
+
+
+def tanh(s: ScalarLanguage[V], operand: V) -> V:
+    """An odd polynomial below 0.55, else 1 - 2 / (e**2x + 1)."""
+    x = Term(s, operand)
+    size = abs(x)
+    z = size * size
+    small = fma(size * z, polynomial(z, choose(x, fits.TANH_32, fits.TANH_64)), size)
+    # Above 20 (9 in float32) the result rounds to 1 and one factor holds 2**n.
+    limit = 22.0 if x.wide else 11.0
+    p, n = exp_parts(where(size > limit, limit, size) * 2.0)
+    large = 1.0 - 2.0 / fma(p, power_of_two(n, x), 1.0)
+    return with_sign_of(where(size < 0.55, small, large), x).value
+
+
+def half_exp(size: Term[V]) -> Term[V]:
+    """e**size / 2 for size >= 0, infinite only where the half is."""
+    p, n = exp_parts(where(size > 712.0, 712.0, size) if size.wide else where(size > 91.0, 91.0, size))
+    return scale(p, n - 1)
+
+
+def sinh(s: ScalarLanguage[V], operand: V) -> V:
+    """An odd polynomial below 1, else (e**x - e**-x) / 2."""
+    x = Term(s, operand)
+    size = abs(x)
+    z = size * size
+    small = fma(size * z, polynomial(z, choose(x, fits.SINH_32, fits.SINH_64)), size)
+    half = half_exp(size)
+    large = half - 0.25 / half
+    return with_sign_of(where(size < 1.0, small, large), x).value
+
+
+def cosh(s: ScalarLanguage[V], operand: V) -> V:
+    """(e**x + e**-x) / 2."""
+    half = half_exp(abs(Term(s, operand)))
+    return (half + 0.25 / half).value
