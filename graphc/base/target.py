@@ -21,6 +21,7 @@ class Target:
     vector_bytes: int = 64
     has_fma: bool = True
     has_f16_conversion: bool = True
+    has_rounding: bool = True  # floor, ceil, trunc, round-to-even as instructions
     registers: int = 32  # architectural vector registers of `register_bytes` each
     register_bytes: int = 64
     l1_bytes: int = 32 * 1024
@@ -31,7 +32,7 @@ class Target:
 
 X86_BASELINE = Target(
     "x86-64", "cpu", "x86_64-unknown-linux-gnu", "x86-64", "",
-    has_fma=False, has_f16_conversion=False, registers=16, register_bytes=16,
+    has_fma=False, has_f16_conversion=False, has_rounding=False, registers=16, register_bytes=16,
 )  # fmt: skip
 X86_V3 = Target(
     "x86-64-v3", "cpu", "x86_64-unknown-linux-gnu", "x86-64-v3", "", registers=16, register_bytes=32

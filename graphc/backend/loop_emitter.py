@@ -1,0 +1,480 @@
+"""Statements of the loop IR as LLVM IR text, in clean SSA form (floor 6).
+
+Loops are do-while loops behind a guard; accumulators are phis. A vector loop becomes a main loop of
+width * interleave lanes and a scalar tail, with the accumulation order that `loops.nodes` fixes.
+Structurally equal kernels give equal text, whatever their names, so that a program emits each once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from graphc.backend.kernel_facts import (
+    Effects,
+    buffer_bytes,
+    effects,
+    kernel_symbols,
+    scratch_buffers,
+    stack_buffers,
+    statements,
+)
+from graphc.backend.llvm_types import compute_type, is_literal, literal, memory_type, vector_type
+from graphc.backend.memory_access import MemoryEmitter
+from graphc.backend.scalar_emitter import ScalarEmitter
+from graphc.backend.values import Entry, Region, VectorContext
+from graphc.base.dims import bounds, product
+from graphc.base.dtypes import int64
+from graphc.base.errors import CompileError
+from graphc.base.target import Target
+from graphc.loops.nodes import (
+    Accumulate,
+    Accumulators,
+    Alloc,
+    Barrier,
+    Buffer,
+    Check,
+    Combine,
+    Const,
+    Expr,
+    For,
+    If,
+    Intrinsic,
+    Kernel,
+    Let,
+    SizeOf,
+    Stmt,
+    Store,
+    Var,
+)
+
+NAME = "@KERNEL@"  # replaced by the function's name last
+FUNCTION_ATTRIBUTES = 'nounwind "min-legal-vector-width"="512"'
+
+
+class LoopEmitter(MemoryEmitter):
+    """Writes one kernel as a function of the native ABI; see `emit_kernel`.
+
+    functions: internal functions of the module, shared by its kernels.
+    """
+
+    def __init__(self, kernel: Kernel, target: Target, functions: dict[str, str]) -> None:
+        scalars = ScalarEmitter(target)
+        scalars.functions = functions
+        super().__init__(scalars)
+        self.kernel = kernel
+        self.symbols = kernel_symbols(kernel)
+        self.mutable = frozenset(kernel.outputs) | frozenset(
+            s.buffer for s in statements(kernel.body) if isinstance(s, Alloc)
+        )
+        self._accesses = {}
+        self._slots = {p: k + 1 for k, p in enumerate(kernel.params)}
+        self._on_stack = stack_buffers(kernel)
+        self._allocas: list[str] = []
+        self._dummy = ""
+        self._effects: dict[Stmt, Effects] = {}
+        self._handlers: dict[type[Stmt], Callable[..., None]] = {
+            For: self._for, Let: self._let, Store: self.store, Alloc: self._alloc, If: self._if,
+            Accumulators: self._accumulators, Accumulate: self._accumulate, Check: self._check,
+            Intrinsic: self._intrinsic, Barrier: self._barrier,
+        }  # fmt: skip
+
+    # -- the function ---------------------------------------------------------------------------
+    def function(self) -> str:
+        """The text of the function, its name written as NAME."""
+        self.block(self.kernel.body)
+        lines = self.region.lines
+        return "\n".join([
+            f"define internal void {NAME}(ptr %args, i64 %begin, i64 %end, i64 %worker) "
+            f"{FUNCTION_ATTRIBUTES} {{",
+            "entry:", *self._allocas, *lines, "  ret void", "}",
+        ])  # fmt: skip
+
+    def argument(self, slot: int, t: str) -> str:
+        """The argument in a slot of the argument array."""
+        key = ("argument", slot)
+        found = self.memo.get(key)
+        if found is None:
+            e = self.at(0)
+            address = e.emit(f"getelementptr i64, ptr %args, i64 {slot}") if slot else "%args"
+            found = Entry((e.emit(f"load {t}, ptr {address}, align 8"),), 1, 0)
+            self._remember(key, found)
+        return found.names[0]
+
+    def symbol(self, name: str) -> str:
+        return self.argument(1 + len(self._slots) + self.symbols.index(name), "i64")
+
+    def pointer(self, buffer: Buffer) -> str:
+        slot = self._slots.get(buffer)
+        if slot is not None:
+            return self.argument(slot, "ptr")
+        found = self.memo.get(buffer)
+        if found is None:
+            raise CompileError(f"buffer {buffer.name!r} is used before it is allocated")
+        return found.names[0]
+
+    def dummy(self) -> str:
+        if not self._dummy:
+            self._dummy = self._alloca("[8 x i64]")
+        return self._dummy
+
+    def _alloca(self, t: str) -> str:
+        name = self.e.fresh()
+        self._allocas.append(f"  {name} = alloca {t}, align 64")
+        return name
+
+    def _scratch(self, buffer: Buffer) -> str:
+        base = self.memo.get("scratch")
+        if base is None:
+            buffers = scratch_buffers(self.kernel)
+            pointer = self.argument(1 + len(self._slots) + len(self.symbols), "ptr")
+            offsets = []
+            total = "0"
+            for each in buffers:
+                offsets.append(total)
+                size = self.size(buffer_bytes(each))
+                total = self.at(0).op("add", int64, 1, total, size)
+            e = self.at(0)
+            start = e.op("mul", int64, 1, "%worker", total)
+            own = e.emit(f"getelementptr i8, ptr {pointer}, i64 {start}")
+            base = Entry((own,), 1, 0)
+            self._remember("scratch", base)
+            for each, offset in zip(buffers, offsets, strict=True):
+                e = self.at(0)
+                address = e.emit(f"getelementptr i8, ptr {own}, i64 {offset}")
+                self._remember(("scratch", each), Entry((address,), 1, 0))
+        return self.memo[("scratch", buffer)].names[0]
+
+    # -- statements -----------------------------------------------------------------------------
+    def block(self, body: tuple[Stmt, ...]) -> None:
+        """Write statements one after another at the current place."""
+        for stmt in body:
+            self._handlers[type(stmt)](stmt)
+
+    def _let(self, stmt: Let) -> None:
+        entry = self.value(stmt.value)
+        # The name keeps this value though what it was computed from may change.
+        self.bind(stmt.var, Entry(entry.names, entry.width, entry.level))
+
+    def _alloc(self, stmt: Alloc) -> None:
+        buffer = stmt.buffer
+        if buffer in self._on_stack:
+            pointer = self._alloca(f"[{product(buffer.shape)} x {memory_type(buffer.dtype)}]")
+        else:
+            pointer = self._scratch(buffer)
+        self.bind(buffer, Entry((pointer,), 1, 0))
+        self.buffer_level[buffer] = self.top
+
+    def _intrinsic(self, stmt: Intrinsic) -> None:
+        self.block(stmt.meaning)
+
+    def _barrier(self, stmt: Barrier) -> None:
+        raise CompileError(f"kernel {self.kernel.name}: a barrier outside a GPU kernel")
+
+    def _check(self, stmt: Check) -> None:
+        entry = self.value(stmt.ok)
+        e = self.here()
+        ok = entry.names[0]
+        if entry.width > 1:
+            t = vector_type("i1", entry.width)
+            for name in entry.names[1:]:
+                ok = e.emit(f"and {t} {ok}, {name}")
+            ok = e.emit(f"call i1 @llvm.vector.reduce.and.v{entry.width}i1({t} {ok})")
+        if ok == "true":
+            return
+        context = self.argument(0, "ptr")
+        failed, passed = self.label(), self.label()
+        e = self.here()
+        e.do(f"br i1 {ok}, label %{passed}, label %{failed}")
+        e.lines.append(f"{failed}:")
+        e.emit(f"cmpxchg ptr {context}, i64 0, i64 {stmt.site} monotonic monotonic, align 8")
+        e.do(f"br label %{passed}")
+        e.lines.append(f"{passed}:")
+        self.region.block = passed
+
+    # -- accumulators ---------------------------------------------------------------------------
+    def _identity(self, combine: Combine, k: int, width: int, groups: int) -> Entry:
+        const = combine.identity[k]
+        names = (literal(const.value, const.dtype, width),) * groups
+        return Entry(names, width, self.top)
+
+    def _set(self, variable: Var, entry: Entry) -> None:
+        """Give an accumulator its new value."""
+        self.invalidate(variable)
+        self.memo[variable] = Entry(entry.names, entry.width, self.top, frozenset((variable,)))
+
+    def _accumulators(self, stmt: Accumulators) -> None:
+        width, groups = (self.vector.width, self.vector.groups) if self.vector else (1, 1)
+        for k, variable in enumerate(stmt.vars):
+            self._set(variable, self._identity(stmt.combine, k, width, groups))
+            self.scopes[-1].log.append(variable)
+
+    def _accumulate(self, stmt: Accumulate) -> None:
+        values = [self.value(v) for v in stmt.values]
+        before = [self.memo[v] for v in stmt.target.vars]
+        after = self._combine(stmt.target.combine, before, values)
+        for variable, entry in zip(stmt.target.vars, after, strict=True):
+            self._set(variable, entry)
+
+    def _combine(self, combine: Combine, left: list[Entry], right: list[Entry]) -> list[Entry]:
+        """One combining step at the current place, on vectors of any one width."""
+        own = frozenset((combine,))
+        for params, entries in ((combine.left, left), (combine.right, right)):
+            for param, entry in zip(params, entries, strict=True):
+                self.memo[param] = Entry(entry.names, entry.width, self.top, own)
+        results = []
+        for result, before in zip(combine.results, left, strict=True):
+            entry = self.value(result)
+            if entry.width < before.width:
+                names = self.spread(entry, result, before.width, len(before.names))
+                entry = Entry(names, before.width, self.top)
+            results.append(entry)
+        self.invalidate(combine)
+        for param in (*combine.left, *combine.right):
+            del self.memo[param]
+        return results
+
+    def _fold_lanes(self, combine: Combine, entries: list[Entry], dtypes: list[str]) -> list[Entry]:
+        """Lane accumulators to one value each: groups in order, then lanes by halving."""
+        width, top = entries[0].width, self.top
+        total = [Entry(x.names[:1], width, top) for x in entries]
+        for group in range(1, len(entries[0].names)):
+            more = [Entry((x.names[group],), width, top) for x in entries]
+            total = self._combine(combine, total, more)
+        while width > 1:
+            width //= 2
+            low = [self._part(x, t, 0, width) for x, t in zip(total, dtypes, strict=True)]
+            high = [self._part(x, t, width, width) for x, t in zip(total, dtypes, strict=True)]
+            total = self._combine(combine, low, high)
+        return total
+
+    def _part(self, entry: Entry, scalar: str, start: int, width: int) -> Entry:
+        """Lanes start … start + width - 1 of a vector."""
+        e, t, name = self.here(), vector_type(scalar, entry.width), entry.names[0]
+        if width == 1:
+            return Entry((e.emit(f"extractelement {t} {name}, i64 {start}"),), 1, self.top)
+        mask = ", ".join(f"i32 {start + k}" for k in range(width))
+        part = e.emit(f"shufflevector {t} {name}, {t} poison, <{width} x i32> <{mask}>")
+        return Entry((part,), width, self.top)
+
+    # -- control --------------------------------------------------------------------------------
+    def _effects_of(self, stmt: For | If) -> Effects:
+        found = self._effects.get(stmt)
+        if found is None:
+            body = stmt.body if isinstance(stmt, For) else stmt.body + stmt.otherwise
+            found = self._effects[stmt] = effects(body)
+        return found
+
+    def _settle(self, changed: Effects) -> None:
+        """After a scope closed: what it changed now lives in the scope around it."""
+        for variable, _ in changed.accumulators:
+            entry = self.memo[variable]
+            if entry.level > self.top:
+                self._set(variable, entry)
+        for buffer in changed.buffers:
+            self.buffer_level[buffer] = self.top
+            self.invalidate(buffer)
+
+    def _inline(self, changed: Effects, run: Callable[[], None]) -> None:
+        """`run` in a scope of its own within the current text."""
+        self.push()
+        run()
+        self.pop()
+        self._settle(changed)
+
+    def _guarded(
+        self, condition: str, changed: Effects, run: Callable[[], None], conditional: bool = False
+    ) -> None:
+        """`run` where the condition holds; accumulators merge afterwards."""
+        if condition == "false":
+            return
+        if condition == "true":
+            self._inline(changed, run)
+            return
+        outer, start = self.region, self.region.block
+        before = [self.memo[v] for v, _ in changed.accumulators]
+        inside, join = self.label(), self.label()
+        self.push(Region(inside), skipped=True, conditional=conditional)
+        run()
+        inner = self.pop().region
+        after = [self.memo[v] for v, _ in changed.accumulators]
+        outer.lines.append(f"  br i1 {condition}, label %{inside}, label %{join}")
+        outer.lines.append(f"{inside}:")
+        outer.lines += inner.lines
+        outer.lines += [f"  br label %{join}", f"{join}:"]
+        outer.block = join
+        e = self.here()
+        for (variable, _), old, new in zip(changed.accumulators, before, after, strict=True):
+            t = compute_type(variable.dtype, old.width)
+            names = tuple(
+                e.emit(f"phi {t} [ {a}, %{start} ], [ {b}, %{inner.block} ]")
+                for a, b in zip(old.names, new.names, strict=True)
+            )
+            self._set(variable, Entry(names, old.width, self.top))
+        self._settle(changed)
+
+    def _loop(
+        self, start: str, stop: str, step: int, changed: Effects, body: Callable[[str], None]
+    ) -> None:
+        """A do-while loop at the current place; start < stop is known."""
+        outer = self.region
+        entry_block, header, after = outer.block, self.label(), self.label()
+        before = [self.memo[v] for v, _ in changed.accumulators]
+        region = Region(header)
+        self.push(region)
+        counter = self.e.fresh()
+        phis: list[tuple[str, str, str]] = []
+        for (variable, _), old in zip(changed.accumulators, before, strict=True):
+            names = tuple(self.e.fresh() for _ in old.names)
+            t = compute_type(variable.dtype, old.width)
+            phis += [(name, t, x) for name, x in zip(names, old.names, strict=True)]
+            self._set(variable, Entry(names, old.width, self.top))
+        for buffer in changed.buffers:
+            self.buffer_level[buffer] = self.top
+            self.invalidate(buffer)
+        body(counter)
+        e = self.here()
+        following = e.emit(f"add nuw nsw i64 {counter}, {step}")
+        more = e.emit(f"icmp slt i64 {following}, {stop}")
+        results = [x for v, _ in changed.accumulators for x in self.memo[v].names]
+        latch = region.block
+        self.pop()
+        lines = outer.lines
+        lines += [
+            f"  br label %{header}",
+            f"{header}:",
+            f"  {counter} = phi i64 [ {start}, %{entry_block} ], [ {following}, %{latch} ]",
+        ]
+        for (name, t, first), last in zip(phis, results, strict=True):
+            lines.append(f"  {name} = phi {t} [ {first}, %{entry_block} ], [ {last}, %{latch} ]")
+        lines += region.lines
+        lines += [f"  br i1 {more}, label %{header}, label %{after}", f"{after}:"]
+        outer.block = after
+        self._settle(changed)
+
+    def _if(self, stmt: If) -> None:
+        changed = self._effects_of(stmt)
+        condition = self.scalar(stmt.condition)
+        opposite = ""
+        if stmt.otherwise and condition not in ("true", "false"):
+            opposite = self.here().emit(f"xor i1 {condition}, true")
+        elif stmt.otherwise:
+            opposite = "false" if condition == "true" else "true"
+        self._guarded(condition, changed, lambda: self.block(stmt.body), conditional=True)
+        if stmt.otherwise:
+            self._guarded(opposite, changed, lambda: self.block(stmt.otherwise), conditional=True)
+
+    # -- loops ----------------------------------------------------------------------------------
+    def _for(self, stmt: For) -> None:
+        changed = self._effects_of(stmt)
+        if stmt.kind == "parallel":
+            condition = self.here().emit("icmp slt i64 %begin, %end")
+            self._guarded(condition, changed, lambda: self._serial(stmt, "%begin", "%end"))
+            return
+        if stmt.kind in ("block", "thread", "lane"):
+            self._hardware_loop(stmt, changed)
+            return
+        stop = self.scalar(stmt.extent)
+        if stmt.kind == "unroll":
+            self._unroll(stmt, stop, changed)
+            return
+        if is_literal(stop):
+            positive = "true" if int(stop) > 0 else "false"
+        elif _known_positive(stmt.extent):
+            positive = "true"
+        else:
+            positive = self.here().emit(f"icmp sgt i64 {stop}, 0")
+        if stmt.kind == "vector" and stmt.width > 1:
+            self._guarded(positive, changed, lambda: self._vector(stmt, stop))
+        elif stop == "1":
+            self._iteration(stmt, "0", changed)
+        else:
+            self._guarded(positive, changed, lambda: self._serial(stmt, "0", stop))
+
+    def _hardware_loop(self, stmt: For, changed: Effects) -> None:
+        raise CompileError(f"kernel {self.kernel.name}: a {stmt.kind} loop outside a GPU kernel")
+
+    def _serial(self, stmt: For, start: str, stop: str) -> None:
+        def body(counter: str) -> None:
+            self.bind(stmt.var, Entry((counter,), 1, self.top))
+            self.block(stmt.body)
+
+        self._loop(start, stop, 1, self._effects_of(stmt), body)
+
+    def _iteration(self, stmt: For, index: str, changed: Effects) -> None:
+        """The body once, its variable a known operand."""
+
+        def run() -> None:
+            self.bind(stmt.var, Entry((index,), 1, self.top))
+            self.block(stmt.body)
+
+        self._inline(changed, run)
+
+    def _unroll(self, stmt: For, stop: str, changed: Effects) -> None:
+        if not is_literal(stop):
+            raise CompileError(f"kernel {self.kernel.name}: an unrolled loop needs a constant extent")
+        for index in range(int(stop)):
+            self._iteration(stmt, str(index), changed)
+
+    def _vector(self, stmt: For, stop: str) -> None:
+        """Main loop, one more vector loop without interleaving where no lanes accumulate, scalar tail."""
+        if self.vector is not None:
+            raise CompileError(f"kernel {self.kernel.name}: a vector loop inside a vector loop")
+        changed = self._effects_of(stmt)
+        stages = [stmt.interleave]
+        if not changed.accumulators and stmt.interleave > 1:
+            stages.append(1)
+        start = "0"
+        for groups in stages:
+            end = self._whole(stop, stmt.width * groups)
+            condition = self.here().op("lt", int64, 1, start, end)
+            self._guarded(
+                condition, changed, lambda s=start, n=end, g=groups: self._vector_main(stmt, s, n, g)
+            )
+            start = end
+        condition = self.here().op("lt", int64, 1, start, stop)
+        self._guarded(condition, changed, lambda: self._serial(stmt, start, stop))
+
+    def _whole(self, stop: str, step: int) -> str:
+        """The largest multiple of `step` that is not above `stop`."""
+        if is_literal(stop):
+            return str(int(stop) // step * step)
+        e = self.here()
+        if step & (step - 1) == 0:
+            return e.emit(f"and i64 {stop}, {-step}")
+        return e.emit(f"sub i64 {stop}, {e.emit(f'urem i64 {stop}, {step}')}")
+
+    def _vector_main(self, stmt: For, start: str, stop: str, groups: int) -> None:
+        changed = self._effects_of(stmt)
+        before = {v: self.memo[v] for v, _ in changed.accumulators}
+        for variable, declared in changed.accumulators:
+            k = declared.vars.index(variable)
+            self._set(variable, self._identity(declared.combine, k, stmt.width, groups))
+
+        def body(counter: str) -> None:
+            self.vector = VectorContext(stmt.var, counter, stmt.width, groups)
+            self.block(stmt.body)
+            self.vector = None
+
+        self._loop(start, stop, stmt.width * groups, changed, body)
+        for declared in dict.fromkeys(a for _, a in changed.accumulators):
+            lanes = [self.memo[v] for v in declared.vars]
+            dtypes = [compute_type(v.dtype) for v in declared.vars]
+            total = self._fold_lanes(declared.combine, lanes, dtypes)
+            results = self._combine(declared.combine, [before[v] for v in declared.vars], total)
+            for variable, entry in zip(declared.vars, results, strict=True):
+                self._set(variable, entry)
+
+
+def _known_positive(extent: Expr) -> bool:
+    """Whether a loop certainly runs at least once."""
+    if isinstance(extent, Const):
+        return extent.value > 0
+    if isinstance(extent, SizeOf):
+        low = bounds(extent.dim)[0]
+        return low is not None and low > 0
+    return False
+
+
+def emit_kernel(kernel: Kernel, target: Target, functions: dict[str, str]) -> str:
+    """The kernel's function text, named NAME; internal functions it needs are added to `functions`."""
+    return LoopEmitter(kernel, target, functions).function()

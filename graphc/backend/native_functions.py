@@ -1,0 +1,262 @@
+"""Internal functions of an emitted module (floor 6): exact fmod, integer powers, math decompositions.
+
+Each is defined once per module, type and width, on the first call, in `ScalarEmitter.functions`. Those
+with loops work lane by lane where the trip count differs by lane. Names start with `graphc.`, which no
+user name can.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from typing import TYPE_CHECKING
+
+from graphc.backend.llvm_types import compute_type, literal, suffix, vector_type
+from graphc.base.dtypes import DType
+from graphc.base.errors import CompileError
+from graphc.base.order import topological
+from graphc.loops.build import EXPR
+from graphc.loops.nodes import Bitcast, Cast, Const, Expr, Op, Select, Var, var
+
+if TYPE_CHECKING:
+    from graphc.backend.scalar_emitter import ScalarEmitter
+
+ATTRIBUTES = 'nounwind willreturn memory(none) "min-legal-vector-width"="512"'
+
+
+def call(e: ScalarEmitter, name: str, dtype: DType, width: int, args: tuple[str, ...]) -> str:
+    """A transcendental method on float32 or float64: its decomposition, inline where that is short."""
+    DECOMPOSITIONS = importlib.import_module('graphc.backend.math_decompositions').DECOMPOSITIONS
+    if not dtype.is_float or name not in DECOMPOSITIONS:
+        raise CompileError(f"the method {name!r} has no meaning for {dtype}")
+    params, order = _trace(name, dtype)
+    if DECOMPOSITIONS[name].cheap:
+        return _replay(e, params, order, width, args)
+    function = f"graphc.{name}.{suffix(compute_type(dtype), width)}"
+    t = compute_type(dtype, width)
+    if function not in e.functions:
+        e.functions[function] = ""  # taken: a decomposition never calls itself
+        names = tuple(f"%p{k}" for k in range(len(params)))
+        outer, e.lines = e.lines, []
+        result = _replay(e, params, order, width, names)
+        header = ", ".join(f"{t} {p}" for p in names)
+        body, e.lines = e.lines, outer
+        e.functions[function] = "\n".join(
+            [f"define internal {t} @{function}({header}) {ATTRIBUTES} {{", *body, f"  ret {t} {result}", "}"]
+        )
+    return e.emit(f"call {t} @{function}({', '.join(f'{t} {a}' for a in args)})")
+
+
+@functools.cache
+def _trace(name: str, dtype: DType) -> tuple[tuple[Var, ...], tuple[Expr, ...]]:
+    """The parameters and the expressions of a decomposition, in an order in which they can be computed."""
+    decomposition = importlib.import_module('graphc.backend.math_decompositions').DECOMPOSITIONS[name]
+    count = 2 if name in ("pow", "atan2", "hypot", "copysign", "nextafter") else 1
+    params = tuple(var(f"p{k}", dtype) for k in range(count))
+    root = decomposition.function(EXPR, *params)
+    return params, tuple(topological([root], lambda x: x.args))
+
+
+def _replay(
+    e: ScalarEmitter, params: tuple[Var, ...], order: tuple[Expr, ...], width: int, args: tuple[str, ...]
+) -> str:
+    values: dict[Expr, str] = dict(zip(params, args, strict=True))
+    for node in order:
+        if node not in values:
+            values[node] = emit_node(e, node, [values[a] for a in node.args], width)
+    return values[order[-1]]
+
+
+def emit_node(e: ScalarEmitter, node: Expr, args: list[str], width: int) -> str:
+    """One expression node other than a variable, size or load, on operands of the same width."""
+    if isinstance(node, Op):
+        return e.op(node.name, node.args[0].dtype, width, *args)
+    if isinstance(node, Const):
+        return literal(node.value, node.dtype, width)
+    if isinstance(node, Select):
+        return e.select(args[0], args[1], args[2], node.dtype, width)
+    if isinstance(node, Cast):
+        return e.cast(args[0], node.args[0].dtype, node.dtype, width)
+    if isinstance(node, Bitcast):
+        return e.bitcast(args[0], node.args[0].dtype, node.dtype, width)
+    raise CompileError(f"unexpected expression {type(node).__name__} in a pure computation")
+
+
+# -- integer powers -----------------------------------------------------------------------------------
+
+_POW = """define internal {t} @{name}({t} %base, {t} %exponent) {attributes} {{
+entry:
+  br label %loop
+loop:
+  %b = phi {t} [ %base, %entry ], [ %square, %loop ]
+  %e = phi {t} [ %exponent, %entry ], [ %rest, %loop ]
+  %r = phi {t} [ {one}, %entry ], [ %next, %loop ]
+  %low = and {t} %e, {one}
+  %odd = icmp ne {t} %low, zeroinitializer
+  %product = mul {t} %r, %b
+  %next = select {m} %odd, {t} %product, {t} %r
+  %square = mul {t} %b, %b
+  %rest = lshr {t} %e, {one}
+  %going = icmp ne {t} %rest, zeroinitializer
+{any}
+  br i1 %more, label %loop, label %done
+done:
+{finish}
+}}"""
+# A negative exponent: 1 stays 1, -1 alternates, everything else truncates to 0.
+_POW_SIGNED = """  %negative = icmp slt {t} %exponent, zeroinitializer
+  %is_one = icmp eq {t} %base, {one}
+  %is_minus = icmp eq {t} %base, {minus}
+  %lowest = and {t} %exponent, {one}
+  %is_odd = icmp ne {t} %lowest, zeroinitializer
+  %alternating = select {m} %is_odd, {t} {minus}, {t} {one}
+  %for_minus = select {m} %is_minus, {t} %alternating, {t} zeroinitializer
+  %for_one = select {m} %is_one, {t} {one}, {t} %for_minus
+  %result = select {m} %negative, {t} %for_one, {t} %next
+  ret {t} %result"""
+
+
+def call_integer_pow(e: ScalarEmitter, dtype: DType, width: int, a: str, b: str) -> str:
+    """Wrapping power by squaring, all lanes together until the longest exponent is used up."""
+    t, m = compute_type(dtype, width), vector_type("i1", width)
+    function = f"graphc.pow.{dtype.short}.{width}"
+    if function not in e.functions:
+        one, minus = literal(1, dtype, width), literal(-1, dtype, width)
+        reduce = f"call i1 @llvm.vector.reduce.or.v{width}i1({m} %going)" if width > 1 else None
+        signed = dtype.kind == "i"
+        e.functions[function] = _POW.format(
+            t=t, m=m, name=function, attributes=ATTRIBUTES, one=one,
+            any=f"  %more = {reduce or 'or i1 %going, false'}",
+            finish=_POW_SIGNED.format(t=t, m=m, one=one, minus=minus) if signed else f"  ret {t} %next",
+        )  # fmt: skip
+    return e.emit(f"call {t} @{function}({t} {a}, {t} {b})")
+
+
+# -- fmod ---------------------------------------------------------------------------------------------
+
+# Long division on the mantissas: `chunk` quotient bits at a time, so that the shifted remainder stays in
+# 64 bits. Everything is exact, as C's fmod is.
+_FMOD = """define internal {f} @{name}({f} %x, {f} %y) {attributes} {{
+entry:
+  %xb = bitcast {f} %x to {i}
+  %yb = bitcast {f} %y to {i}
+  %sign = and {i} %xb, {sign}
+  %xa = and {i} %xb, {magnitude}
+  %ya = and {i} %yb, {magnitude}
+  %xbad = icmp uge {i} %xa, {infinity}
+  %ynan = icmp ugt {i} %ya, {infinity}
+  %yzero = icmp eq {i} %ya, 0
+  %bad1 = or i1 %xbad, %ynan
+  %bad = or i1 %bad1, %yzero
+  br i1 %bad, label %invalid, label %valid
+invalid:
+  %xy = fmul {f} %x, %y
+  %nan0 = fsub {f} %xy, %xy
+  %nan = fdiv {f} %nan0, %nan0
+  ret {f} %nan
+valid:
+  %less = icmp ult {i} %xa, %ya
+  br i1 %less, label %same, label %divide
+same:
+  ret {f} %x
+divide:
+  %xe0 = lshr {i} %xa, {mantissa}
+  %ye0 = lshr {i} %ya, {mantissa}
+  %xf = and {i} %xa, {fraction}
+  %yf = and {i} %ya, {fraction}
+  %xn = icmp ne {i} %xe0, 0
+  %yn = icmp ne {i} %ye0, 0
+  %xh = select i1 %xn, {i} {hidden}, {i} 0
+  %yh = select i1 %yn, {i} {hidden}, {i} 0
+  %xm0 = or {i} %xf, %xh
+  %ym0 = or {i} %yf, %yh
+  %xe = call {i} @llvm.umax.{i}({i} %xe0, {i} 1)
+  %ye = call {i} @llvm.umax.{i}({i} %ye0, {i} 1)
+  %shift0 = sub {i} %xe, %ye
+  %xm = {to64}
+  %ym = {to64_y}
+  %shift = {to64_s}
+  %first = urem i64 %xm, %ym
+  %done0 = icmp eq i64 %shift, 0
+  br i1 %done0, label %pack, label %loop
+loop:
+  %r = phi i64 [ %first, %divide ], [ %rest, %loop ]
+  %n = phi i64 [ %shift, %divide ], [ %left, %loop ]
+  %step = call i64 @llvm.umin.i64(i64 %n, i64 {chunk})
+  %wide = shl i64 %r, %step
+  %rest = urem i64 %wide, %ym
+  %left = sub i64 %n, %step
+  %more = icmp ne i64 %left, 0
+  br i1 %more, label %loop, label %pack
+pack:
+  %m = phi i64 [ %first, %divide ], [ %rest, %loop ]
+  %zero = icmp eq i64 %m, 0
+  br i1 %zero, label %nothing, label %normalize
+nothing:
+  %z = bitcast {i} %sign to {f}
+  ret {f} %z
+normalize:
+  %zeros = call i64 @llvm.ctlz.i64(i64 %m, i1 true)
+  %up0 = sub i64 %zeros, {lead}
+  %ye64 = {to64_e}
+  %room = sub i64 %ye64, 1
+  %up = call i64 @llvm.umin.i64(i64 %up0, i64 %room)
+  %mm = shl i64 %m, %up
+  %e1 = sub i64 %room, %up
+  %e2 = shl i64 %e1, {mantissa}
+  %bits64 = add i64 %e2, %mm
+  %bits = {from64}
+  %signed = or {i} %bits, %sign
+  %result = bitcast {i} %signed to {f}
+  ret {f} %result
+}}"""
+_FMOD_LANES = """define internal {t} @{name}({t} %x, {t} %y) {attributes} {{
+entry:
+  br label %loop
+loop:
+  %k = phi i64 [ 0, %entry ], [ %next, %loop ]
+  %r = phi {t} [ poison, %entry ], [ %s, %loop ]
+  %a = extractelement {t} %x, i64 %k
+  %b = extractelement {t} %y, i64 %k
+  %c = call {f} @{scalar}({f} %a, {f} %b)
+  %s = insertelement {t} %r, {f} %c, i64 %k
+  %next = add i64 %k, 1
+  %more = icmp ult i64 %next, {width}
+  br i1 %more, label %loop, label %done
+done:
+  ret {t} %s
+}}"""
+
+
+def call_fmod(e: ScalarEmitter, scalar: str, width: int, a: str, b: str) -> str:
+    """C's fmod on float or double, bit for bit."""
+    name = f"graphc.fmod.{suffix(scalar)}"
+    if name not in e.functions:
+        e.functions[name] = _fmod_text(name, scalar)
+    if width == 1:
+        return e.emit(f"call {scalar} @{name}({scalar} {a}, {scalar} {b})")
+    t = vector_type(scalar, width)
+    lanes = f"graphc.fmod.{suffix(scalar, width)}"
+    if lanes not in e.functions:
+        e.functions[lanes] = _FMOD_LANES.format(
+            t=t, f=scalar, name=lanes, scalar=name, width=width, attributes=ATTRIBUTES
+        )
+    return e.emit(f"call {t} @{lanes}({t} {a}, {t} {b})")
+
+
+def _fmod_text(name: str, scalar: str) -> str:
+    double = scalar == "double"
+    bits, mantissa = (64, 52) if double else (32, 23)
+    integer = f"i{bits}"
+
+    def widen(value: str) -> str:
+        return f"add i64 {value}, 0" if double else f"zext i32 {value} to i64"
+
+    exponent_ones = (1 << (bits - 1 - mantissa)) - 1
+    return _FMOD.format(
+        f=scalar, i=integer, name=name, attributes=ATTRIBUTES, mantissa=mantissa,
+        sign=-(1 << bits - 1), magnitude=(1 << bits - 1) - 1, infinity=exponent_ones << mantissa,
+        fraction=(1 << mantissa) - 1, hidden=1 << mantissa, chunk=63 - mantissa, lead=63 - mantissa,
+        to64=widen("%xm0"), to64_y=widen("%ym0"), to64_s=widen("%shift0"), to64_e=widen("%ye"),
+        from64="add i64 %bits64, 0" if double else "trunc i64 %bits64 to i32",
+    )  # fmt: skip
