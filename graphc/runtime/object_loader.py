@@ -40,7 +40,7 @@ _RELA.names = ("offset", "type", "symbol", "addend")
 
 _RELOCATABLE = 1
 _SYMTAB, _RELA_SECTION, _NOBITS, _NOTE, _REL_SECTION = 2, 4, 8, 7, 9
-_INIT_TYPES = (14, 15, 16)  # functions to be run at load and unload
+_INIT_TYPES = frozenset((14, 15, 16))  # functions to be run at load and unload
 _WRITE, _ALLOC, _EXEC, _TLS = 1, 2, 4, 0x400
 _UNDEFINED, _ABSOLUTE, _RESERVED = 0, 0xFFF1, 0xFF00
 _GLOBAL, _WEAK = 1, 2
@@ -48,7 +48,7 @@ _CODE, _CONSTANT, _DATA, _NOT_LOADED = 0, 1, 2, 3
 _LARGEST = 1 << 30  # everything must be within reach of a 32-bit displacement
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, repr=False)  # each further method would cost import time
 class Layout:
     """An object that was read and placed, ready to be linked at any address.
 
@@ -180,7 +180,7 @@ def _read_sections(data: bytes) -> tuple[Machine, Records]:
     if int(np.minimum(sections["size"], _LARGEST).sum()) >= _LARGEST:
         raise CompileError(f"the object needs more than {_LARGEST} bytes of memory")
     loaded = sections[(sections["flags"] & _ALLOC) != 0]
-    if np.any(loaded["flags"] & _TLS) or np.any(np.isin(loaded["type"], _INIT_TYPES)):
+    if np.any(loaded["flags"] & _TLS) or _INIT_TYPES.intersection(loaded["type"].tolist()):
         raise CompileError("thread-local data and load-time functions are not supported by the loader")
     align = np.maximum(loaded["align"], 1)
     if np.any(align > mmap.PAGESIZE) or np.any(align & (align - np.uint64(1))):
@@ -243,7 +243,7 @@ def _read_relocations(
     """Every relocation of a loaded section, offsets within their section, and that section's number."""
     found: list[Records] = [np.empty(0, _RELA)]
     owners: list[Ints] = [np.empty(0, np.int64)]
-    for section in sections[np.isin(sections["type"], (_RELA_SECTION, _REL_SECTION))]:
+    for section in sections[(sections["type"] == _RELA_SECTION) | (sections["type"] == _REL_SECTION)]:
         owner = int(section["info"])
         if owner >= len(sections):
             raise CompileError("relocations of the object belong to no section")
@@ -252,8 +252,8 @@ def _read_relocations(
         if section["type"] == _REL_SECTION or sections["type"][owner] == _NOBITS:
             raise CompileError("the object has relocations of a kind that the loader does not read")
         records = _records(data, int(section["offset"]), int(section["size"]), _RELA).copy()
-        for number in np.unique(records["type"]):
-            relocation = machine.relocations.get(int(number))
+        for number in _distinct(records["type"]):
+            relocation = machine.relocations.get(number)
             if relocation is None:
                 raise CompileError(f"relocation type {number} of {machine.name} is unknown to the loader")
             limit = int(sections["size"][owner]) - relocation.width
@@ -267,8 +267,16 @@ def _read_relocations(
 
 
 def _symbols_of(sites: Records, machine: Machine, reference: Reference) -> Ints:
-    types = [number for number, r in machine.relocations.items() if r.reference is reference]
-    return np.unique(sites["symbol"][np.isin(sites["type"], types)]).astype(np.int64)
+    found: set[int] = set()
+    for number in _distinct(sites["type"]):
+        if machine.relocations[number].reference is reference:
+            found.update(sites["symbol"][sites["type"] == number].tolist())
+    return np.array(sorted(found), np.int64)
+
+
+def _distinct(values: Records) -> list[int]:
+    # numpy.unique would import numpy.ma: ten milliseconds of a start from the cache.
+    return sorted(set(values.tolist()))
 
 
 def _up(value: int, to: int) -> int:
@@ -303,8 +311,8 @@ def link(layout: Layout, base: int, externals: Mapping[str, int]) -> bytes:
         name = _name(layout, int(layout.sites["symbol"][missing[0]]))
         raise CompileError(f"the object needs the symbol {name!r}, which nothing defines")
     chosen = {Reference.ADDRESS: values, Reference.CALL: stub_of, Reference.GOT: slot_of}
-    for number in np.unique(layout.sites["type"]):
-        relocation = layout.machine.relocations[int(number)]
+    for number in _distinct(layout.sites["type"]):
+        relocation = layout.machine.relocations[number]
         sites = layout.sites[layout.sites["type"] == number]
         target = chosen[relocation.reference][sites["symbol"]] + sites["addend"]
         place = sites["offset"].astype(np.int64)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,7 @@ class Reference(enum.Enum):
     GOT = "got"  # the slot in the table of addresses
 
 
-@dataclass(frozen=True, slots=True)
-class Relocation:
+class Relocation(NamedTuple):
     """One relocation type."""
 
     reference: Reference
@@ -36,8 +35,7 @@ class Relocation:
     patch: Patch
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(NamedTuple):
     """One instruction set: its ELF number, its relocations, the code of a jump to any address."""
 
     name: str

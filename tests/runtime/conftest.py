@@ -23,6 +23,6 @@ def compile_text(text: str, machine: str | None = None, reloc: str = "pic", code
     return target.emit_object(module)
 
 
-@pytest.fixture(name="compile_text")
+@pytest.fixture(scope="session", name="compile_text")
 def _compile_text() -> Compile:
     return compile_text
