@@ -116,6 +116,11 @@ def merge(node: Node, raws: tuple[_Raw, ...]) -> None:
         _locations[node] = (old + new)[:_MAX_LOCATIONS]
 
 
+def merge_from(node: Node, source: Node) -> None:
+    """Add the locations of `source` to those of `node`: it stands for it from now on."""
+    merge(node, _locations.get(source, ()))
+
+
 def locations(node: Node) -> tuple[Location, ...]:
     """The user's lines of a node, the first one first; empty when unknown."""
     return tuple(_location(raw) for raw in _locations.get(node, ()))

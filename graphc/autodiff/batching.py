@@ -1,0 +1,166 @@
+"""Vectorization (floor 3): one computation over the rows of a batch, as one computation with one more axis.
+
+`vectorize` replaces a tensor by a batch of tensors and carries the new leading axis through every op that
+depends on it, by the op's family: elementwise ops broadcast, reductions and views shift their axes, contractions
+take one more letter.  Composites are expanded; ops without a rule are computed row by row, where the number of rows is static.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Sequence
+
+from graphc.base.errors import UnsupportedError
+from graphc.ir import provenance
+from graphc.ir.node import Node, Tensor, make
+from graphc.ir.opdef import fail
+from graphc.ops.families import Alias, Composite, Contraction, Elementwise, Reduction, Reshape
+from graphc.ops.reshape import to_shape
+from graphc.ops.view import broadcast_to, stack
+
+MAX_ROWS = 4096  # of an op without a rule: each row is a node of its own
+
+
+def vectorize(outputs: Sequence[Tensor], x: Tensor, rows: Tensor) -> list[Tensor]:
+    """The outputs with `x` replaced by each of `rows`: shape (n, *x.shape) in, (n, *output.shape) out.
+
+    Raises UnsupportedError for an op without a rule when the number of rows is symbolic or large.
+    """
+    walk = _Vectorizer(x, rows)
+    return [walk.batched(walk.visit(output)) for output in outputs]
+
+
+class _Vectorizer:
+    """The state of one vectorization: what each visited node became, and which of them have the new axis."""
+
+    def __init__(self, x: Tensor, rows: Tensor) -> None:
+        self.size = rows.shape[0]
+        self.new: dict[int, Tensor] = {id(x): rows}
+        self.has_axis: set[int] = {id(x)}
+        self.keep: list[Node] = [x, rows]  # ids are used again when nodes die
+
+    def batched(self, node: Tensor) -> Tensor:
+        """The value of a visited node with the leading axis, repeated where it does not depend on the row."""
+        value = self.new[id(node)]
+        if id(node) in self.has_axis:
+            return value
+        return broadcast_to(value, (self.size, *node.shape))
+
+    def visit(self, root: Tensor) -> Tensor:
+        """Process everything below `root`, inputs first, without recursion."""
+        stack_: list[Tensor] = [root]
+        expanded: dict[int, Tensor] = {}
+        while stack_:
+            node = stack_[-1]
+            if id(node) in self.new:
+                stack_.pop()
+                continue
+            waiting = [i for i in node.inputs if id(i) not in self.new]
+            if waiting:
+                stack_.extend(waiting)
+                continue
+            if isinstance(node.op.form, Composite) and self._depends(node):
+                whole = expanded.get(id(node))
+                if whole is None:
+                    whole = expanded[id(node)] = node.op.form.expand(node)
+                    self.keep.append(whole)
+                if id(whole) not in self.new:
+                    stack_.append(whole)
+                    continue
+                self._set(node, self.new[id(whole)], id(whole) in self.has_axis)
+            else:
+                self._process(node)
+            stack_.pop()
+        return root
+
+    def _depends(self, node: Tensor) -> bool:
+        return any(id(i) in self.has_axis for i in node.inputs)
+
+    def _set(self, node: Tensor, value: Tensor, has_axis: bool) -> None:
+        self.keep.append(node)
+        self.new[id(node)] = value
+        if has_axis:
+            self.has_axis.add(id(node))
+
+    def _process(self, node: Tensor) -> None:
+        inputs = tuple(self.new[id(i)] for i in node.inputs)
+        flags = [id(i) in self.has_axis for i in node.inputs]
+        if not any(flags):
+            changed = any(a is not b for a, b in zip(inputs, node.inputs, strict=True))
+            fresh = make(node.op, inputs, node.attrs) if changed else node
+            assert isinstance(fresh, Tensor)
+            self._set(node, fresh, False)
+            return
+        with provenance.derived_from(node):
+            form = node.op.form
+            if isinstance(form, Alias):
+                # Input 0 alone is the value; the others only order it.
+                self._set(node, inputs[0] if flags[0] else _same(node, inputs), flags[0])
+                return
+            full = [self.batched(i) for i in node.inputs]
+            rule = VIEWS.get(node.op.name)
+            if isinstance(form, Elementwise):
+                value = _elementwise(node, inputs, flags)
+            elif isinstance(form, Reduction):
+                axes = tuple(a + 1 for a in node.attr("axes"))
+                value = _with_attrs(node, (full[0],), axes=axes)
+            elif isinstance(form, Contraction):
+                value = _contraction(node, inputs, flags)
+            elif isinstance(form, Reshape):
+                value = to_shape(full[0], (self.size, *node.shape))
+            elif rule is not None:
+                value = rule(node, full)
+            else:
+                value = self._row_by_row(node, inputs, flags)
+            self._set(node, value, True)
+
+    def _row_by_row(self, node: Tensor, inputs: Sequence[Tensor], flags: Sequence[bool]) -> Tensor:
+        if not isinstance(self.size, int) or self.size > MAX_ROWS:
+            fail(
+                UnsupportedError,
+                f"jacobian: {node.op.name} is differentiated row by row, which needs a static number of rows "
+                f"of at most {MAX_ROWS}, got {self.size}",
+                (node,),
+                "declare the output's shape with ints, or differentiate a smaller part",
+            )
+        if self.size == 0:
+            return broadcast_to(node, (0, *node.shape))
+        rows = []
+        for k in range(self.size):
+            row = tuple(i[k] if flag else i for i, flag in zip(inputs, flags, strict=True))
+            rows.append(_same(node, row))
+        return stack(rows, axis=0)
+
+
+def _same(node: Tensor, inputs: Sequence[Tensor]) -> Tensor:
+    fresh = make(node.op, tuple(inputs), node.attrs)
+    assert isinstance(fresh, Tensor)
+    return fresh
+
+
+def _with_attrs(node: Tensor, inputs: tuple[Tensor, ...], **changed: object) -> Tensor:
+    attrs = tuple(changed.get(k, v) for k, v in zip(node.op.attributes, node.attrs, strict=True))
+    fresh = make(node.op, inputs, attrs)
+    assert isinstance(fresh, Tensor)
+    return fresh
+
+
+def _elementwise(node: Tensor, inputs: Sequence[Tensor], flags: Sequence[bool]) -> Tensor:
+    lined_up = []
+    for value, flag in zip(inputs, flags, strict=True):
+        if flag:
+            shape = value.shape[1:]
+            value = to_shape(value, (value.shape[0], *(1,) * (node.ndim - len(shape)), *shape))
+        lined_up.append(value)
+    return _same(node, lined_up)
+
+
+def _contraction(node: Tensor, inputs: Sequence[Tensor], flags: Sequence[bool]) -> Tensor:
+    operands, result = node.attr("spec").split("->")
+    letter = next(c for c in string.ascii_letters if c not in operands + result)
+    parts = [letter + p if f else p for p, f in zip(operands.split(","), flags, strict=True)]
+    return _with_attrs(node, tuple(inputs), spec=",".join(parts) + "->" + letter + result)
+
+
+Rule = Callable[[Tensor, Sequence[Tensor]], Tensor]
+VIEWS: dict[str, Rule] = {}

@@ -1,0 +1,55 @@
+"""Nests (floor 3): lists, tuples and dicts of tensors, taken apart and put together again.
+
+Every function of this package takes a tensor or any nest of them and answers in the same structure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from graphc.base.errors import GraphError, message
+from graphc.ir import provenance
+from graphc.ir.node import Tensor
+
+Rebuild = Callable[[Iterator[Any]], Any]
+
+
+def flatten(nest: Any, what: str) -> tuple[list[Tensor], Rebuild]:
+    """The tensors of a nest in order, and the function that builds the same structure out of other leaves.
+
+    what: the name of the argument, for the error. Raises GraphError for a leaf that is not a tensor.
+    """
+    if isinstance(nest, Tensor):
+        return [nest], next
+    if isinstance(nest, dict):
+        keys = list(nest)
+        leaves, rebuild_items = _flatten_items([nest[k] for k in keys], what)
+        return leaves, lambda new: dict(zip(keys, rebuild_items(new), strict=True))
+    if isinstance(nest, list | tuple):
+        leaves, rebuild_items = _flatten_items(nest, what)
+        if isinstance(nest, list):
+            return leaves, rebuild_items
+        if hasattr(nest, "_fields"):  # a named tuple takes its items one by one
+            return leaves, lambda new: type(nest)(*rebuild_items(new))
+        return leaves, lambda new: tuple(rebuild_items(new))
+    at = provenance.current_location()
+    raise GraphError(
+        message(
+            f"{what} must be a tensor or a list, tuple or dict of tensors, got {type(nest).__name__}: {nest!r:.80}",
+            at=at.describe() if at else None,
+            hint="make a tensor with graphc.placeholder, graphc.variable or graphc.constant",
+        )
+    )
+
+
+def _flatten_items(
+    items: Sequence[Any], what: str
+) -> tuple[list[Tensor], Callable[[Iterator[Any]], list[Any]]]:
+    leaves: list[Tensor] = []
+    rebuilders: list[Rebuild] = []
+    for item in items:
+        found, rebuild = flatten(item, what)
+        leaves += found
+        rebuilders.append(rebuild)
+    return leaves, lambda new: [r(new) for r in rebuilders]
