@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from graphc.backend import math_exponential as exponential
 from graphc.backend import math_logarithm as logarithm
+from graphc.backend import math_power as power
 from graphc.backend import math_special as special
 from graphc.backend import math_trigonometric as trigonometric
 from graphc.ir.scalar import ScalarLanguage
@@ -49,9 +50,21 @@ DECOMPOSITIONS: dict[str, Decomposition] = {
     "sin": Decomposition(trigonometric.sin, 1.5, 1.5),
     "cos": Decomposition(trigonometric.cos, 1.5, 1.5),
     "tan": Decomposition(trigonometric.tan, 2.5, 2.5),
+    "asin": Decomposition(trigonometric.asin, 2.5, 2.5),
+    "acos": Decomposition(trigonometric.acos, 2.5, 2.5),
+    "atan": Decomposition(trigonometric.atan, 2.5, 2.5),
+    "atan2": Decomposition(trigonometric.atan2, 2.5, 2.5),
     "sinh": Decomposition(exponential.sinh, 2.5, 2.5),
     "cosh": Decomposition(exponential.cosh, 2.5, 2.5),
     "tanh": Decomposition(exponential.tanh, 2.0, 2.0),
+    "asinh": Decomposition(logarithm.asinh, 2.5, 2.5),
+    "acosh": Decomposition(logarithm.acosh, 2.5, 2.5),
+    "atanh": Decomposition(logarithm.atanh, 2.5, 2.5),
+    "pow": Decomposition(power.pow_, 1.0, 1.5),
+    "hypot": Decomposition(power.hypot, 1.0, 1.5),
+    "reciprocal_sqrt": Decomposition(power.reciprocal_sqrt, 1.5, 1.5, cheap=True),
+    "copysign": Decomposition(power.copysign, 0.0, 0.0, cheap=True),
+    "nextafter": Decomposition(power.nextafter, 0.0, 0.0, cheap=True),
     "erf": Decomposition(special.erf, 2.5, 2.5),
 }
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from graphc.base.dtypes import DType, float64, int32, int64
+from graphc.base.dtypes import DType, float64, int16, int32, int64
 from graphc.ir.scalar import ScalarLanguage
 
 V = TypeVar("V")
@@ -124,7 +124,8 @@ class Term(Generic[V]):
 
     def bits(self) -> Term[V]:
         """A float's pattern as a signed integer."""
-        return Term(self.s, self.s.bitcast(self.value, int64 if self.wide else int32))
+        pattern = {16: int16, 32: int32, 64: int64}[self.dtype.bits]
+        return Term(self.s, self.s.bitcast(self.value, pattern))
 
     def bitcast(self, dtype: DType) -> Term[V]:
         """Reinterpret the bits."""
@@ -169,7 +170,7 @@ def bias(x: Term[V]) -> int:
 
 def sign_mask(x: Term[V]) -> int:
     """The sign bit of the integer type as wide as `x`, as a value of that signed type."""
-    return -(2**63) if x.wide else -(2**31)
+    return -(2 ** (x.dtype.bits - 1))
 
 
 def copy_sign(magnitude: Term[V], sign: Term[V]) -> Term[V]:

@@ -20,6 +20,7 @@ from graphc.backend.math_language import (
     split,
     two_sum,
     where,
+    copy_sign,
     with_sign_of,
 )
 from graphc.ir.scalar import ScalarLanguage
@@ -139,3 +140,40 @@ def log1p_of(x: Term[V]) -> Term[V]:
 def log1p(s: ScalarLanguage[V], operand: V) -> V:
     """log(1 + x), accurate near 0."""
     return log1p_of(Term(s, operand)).value
+
+
+def asinh(s: ScalarLanguage[V], operand: V) -> V:
+    """log(x + sqrt(x**2 + 1)) as log1p(x + x**2 / (1 + sqrt(x**2 + 1))); log 2x for large x."""
+    x = Term(s, operand)
+    size = abs(x)
+    large = size > _doubling(x)
+    z = size * size
+    total, lost = two_sum(x.like(1.0), size + z / ((z + 1.0).sqrt() + 1.0))
+    result = log_of_sum(where(large, size, total), where(large, 0.0, lost), where(large, x.like(1.0), 0.0))
+    return copy_sign(where(x.equals(0.0), size, result), x).value
+
+
+def acosh(s: ScalarLanguage[V], operand: V) -> V:
+    """log(x + sqrt(x**2 - 1)) as log1p(t + sqrt(t (t + 2))), t = x - 1; log 2x for large x."""
+    x = Term(s, operand)
+    large = x > _doubling(x)
+    t = x - 1.0
+    total, lost = two_sum(x.like(1.0), t + (t * (t + 2.0)).sqrt())
+    result = log_of_sum(where(large, x, total), where(large, 0.0, lost), where(large, x.like(1.0), 0.0))
+    return where(x < 1.0, float("nan"), result).value
+
+
+def _doubling(x: Term[V]) -> float:
+    """Beyond it sqrt(x**2 +- 1) + x is 2x."""
+    return 2.0**28 if x.wide else 2.0**14
+
+
+def atanh(s: ScalarLanguage[V], operand: V) -> V:
+    """An odd polynomial below 1/2, else log1p(2x / (1 - x)) / 2."""
+    x = Term(s, operand)
+    size = abs(x)
+    z = size * size
+    small = fma(size * z, polynomial(z, choose(x, fits.ATANH_32, fits.ATANH_64)), size)
+    total, lost = two_sum(x.like(1.0), (size * 2.0) / (1.0 - size))
+    large = where(size > 1.0, float("nan"), log_of_sum(total, lost) * 0.5)
+    return with_sign_of(where(size < 0.5, small, large), x).value

@@ -1,4 +1,4 @@
-"""sin, cos, tan over the full range (floor 6), in the scalar language.
+"""sin, cos, tan over the full range, and their inverses (floor 6), in the scalar language.
 
 |x| = n pi/2 + r. Up to `LIMIT` by subtracting n pi/2 in pieces whose products with n are exact (Cody and
 Waite, with error-free sums, so it holds without fma). Beyond it exactly: float32 sums the products
@@ -46,6 +46,7 @@ HALF_PI_64 = (
     2.0222662487111665e-21,
     8.4784276603689e-32,
 )
+HALF_PI_OF_FLOATS = (1.5707963705062866, -4.371138828673793e-08)
 HALF_PI = (1.5707963267948966, 6.123233995736766e-17)
 # 2/pi in pieces of 28 bits, each aligned at a multiple of 2**-28.
 TWO_OVER_PI_PIECES = (
@@ -248,3 +249,70 @@ def tan(s: ScalarLanguage[V], operand: V) -> V:
     """The tangent."""
     x = Term(s, operand)
     return tan_from(x, reduce_any(x)).value
+
+
+def atan_below_one(t: Term[V]) -> Term[V]:
+    """atan t for 0 <= t <= 1."""
+    z = t * t
+    return fma(z * t, polynomial(z, choose(t, fits.ATAN_32, fits.ATAN_64)), t)
+
+
+def half_pi(x: Term[V]) -> tuple[float, float]:
+    """pi/2 as a sum of two floats of the width of `x`."""
+    return HALF_PI if x.wide else HALF_PI_OF_FLOATS
+
+
+def atan(s: ScalarLanguage[V], operand: V) -> V:
+    """The arc tangent: pi/2 - atan(1/x) above 1."""
+    x = Term(s, operand)
+    size = abs(x)
+    above = size > 1.0
+    angle = atan_below_one(where(above, 1.0 / size, size))
+    high, low = half_pi(x)
+    return with_sign_of(where(above, high - (angle - low), angle), x).value
+
+
+def atan2(s: ScalarLanguage[V], ordinate: V, abscissa: V) -> V:
+    """The angle of the point (x, y), in [-pi, pi]; zeros and infinities as C99 says."""
+    y, x = Term(s, ordinate), Term(s, abscissa)
+    height, width = abs(y), abs(x)
+    steep = height > width
+    longer, shorter = where(steep, height, width), where(steep, width, height)
+    ratio = shorter / where(longer.equals(0.0), 1.0, longer)
+    ratio = where(shorter.equals(float("inf")), 1.0, ratio)
+    angle = atan_below_one(ratio)
+    high, low = half_pi(x)
+    angle = where(steep, high - (angle - low), angle)
+    # The sign bit of x and not x < 0, because -0 counts as negative.
+    angle = where(x.bits() < 0, 2.0 * high - (angle - 2.0 * low), angle)
+    angle = where(height.differs(height) | width.differs(width), y + x, angle)
+    return with_sign_of(angle, y).value
+
+
+def arcs(size: Term[V]) -> tuple[Term[V], Term[V], Term[V]]:
+    """(outer, base, bend): asin(base) = base + bend; outer: base is sqrt((1 - size) / 2), else size."""
+    outer = size > 0.5
+    z = where(outer, (1.0 - size) * 0.5, size * size)
+    base = where(outer, z.sqrt(), size)
+    return outer, base, z * base * polynomial(z, choose(size, fits.ASIN_32, fits.ASIN_64))
+
+
+def asin(s: ScalarLanguage[V], operand: V) -> V:
+    """The arc sine; above 1/2 it is pi/2 - 2 asin(sqrt((1 - x) / 2))."""
+    x = Term(s, operand)
+    outer, base, bend = arcs(abs(x))
+    high, low = half_pi(x)
+    far = ((high * 0.5 - base) - (bend - low * 0.5)) * 2.0
+    return with_sign_of(where(outer, far, base + bend), x).value
+
+
+def acos(s: ScalarLanguage[V], operand: V) -> V:
+    """The arc cosine, from the same pieces as `asin`."""
+    x = Term(s, operand)
+    outer, base, bend = arcs(abs(x))
+    high, low = half_pi(x)
+    negative = x < 0.0
+    double = (base + bend) * 2.0
+    far = where(negative, ((high - base) - (bend - low)) * 2.0, double)
+    signed_base, signed_bend = where(negative, -base, base), where(negative, -bend, bend)
+    return where(outer, far, (high - signed_base) - (signed_bend - low)).value
