@@ -1,9 +1,9 @@
 """The code of README.md and of every page under docs/ runs and prints what the page says.
 
-A page's ```python blocks are one program, in order. A ```text block directly after a python block is
-what that block prints; in it, a line `...` stands for any lines, and `<n>` for any number. A block
-that is only to be looked at says so: ```python no-run. Shell blocks are checked for the graphc commands
-that they name.
+A page's ```python blocks are one program, in order. A ```text block directly after a python block
+is what that block prints; in it, a line `...` stands for any lines, and `<n>` for any number. A
+block that is only to be looked at says so: ```python no-run. Shell blocks are checked for the
+graphc commands that they name.
 """
 
 from __future__ import annotations

@@ -1,0 +1,39 @@
+"""`python -m benchmarks [NAME …] [--json]`: run benchmarks and print their tables."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+
+import benchmarks
+from benchmarks.measure import OutsideLoad, machine
+from benchmarks.table import json_lines, text
+
+TOOLS = {"__main__", "measure", "table", "models"}
+
+
+def names() -> list[str]:
+    """Every benchmark of this folder."""
+    return sorted({m.name for m in pkgutil.iter_modules(benchmarks.__path__)} - TOOLS)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", nargs="*", choices=[*names(), []], help="default: all of them")
+    parser.add_argument("--json", action="store_true", help="one JSON object per row")
+    options = parser.parse_args()
+    for name in options.name or names():
+        module = importlib.import_module(f"benchmarks.{name}")
+        with OutsideLoad() as load:
+            rows = list(module.run())
+        if options.json:
+            print(json_lines(name, machine(), rows))
+            continue
+        print(f"\n{name}: {(module.__doc__ or '').splitlines()[0]}")
+        print(f"{machine()}; {load}\n")
+        print(text(rows))
+
+
+if __name__ == "__main__":
+    main()
