@@ -28,7 +28,7 @@ class Timing:
 
 
 def measure(call: Callable[[], object], *, seconds: float = 1.0, rounds: int = 7) -> Timing:
-    """Time `call` in rounds of equal length that together take about `seconds`; one call warms up."""
+    """Time `call` in rounds of equal length that together take about `seconds`, after a warm-up."""
     call()
     begin = time.perf_counter()
     call()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ def mlp_step(batch: int = 128, sizes: tuple[int, ...] = (784, 512, 256, 10)) -> 
     x = graphc.placeholder(("batch", sizes[0]), name="x")
     t = graphc.placeholder(("batch",), "int64", name="t")
     h, variables = x, []
-    for k, (rows, columns) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for k, (rows, columns) in enumerate(pairwise(sizes)):
         value = rng.normal(0, np.sqrt(2 / rows), (rows, columns)).astype(np.float32)
         variables += [
             graphc.variable(value, name=f"w{k}"),

@@ -1,4 +1,4 @@
-"""How long is one training step, what does check_numerics cost, and does a new batch size compile?"""
+"""How long is a training step, what does check_numerics cost, does a new batch size compile?"""
 
 from __future__ import annotations
 

@@ -75,10 +75,9 @@ def run(page: Path, parts: list[Block]) -> None:
         with contextlib.redirect_stdout(output):
             exec(compile(tree, name, "exec"), namespace)
         if part.printed is not None and not matches(part.printed, output.getvalue()):
-            pytest.fail(
-                f"{page.name}:{part.line} prints\n{output.getvalue()}\nthe page says\n{part.printed}",
-                pytrace=False,
-            )
+            place = f"{page.name}:{part.line}"
+            text = f"{place} prints\n{output.getvalue()}\nthe page says\n{part.printed}"
+            pytest.fail(text, pytrace=False)
 
 
 @pytest.fixture
