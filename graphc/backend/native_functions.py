@@ -8,13 +8,14 @@ user name can.
 from __future__ import annotations
 
 import functools
-import importlib
 from typing import TYPE_CHECKING
 
 from graphc.backend.llvm_types import compute_type, literal, suffix, vector_type
+from graphc.backend.math_decompositions import DECOMPOSITIONS
 from graphc.base.dtypes import DType
 from graphc.base.errors import CompileError
 from graphc.base.order import topological
+from graphc.ir.scalar import BINARY
 from graphc.loops.build import EXPR
 from graphc.loops.nodes import Bitcast, Cast, Const, Expr, Op, Select, Var, var
 
@@ -26,40 +27,60 @@ ATTRIBUTES = 'nounwind willreturn memory(none) "min-legal-vector-width"="512"'
 
 def call(e: ScalarEmitter, name: str, dtype: DType, width: int, args: tuple[str, ...]) -> str:
     """A transcendental method on float32 or float64: its decomposition, inline where that is short."""
-    DECOMPOSITIONS = importlib.import_module('graphc.backend.math_decompositions').DECOMPOSITIONS
     if not dtype.is_float or name not in DECOMPOSITIONS:
         raise CompileError(f"the method {name!r} has no meaning for {dtype}")
-    params, order = _trace(name, dtype)
     if DECOMPOSITIONS[name].cheap:
-        return _replay(e, params, order, width, args)
-    function = f"graphc.{name}.{suffix(compute_type(dtype), width)}"
+        return _replay(e, _trace(name, dtype, "function"), width, args)
     t = compute_type(dtype, width)
+    function = f"graphc.{name}.{suffix(compute_type(dtype), width)}"
     if function not in e.functions:
         e.functions[function] = ""  # taken: a decomposition never calls itself
-        names = tuple(f"%p{k}" for k in range(len(params)))
+        params = tuple(f"%p{k}" for k in range(len(args)))
         outer, e.lines = e.lines, []
-        result = _replay(e, params, order, width, names)
-        header = ", ".join(f"{t} {p}" for p in names)
+        result = _body(e, name, dtype, width, params)
         body, e.lines = e.lines, outer
-        e.functions[function] = "\n".join(
-            [f"define internal {t} @{function}({header}) {ATTRIBUTES} {{", *body, f"  ret {t} {result}", "}"]
-        )
+        header = f"define internal {t} @{function}({', '.join(f'{t} {p}' for p in params)}) {ATTRIBUTES} {{"
+        e.functions[function] = "\n".join([header, "entry:", *body, f"  ret {t} {result}", "}"])
     return e.emit(f"call {t} @{function}({', '.join(f'{t} {a}' for a in args)})")
 
 
+def _body(e: ScalarEmitter, name: str, dtype: DType, width: int, params: tuple[str, ...]) -> str:
+    """The result of a decomposition; the rare part behind a branch on whether any lane needs it."""
+    if DECOMPOSITIONS[name].is_rare is None:
+        return _replay(e, _trace(name, dtype, "function"), width, params)
+    t, m = compute_type(dtype, width), vector_type("i1", width)
+    common = _replay(e, _trace(name, dtype, "common"), width, params)
+    mask = _replay(e, _trace(name, dtype, "is_rare"), width, params)
+    some = mask
+    if width > 1:
+        some = e.emit(f"call i1 @llvm.vector.reduce.or.v{width}i1({m} {mask})")
+    e.do(f"br i1 {some}, label %rare, label %done")
+    e.lines.append("rare:")
+    rare = _replay(e, _trace(name, dtype, "rare"), width, params)
+    merged = e.select(mask, rare, common, dtype, width)
+    e.do("br label %done")
+    e.lines.append("done:")
+    return e.emit(f"phi {t} [ {common}, %entry ], [ {merged}, %rare ]")
+
+
+Traced = tuple[tuple[Var, ...], tuple[Expr, ...]]
+
+
 @functools.cache
-def _trace(name: str, dtype: DType) -> tuple[tuple[Var, ...], tuple[Expr, ...]]:
+def _trace(name: str, dtype: DType, part: str) -> Traced:
     """The parameters and the expressions of a decomposition, in an order in which they can be computed."""
-    decomposition = importlib.import_module('graphc.backend.math_decompositions').DECOMPOSITIONS[name]
-    count = 2 if name in ("pow", "atan2", "hypot", "copysign", "nextafter") else 1
-    params = tuple(var(f"p{k}", dtype) for k in range(count))
-    root = decomposition.function(EXPR, *params)
-    return params, tuple(topological([root], lambda x: x.args))
+    params = tuple(var(f"p{k}", dtype) for k in range(2 if name in BINARY else 1))
+    root = getattr(DECOMPOSITIONS[name], part)(EXPR, *params)
+    return params, tuple(topological([root], operands))
 
 
-def _replay(
-    e: ScalarEmitter, params: tuple[Var, ...], order: tuple[Expr, ...], width: int, args: tuple[str, ...]
-) -> str:
+def operands(node: Expr) -> tuple[Expr, ...]:
+    """What a pure node is computed from."""
+    return node.args
+
+
+def _replay(e: ScalarEmitter, traced: Traced, width: int, args: tuple[str, ...]) -> str:
+    params, order = traced
     values: dict[Expr, str] = dict(zip(params, args, strict=True))
     for node in order:
         if node not in values:
