@@ -6,7 +6,7 @@ The keys are the names of the functions; "eval" is filled by the runtime.
 from __future__ import annotations
 
 from graphc.ir.node import OPERATORS
-from graphc.ops import elementwise
+from graphc.ops import elementwise, elementwise_math, logical
 from graphc.ops.promotion import astype
 
 OPERATORS.update(
@@ -16,7 +16,21 @@ OPERATORS.update(
     divide=elementwise.divide,
     floor_divide=elementwise.floor_divide,
     remainder=elementwise.remainder,
+    pow=elementwise_math.pow,
     negative=elementwise.negative,
     positive=elementwise.positive,
+    abs=elementwise_math.abs,
+    bitwise_and=logical.bitwise_and,
+    bitwise_or=logical.bitwise_or,
+    bitwise_xor=logical.bitwise_xor,
+    bitwise_invert=logical.bitwise_invert,
+    bitwise_left_shift=logical.bitwise_left_shift,
+    bitwise_right_shift=logical.bitwise_right_shift,
+    less=logical.less,
+    less_equal=logical.less_equal,
+    greater=logical.greater,
+    greater_equal=logical.greater_equal,
+    equal=logical.equal,
+    not_equal=logical.not_equal,
     astype=astype,
 )

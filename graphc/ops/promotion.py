@@ -283,7 +283,9 @@ def _broadcast_hint(longer: Shape, shorter: Shape, p: Size, q: Size) -> str:
     return "sizes must be equal or 1; use graphc.reshape or index with None to line the axes up"
 
 
-def require(condition: bool, error: type[GraphcError], what: str, *operands: Node, hint: str | None = None) -> None:
+def require(
+    condition: bool, error: type[GraphcError], what: str, *operands: Node, hint: str | None = None
+) -> None:
     """`fail` unless the condition holds."""
     if not condition:
         fail(error, what, operands, hint)

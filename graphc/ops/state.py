@@ -83,7 +83,7 @@ CONSTANT = REGISTRY.add(
 
 
 def placeholder(
-    shape: Size | str | None | Sequence[Size | str | None],
+    shape: Size | str | Sequence[Size | str | None] | None,
     dtype: DTypeLike = "float32",
     name: str | None = None,
 ) -> Tensor:
@@ -141,8 +141,15 @@ def constant(value: Any, dtype: DTypeLike | None = None) -> Tensor:
         pi = graphc.constant(3.14159, "float32")
     """
     if isinstance(value, Node):
-        fail(GraphError, "constant: the value must be an array, not a tensor", [value], "use it as it is")
-    return constant_node(array_constant(value, None if dtype is None else _dtype(dtype, "constant")))
+        fail(
+            GraphError,
+            "constant: the value must be an array, not a tensor",
+            [value],
+            "use it as it is",
+        )
+    return constant_node(
+        array_constant(value, None if dtype is None else _dtype(dtype, "constant"))
+    )
 
 
 def constant_node(value: ConstantValue) -> Tensor:
@@ -183,7 +190,9 @@ def array_constant(value: Any, dtype: DType | None = None, op: str = "constant")
     target = dtype or found
     if array.dtype.name == "bfloat16":
         if target is found:
-            return from_stored(np.ascontiguousarray(array).view(np.uint16).reshape(array.shape), found)
+            return from_stored(
+                np.ascontiguousarray(array).view(np.uint16).reshape(array.shape), found
+            )
         array = array.astype(np.float32)
     return _converted(array, target, op)
 
