@@ -1,4 +1,4 @@
-"""Building loop-IR expressions (floor 4): the scalar language over `Expr`, index arithmetic, fresh names.
+"""Building loop-IR expressions (floor 4): scalar language over `Expr`, index arithmetic, names.
 
 `ExprScalar` is how an op's scalar body or a math decomposition becomes loop IR. What it folds holds
 for every bit pattern: identities and constants of int64 and bool, never floats (x + 0.0 changes

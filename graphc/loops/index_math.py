@@ -67,7 +67,7 @@ def unflatten(offset: Expr, shape: Shape) -> tuple[Expr, ...]:
 
 
 def linear_parts(expr: Expr, v: Var) -> tuple[Expr, Expr] | None:
-    """(coefficient, rest), expr == coefficient * v + rest, neither over `v`; None where not linear."""
+    """(coefficient, rest) with expr == coefficient * v + rest, both free of `v`; else None."""
     if expr is v:
         return ONE, ZERO
     if not expr.args:
@@ -132,7 +132,7 @@ class Simplifier:
         return done[expr]
 
     def value(self, expr: Expr) -> Expr:
-        """A stored value: only what is inside its loads' indices and predicates is index arithmetic."""
+        """A stored value: only the indices and predicates of its loads are index arithmetic."""
         memo = self._values
         if expr not in memo:
             for node in topological((expr,), lambda e: () if e in memo else _value_children(e)):

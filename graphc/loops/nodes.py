@@ -84,7 +84,7 @@ class Select(Expr):
 
 
 class Load(Expr):
-    """buffer[indices]; with a predicate (bool) false the value is `fill` (args: *indices[, predicate, fill])."""
+    """buffer[indices], or `fill` where a predicate is false; args: *indices[, predicate, fill]."""
 
     __slots__ = ("buffer", "predicated")
     buffer: Buffer
@@ -105,7 +105,7 @@ class Load(Expr):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Buffer:
-    """Memory of one tensor, row-major and contiguous. Identity is the object; names are unique in a kernel.
+    """Memory of one tensor, row-major. Identity is the object; names are unique in a kernel.
 
     scope: "global" (kernel parameter), "local" (scratch of one parallel iteration, symbolic shape
     allowed), "register" (static shape, indices constant after unrolling except one vector-loop
@@ -140,7 +140,7 @@ class For(Stmt):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Let(Stmt):
-    """Name a value computed once at this point, visible to the following statements of the block."""
+    """Name a value computed once here, visible to the following statements of the block."""
 
     var: Var
     value: Expr
@@ -158,7 +158,7 @@ class Store(Stmt):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Alloc(Stmt):
-    """Bring a local, register or shared buffer into being for the following statements of the block."""
+    """Bring a local, register or shared buffer into being for the rest of the block."""
 
     buffer: Buffer
 
@@ -204,7 +204,7 @@ class If(Stmt):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Check(Stmt):
-    """Where `ok` is false, record error site `site` (first one wins) and go on; the call then raises."""
+    """Where `ok` is false, record error site `site` (first one wins); the call then raises."""
 
     ok: Expr
     site: int

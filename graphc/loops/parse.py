@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from graphc.base.dims import Dim, Size, Symbol
 from graphc.base.dtypes import ALL, DType, bool_, int64
@@ -50,8 +51,13 @@ _TO_BOOL = frozenset(COMPARE + PREDICATE)
 _DEEPEST = 100  # nesting of parentheses and blocks
 
 _TOKEN = re.compile(
-    r'\s+|(?P<string>"(?:[^"\\]|\\.)*")|(?P<number>(?:\d+\.?\d*(?:e[+-]?\d+)?|inf\b|nan\b)(?::[a-z]+\d*)?)'
-    r"|(?P<name>[%$]?[A-Za-z_0-9][A-Za-z_0-9.]*)|(?P<symbol><-|->|//|<<|>>|[<>=!]=|[-+*/%&|^<>=?:,()\[\]{}])"
+    r"""\s+
+    | (?P<string> "(?:[^"\\]|\\.)*" )
+    | (?P<number> (?: \d+\.?\d*(?:e[+-]?\d+)? | inf\b | nan\b ) (?: :[a-z]+\d* )? )
+    | (?P<name> [%$]?[A-Za-z_0-9][A-Za-z_0-9.]* )
+    | (?P<symbol> <- | -> | // | << | >> | [<>=!]= | [-+*/%&|^<>=?:,()\[\]{}] )
+    """,
+    re.VERBOSE,
 )
 
 
@@ -66,15 +72,23 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self._tokens = list(_tokens(text))
         self._at = 0
+        self._depth = 0
         self._symbols: dict[str, Symbol] = {}
         self._buffers: dict[str, Buffer] = {}
         self._vars: dict[str, Var] = {}
         self._named: dict[str, Expr] = {}
         self._accumulators: dict[str, Accumulators] = {}
-        # Bounds of symbols apply to the parameters before them: read them first.
-        for k, (token, _) in enumerate(self._tokens):
-            if token == "size" and self._tokens[k + 2][0] == "min":
-                name, low, top, step = (self._tokens[k + j][0] for j in (1, 3, 5, 7))
+        self._read_symbols()
+
+    def _read_symbols(self) -> None:
+        """Bounds of symbols apply to the parameters before them too: read them first."""
+        words = [token for token, _ in self._tokens]
+        for k in range(len(words) - 8):
+            if words[k] == "size" and words[k + 2] == "min":
+                name, low, top, step = words[k + 1], words[k + 3], words[k + 5], words[k + 7]
+                if not (low.isdigit() and step.isdigit() and (top.isdigit() or top == "none")):
+                    self._at = k + 1
+                    raise self._error(f"expected bounds of the size {name}")
                 maximum = None if top == "none" else int(top)
                 self._symbols[name] = Symbol(name, int(low), maximum, int(step))
 
@@ -95,11 +109,26 @@ class _Parser:
 
     def _expect(self, token: str) -> None:
         if not self._accept(token):
-            raise self._error(f"expected {token!r}, got {self._peek()!r}")
+            raise self._error(f"expected {token!r}, got {self._next()!r}")
 
     def _error(self, what: str) -> FormatError:
-        line = self._tokens[min(self._at, len(self._tokens) - 1)][1]
+        """An error at the last token that was taken."""
+        line = self._tokens[min(max(self._at - 1, 0), len(self._tokens) - 1)][1]
         return FormatError(f"kernel text, line {line}: {what}")
+
+    def _number(self) -> int:
+        token = self._next()
+        if not token.isdigit():
+            raise self._error(f"expected a number, got {token!r}")
+        return int(token)
+
+    @contextmanager
+    def _deeper(self) -> Iterator[None]:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise self._error("nested too deeply")
+        yield
+        self._depth -= 1
 
     def _list(self, end: str) -> Iterator[None]:
         """Yields once for each element of a comma-separated list that `end` closes."""
@@ -161,20 +190,21 @@ class _Parser:
     def _block(self) -> tuple[Stmt, ...]:
         """Statements up to the closing brace."""
         result: list[Stmt] = []
-        while not self._accept("}"):
-            if self._peek().startswith("$"):
-                name = self._next()
-                self._expect("=")
-                self._named[name] = self._expr()
-                continue
-            result.append(self._statement())
+        with self._deeper():
+            while not self._accept("}"):
+                if self._peek().startswith("$"):
+                    name = self._next()
+                    self._expect("=")
+                    self._named[name] = self._expr()
+                else:
+                    result.append(self._statement())
         return tuple(result)
 
     def _statement(self) -> Stmt:
         word = self._next()
         method = {
-            "for": self._for, "let": self._let, "alloc": self._alloc, "acc": self._declare, "if": self._if,
-            "check": self._check, "barrier": Barrier, "intrinsic": self._intrinsic,
+            "for": self._for, "let": self._let, "alloc": self._alloc, "acc": self._declare,
+            "if": self._if, "check": self._check, "barrier": Barrier, "intrinsic": self._intrinsic,
         }.get(word)  # fmt: skip
         if method is not None and self._peek() not in ("<-", ","):
             return method()
@@ -192,9 +222,9 @@ class _Parser:
                 raise self._error(f"unknown kind of loop {kind!r}")
             if kind == "vector":
                 self._expect("(")
-                width = int(self._next())
+                width = self._number()
                 self._expect(",")
-                interleave = int(self._next())
+                interleave = self._number()
                 self._expect(")")
         self._expect("{")
         return For(v, extent, self._block(), kind, width, interleave)
@@ -292,7 +322,7 @@ class _Parser:
     def _check(self) -> Check:
         ok = self._expr()
         self._expect("site")
-        return Check(ok, int(self._next()))
+        return Check(ok, self._number())
 
     def _intrinsic(self) -> Intrinsic:
         name = self._next()
@@ -319,6 +349,10 @@ class _Parser:
         return op(name, *args, dtype=bool_ if name in _TO_BOOL else args[0].dtype)
 
     def _primary(self) -> Expr:
+        with self._deeper():
+            return self._operand()
+
+    def _operand(self) -> Expr:
         if self._accept("("):
             inner = self._expr()
             self._expect(")")
@@ -422,12 +456,14 @@ class _Parser:
         return result
 
     def _size_factor(self) -> Size:
-        if self._accept("("):
-            inner = self._size()
-            self._expect(")")
-            return inner
-        if self._accept("-"):
-            return self._size_product() * -1
+        if self._peek() in ("(", "-"):
+            with self._deeper():
+                if self._accept("-"):
+                    return self._size_product() * -1
+                self._expect("(")
+                inner = self._size()
+                self._expect(")")
+                return inner
         token = self._next()
         return int(token) if token.isdigit() else self._symbol(token)
 

@@ -1,4 +1,4 @@
-"""What is known of int64 expressions (floor 4): polynomials over variables and sizes, and their bounds.
+"""What is known of int64 expressions (floor 4): polynomials over variables, and their bounds.
 
 An int64 expression becomes a polynomial with integer coefficients over *atoms*: variables, symbols
 of sizes, and whatever is not polynomial (a load, a floordiv that does not divide …). A bound is
@@ -42,7 +42,7 @@ _PRODUCT_LIMIT = 256  # terms of a product that is multiplied out; beyond, it is
 
 
 class Ranges:
-    """Loop extents and `Let` values of a kernel, and what follows from them. Memoizes: use one per kernel."""
+    """Loop extents and `Let` values of a kernel, and what follows. Memoizes: use one per kernel."""
 
     def __init__(
         self, extents: Mapping[Var, Expr] | None = None, lets: Mapping[Var, Expr] | None = None
@@ -120,7 +120,7 @@ class Ranges:
         return {tuple(sorted(self._rank(a) for a in m)): c for m, c in value.terms}
 
     def expression(self, polynomial: Polynomial) -> Expr:
-        """The polynomial as an expression: sizes, then terms by outermost variable, then the constant."""
+        """The polynomial as an expression: sizes, terms by outermost variable, the constant."""
         key = tuple(sorted(polynomial.items()))
         known = self._expressions.get(key)
         if known is not None:
@@ -214,14 +214,14 @@ class Ranges:
         return self._number(low, 0), self._number(high, 1)
 
     def nonnegative(self, polynomial: Polynomial, facts: Facts | None = None) -> bool:
-        """Whether the polynomial is provably >= 0, given `facts` (those of its own variables by default)."""
+        """Whether the polynomial is provably >= 0, given `facts` (default: its variables')."""
         low = self.bounds(polynomial)[0]
         if low is None:
             return False
         return self._least_is_nonnegative(low, self.facts(polynomial) if facts is None else facts)
 
     def compare(self, a: Expr, b: Expr) -> tuple[bool, bool]:
-        """(a < b always, a >= b always). Never claims anything about values that may have wrapped."""
+        """(a < b always, a >= b always). Claims nothing about values that may have wrapped."""
         pa, pb = self.polynomial(a), self.polynomial(b)
         if not self.bounded(pa) or not self.bounded(pb):
             return False, False
@@ -232,7 +232,7 @@ class Ranges:
         return False, self.nonnegative(scaled(difference, -1), facts)
 
     def bounded(self, polynomial: Polynomial) -> bool:
-        """Whether every atom has both bounds: index arithmetic, which does not wrap, unlike data."""
+        """Whether every atom has both bounds: index arithmetic does not wrap, data may."""
         return all(None not in self._atom_bounds(r) for m in polynomial for r in m)
 
     def facts(self, *polynomials: Polynomial) -> Facts:
@@ -476,7 +476,7 @@ def product(a: Polynomial, b: Polynomial) -> Polynomial:
 
 
 def split_by_divisor(a: Polynomial, divisor: Polynomial) -> tuple[Polynomial, Polynomial] | None:
-    """(quotient, rest) with a == quotient * divisor + rest, the divisor one term; None where it is not."""
+    """(quotient, rest), a == quotient * divisor + rest; None for a divisor of several terms."""
     if len(divisor) != 1:
         return None
     ((monomial, coefficient),) = divisor.items()

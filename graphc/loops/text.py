@@ -1,4 +1,4 @@
-"""Text of kernels (floor 4): `kernel_text` prints what `parse.parse_kernel` reads back to an equal kernel.
+"""Text of kernels (floor 4): `kernel_text` prints what `parse.parse_kernel` reads back.
 
 The text is exact: every constant carries its dtype, every symbol its bounds. Expressions are
 printed with infix operators; subexpressions used twice in one statement, and very deep ones, get a
@@ -37,7 +37,8 @@ from graphc.loops.walk import expressions, statements
 # name -> (symbol, precedence); all are left-associative.
 INFIX = {
     "bit_or": ("|", 1), "bit_xor": ("^", 2), "bit_and": ("&", 3),
-    "eq": ("==", 4), "ne": ("!=", 4), "lt": ("<", 4), "le": ("<=", 4), "gt": (">", 4), "ge": (">=", 4),
+    "eq": ("==", 4), "ne": ("!=", 4),
+    "lt": ("<", 4), "le": ("<=", 4), "gt": (">", 4), "ge": (">=", 4),
     "shift_left": ("<<", 5), "shift_right": (">>", 5),
     "add": ("+", 6), "sub": ("-", 6),
     "mul": ("*", 7), "div": ("/", 7), "floordiv": ("//", 7), "mod": ("%", 7),

@@ -60,7 +60,7 @@ def expressions(statement: Stmt) -> tuple[Expr, ...]:
 def substitute(
     expr: Expr, values: Mapping[Expr, Expr], memo: dict[Expr, Expr] | None = None
 ) -> Expr:
-    """`expr` with nodes (usually Vars) replaced. `memo` carries work over calls with the same `values`."""
+    """`expr` with nodes (usually Vars) replaced. `memo`: shared by calls with the same `values`."""
     memo = {} if memo is None else memo
     known = memo.get(expr)
     if known is not None:

@@ -1,0 +1,553 @@
+"""Interpreter of kernels (floor 4): what a scheduled kernel means, executed and checked with NumPy.
+
+Independent loops (parallel, vector, block, thread, lane) run as *lanes*: every statement is
+executed for all of them at once, serial loops one step at a time. That is one legal interleaving;
+the others are covered by checking that no two iterations touch one address when one of them writes
+(between two barriers, for threads). Also found: indices out of bounds, reads of uninitialised
+memory, barriers that some threads miss. Accumulation follows the order that `nodes` fixes, bit for
+bit; transcendental functions are NumPy's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from graphc.base.dims import evaluate
+from graphc.base.dtypes import Array, int64
+from graphc.base.errors import ExecutionError, message
+from graphc.base.order import topological
+from graphc.ir.scalar_numpy import NumpyScalar, Value
+from graphc.loops.nodes import (
+    Accumulate,
+    Accumulators,
+    Alloc,
+    Barrier,
+    Bitcast,
+    Buffer,
+    Cast,
+    Check,
+    Combine,
+    Const,
+    Expr,
+    For,
+    If,
+    Intrinsic,
+    Kernel,
+    Let,
+    Load,
+    Op,
+    Select,
+    SizeOf,
+    Stmt,
+    Store,
+    Var,
+)
+from graphc.loops.text import statement_text
+from graphc.loops.walk import expressions, statements
+
+_INDEPENDENT = ("parallel", "vector", "block", "thread", "lane")
+_LANES_AT_ONCE = 1 << 18
+_MANY = -2  # reader of a cell: more than one lane
+
+
+def interpret(
+    kernel: Kernel,
+    arrays: Mapping[str, Array],
+    sizes: Mapping[str, int] | None = None,
+    *,
+    has_fma: bool = True,
+) -> int:
+    """Run `kernel` on arrays by buffer name, in the reference form of their dtypes.
+
+    Outputs are written in place. Returns the error site of the first failed `Check`, or 0. Raises ExecutionError, with the
+    statement, for what no correct kernel does.
+    """
+    return _Interpreter(kernel, arrays, dict(sizes or {}), has_fma).run()
+
+
+@dataclass(eq=False, slots=True)
+class _Memory:
+    """The cells of a buffer: one copy for each lane of `frame`, or one in all for parameters."""
+
+    buffer: Buffer
+    shape: tuple[int, ...]
+    data: Array
+    written: Array
+    frame: _Frame | None
+    shared: bool  # may be touched by several lanes: watched for races
+    marks: dict[int, _Marks] = field(default_factory=dict)
+
+    @property
+    def cells(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+class _Marks:
+    """Who last wrote and read each cell, at one nesting depth of independent loops."""
+
+    __slots__ = ("read_epoch", "reader", "write_epoch", "writer")
+
+    def __init__(self, cells: int) -> None:
+        self.writer, self.reader, self.write_epoch, self.read_epoch = np.zeros((4, cells), np.int64)
+
+    def read(self, at: Array, lane: Array, epoch: int) -> bool:
+        """Note a read; whether another lane wrote the cell."""
+        race = (self.write_epoch[at] == epoch) & (self.writer[at] != lane)
+        other = (self.read_epoch[at] == epoch) & (self.reader[at] != lane)
+        self.reader[at] = lane
+        clash = other | (self.reader[at] != lane)
+        self.reader[at[clash]] = _MANY
+        self.read_epoch[at] = epoch
+        return bool(race.any())
+
+    def write(self, at: Array, lane: Array, epoch: int) -> bool:
+        """Note a write; whether another lane wrote or read the cell."""
+        race = (self.write_epoch[at] == epoch) & (self.writer[at] != lane)
+        race |= (self.read_epoch[at] == epoch) & (self.reader[at] != lane)
+        self.writer[at] = lane
+        self.write_epoch[at] = epoch
+        return bool((race | (self.writer[at] != lane)).any())
+
+
+@dataclass(eq=False, slots=True)
+class _Frame:
+    """Lanes that execute together. `index` maps them to the parent's lanes; None: the same ones."""
+
+    parent: _Frame | None
+    index: Array | None
+    lanes: int
+    values: dict[Var, Value] = field(default_factory=dict)
+    cells: dict[Accumulators, list[Value]] = field(default_factory=dict)
+    kind: str = ""  # of the independent loop that made the lanes
+    agent: Array | None = None  # iteration of each lane, unique within the loop
+    epoch: int = 0
+    depth: int = 0
+
+    def chain(self) -> Iterator[tuple[_Frame, Array | None]]:
+        """This frame and its ancestors, each with the map from our lanes to its lanes."""
+        frame: _Frame | None = self
+        index: Array | None = None
+        while frame is not None:
+            yield frame, index
+            if frame.index is not None:
+                index = frame.index if index is None else frame.index[index]
+            frame = frame.parent
+
+
+class _Interpreter:
+    """One run."""
+
+    def __init__(
+        self, kernel: Kernel, arrays: Mapping[str, Array], sizes: dict[str, int], has_fma: bool
+    ) -> None:
+        self.kernel = kernel
+        self.sizes = sizes
+        self.scalar = NumpyScalar(has_fma)
+        self.site = 0
+        self.epochs = count(1)
+        self.memories: dict[Buffer, _Memory] = {}
+        self.orders: dict[Stmt | Combine, list[Expr]] = {}
+        self.constants: dict[Expr, Value] = {}
+        self.targets: dict[For, tuple[Accumulators, ...]] = {}
+        self.owners: dict[Var, tuple[Accumulators, int]] = {}
+        for s in statements(kernel.body):
+            if isinstance(s, Accumulators):
+                self.owners.update({v: (s, k) for k, v in enumerate(s.vars)})
+        self.copies: list[tuple[Array, Array]] = []
+        for buffer in kernel.params:
+            self._bind(buffer, arrays)
+
+    def _bind(self, buffer: Buffer, arrays: Mapping[str, Array]) -> None:
+        shape = tuple(evaluate(d, self.sizes) for d in buffer.shape)
+        array = arrays.get(buffer.name)
+        if array is None:
+            raise ExecutionError(f"{self.kernel.name}: no array for the parameter %{buffer.name}")
+        if array.shape != shape or array.dtype != buffer.dtype.numpy:
+            raise ExecutionError(
+                f"{self.kernel.name}: %{buffer.name} needs {buffer.dtype.numpy}{list(shape)}, "
+                f"got {array.dtype}{list(array.shape)}"
+            )
+        written = buffer in self.kernel.outputs
+        data = np.array(array).reshape(-1)
+        if written:
+            self.copies.append((array, data))
+        self.memories[buffer] = _Memory(
+            buffer, shape, data, np.full(data.shape, not written), None, written
+        )
+
+    def run(self) -> int:
+        """Execute the body; copy outputs back."""
+        with np.errstate(all="ignore"):
+            self._block(self.kernel.body, _Frame(None, None, 1))
+        for array, data in self.copies:
+            array[...] = data.reshape(array.shape)
+        return self.site
+
+    def _fail(self, statement: Stmt, what: str) -> ExecutionError:
+        return ExecutionError(
+            message(f"{self.kernel.name}: {what}", operands=[statement_text(statement)])
+        )
+
+    # -- statements -----------------------------------------------------------------------------
+    def _block(self, body: tuple[Stmt, ...], frame: _Frame) -> None:
+        if frame.lanes:
+            for statement in body:
+                self._statement(statement, frame)
+
+    def _statement(self, s: Stmt, frame: _Frame) -> None:
+        if isinstance(s, For):
+            self._loop(s, frame)
+        elif isinstance(s, Store):
+            self._store(s, frame)
+        elif isinstance(s, Let):
+            frame.values[s.var] = self._eval(s, frame)[0]
+        elif isinstance(s, Accumulators):
+            frame.cells[s] = [
+                Value(np.full(frame.lanes, self._const(c).array), c.dtype)
+                for c in s.combine.identity
+            ]
+        elif isinstance(s, Accumulate):
+            self._accumulate(s, frame)
+        elif isinstance(s, Alloc):
+            self._alloc(s.buffer, frame)
+        elif isinstance(s, If):
+            holds = np.broadcast_to(self._eval(s, frame)[0].array, frame.lanes)
+            self._block(s.body, _some(frame, np.flatnonzero(holds)))
+            self._block(s.otherwise, _some(frame, np.flatnonzero(~holds)))
+        elif isinstance(s, Check):
+            if not self._eval(s, frame)[0].array.all() and not self.site:
+                self.site = s.site
+        elif isinstance(s, Intrinsic):
+            self._block(s.meaning, frame)
+        else:
+            assert isinstance(s, Barrier), s
+            self._barrier(s, frame)
+
+    def _alloc(self, buffer: Buffer, frame: _Frame) -> None:
+        shape = tuple(evaluate(d, self.sizes) for d in buffer.shape)
+        total = frame.lanes * int(np.prod(shape, dtype=np.int64))
+        data = np.zeros(total, buffer.dtype.numpy)
+        self.memories[buffer] = _Memory(buffer, shape, data, np.zeros(total, bool), frame, True)
+
+    def _accumulate(self, s: Accumulate, frame: _Frame) -> None:
+        for owner, index in frame.chain():
+            cells = owner.cells.get(s.target)
+            if cells is None:
+                continue
+            values = self._eval(s, frame)
+            old = cells if index is None else [Value(c.array[index], c.dtype) for c in cells]
+            for cell, new in zip(cells, self._combine(s.target.combine, old, values), strict=True):
+                cell.array[slice(None) if index is None else index] = new.array
+            return
+        raise self._fail(s, "the accumulators are not declared here")
+
+    def _combine(self, combine: Combine, left: list[Value], right: list[Value]) -> list[Value]:
+        known = dict(zip(combine.left + combine.right, left + right, strict=True))
+        return self._nodes(combine, combine.results, known.__getitem__, None)
+
+    # -- loops ----------------------------------------------------------------------------------
+    def _loop(self, loop: For, frame: _Frame) -> None:
+        extents = self._eval(loop, frame)[0].array
+        if extents.ndim and (extents == extents[:1]).all():
+            extents = extents[0]
+        if extents.ndim:
+            # Lanes of one extent at a time; the order between lanes is free.
+            for extent in np.unique(extents):
+                self._run_loop(loop, int(extent), _some(frame, np.flatnonzero(extents == extent)))
+        else:
+            self._run_loop(loop, int(extents), frame)
+
+    def _run_loop(self, loop: For, extent: int, frame: _Frame) -> None:
+        if loop.kind not in _INDEPENDENT:
+            for k in range(extent):
+                frame.values[loop.var] = _int(k)
+                self._block(loop.body, frame)
+            return
+        epoch = next(self.epochs)
+        targets = self._targets(loop) if loop.kind == "vector" else ()
+        if targets:
+            self._vector_accumulate(loop, extent, frame, targets, epoch)
+            return
+        step = extent if loop.kind in ("thread", "lane") else max(1, _LANES_AT_ONCE // frame.lanes)
+        for start in range(0, extent, step or 1):
+            self._block(
+                loop.body, _expand(frame, loop, extent, start, min(extent, start + step), epoch)
+            )
+
+    def _targets(self, loop: For) -> tuple[Accumulators, ...]:
+        """Accumulators from outside that the loop accumulates into."""
+        known = self.targets.get(loop)
+        if known is None:
+            found: dict[Accumulators, None] = {}
+            inside = {s for s in statements(loop.body) if isinstance(s, Accumulators)}
+            for s in statements(loop.body):
+                if isinstance(s, Accumulate) and s.target not in inside:
+                    found[s.target] = None
+            known = self.targets[loop] = tuple(found)
+        return known
+
+    def _vector_accumulate(
+        self, loop: For, extent: int, frame: _Frame, targets: tuple[Accumulators, ...], epoch: int
+    ) -> None:
+        step = loop.width * loop.interleave
+        main = extent - extent % step
+        partial = {
+            t: [
+                Value(np.full(frame.lanes * step, self._const(c).array), c.dtype)
+                for c in t.combine.identity
+            ]
+            for t in targets
+        }
+        for start in range(0, main, step):
+            lanes = _expand(frame, loop, extent, start, start + step, epoch)
+            lanes.cells.update(partial)
+            self._block(loop.body, lanes)
+        for target in targets if main else ():
+            self._fold(target, partial[target], loop, frame)
+        for k in range(main, extent):
+            self._block(loop.body, _expand(frame, loop, extent, k, k + 1, epoch))
+
+    def _fold(self, target: Accumulators, partial: list[Value], loop: For, frame: _Frame) -> None:
+        """Groups of W in order, lanes by halving, then the value from before the loop with it."""
+        shape = (frame.lanes, loop.interleave, loop.width)
+        groups = [Value(p.array.reshape(shape), p.dtype) for p in partial]
+        result = _part(groups, np.s_[:, 0])
+        for k in range(1, loop.interleave):
+            result = self._combine(target.combine, result, _part(groups, np.s_[:, k]))
+        width = loop.width
+        while width > 1:
+            width //= 2
+            low, high = _part(result, np.s_[:, :width]), _part(result, np.s_[:, width : 2 * width])
+            result = self._combine(target.combine, low, high)
+        result = _part(result, np.s_[:, 0])
+        for owner, index in frame.chain():
+            cells = owner.cells.get(target)
+            if cells is not None:
+                at: Any = slice(None) if index is None else index
+                for cell, new in zip(
+                    cells, self._combine(target.combine, _part(cells, at), result), strict=True
+                ):
+                    cell.array[at] = new.array
+                return
+
+    def _barrier(self, s: Stmt, frame: _Frame) -> None:
+        threads: _Frame | None = None
+        block_of: Array | None = None
+        for owner, _ in frame.chain():
+            if owner.kind in ("thread", "lane"):
+                owner.epoch = next(self.epochs)
+                threads = threads or owner
+        if threads is None:
+            return
+        here: Array | None = None
+        for owner, index in frame.chain():
+            if owner.kind == "block" or owner.parent is None:
+                here = np.zeros(frame.lanes, np.int64) if index is None else index
+                block = owner
+                break
+        for owner, index in threads.chain():
+            if owner is block:
+                block_of = np.zeros(threads.lanes, np.int64) if index is None else index
+        assert here is not None
+        assert block_of is not None
+        arrived, all_of = np.bincount(here), np.bincount(block_of)
+        if (arrived[arrived > 0] != all_of[: len(arrived)][arrived > 0]).any():
+            raise self._fail(s, "some threads of a block do not reach the barrier")
+
+    # -- memory ---------------------------------------------------------------------------------
+    def _store(self, s: Store, frame: _Frame) -> None:
+        *indices, value = (v.array for v in self._eval(s, frame)[: len(s.indices) + 1])
+        active: Array | None = None
+        if s.predicate is not None:
+            active = np.broadcast_to(self._eval(s, frame)[-1].array, frame.lanes).nonzero()[0]
+            if not len(active):
+                return
+        memory = self.memories[s.buffer]
+        if memory.buffer.scope == "global" and s.buffer not in self.kernel.outputs:
+            raise self._fail(s, f"%{s.buffer.name} is not an output")
+        at = self._address(s, memory, [_lanes(i, frame, active) for i in indices], frame, active)
+        self._watch(s, memory, at, frame, active, write=True)
+        memory.data[at] = _lanes(value, frame, active)
+        memory.written[at] = True
+
+    def _load(self, s: Stmt, node: Load, args: list[Value], frame: _Frame) -> Value:
+        if frame is None:
+            raise self._fail(s, "a combine step reads memory")
+        memory = self.memories.get(node.buffer)
+        if memory is None:
+            raise self._fail(s, f"%{node.buffer.name} is read before it is allocated")
+        active: Array | None = None
+        indices = [a.array for a in args[: len(node.indices)]]
+        fill = args[-1] if node.predicated else None
+        if fill is not None:
+            holds = args[-2].array
+            if not holds.any():
+                return fill
+            if not holds.all():
+                active = np.broadcast_to(holds, frame.lanes).nonzero()[0]
+        if memory.shared or active is not None:
+            indices = [_lanes(i, frame, active) for i in indices]
+        at = self._address(s, memory, indices, frame, active)
+        if not np.all(memory.written[at]):
+            raise self._fail(s, f"%{node.buffer.name} is read where it was never written")
+        if memory.shared:
+            self._watch(s, memory, at, frame, active, write=False)
+        loaded = np.asarray(memory.data[at])
+        if active is not None and fill is not None:
+            result = np.array(np.broadcast_to(fill.array, frame.lanes))
+            result[active] = loaded
+            loaded = result
+        return Value(loaded, node.dtype)
+
+    def _address(
+        self, s: Stmt, memory: _Memory, indices: list[Array], frame: _Frame, active: Array | None
+    ) -> Array:
+        at: Array = np.zeros((), np.int64)
+        for k, (index, extent) in enumerate(zip(indices, memory.shape, strict=True)):
+            bad = (index < 0) | (index >= extent)
+            if bad.any():
+                wrong = int(np.atleast_1d(index)[np.atleast_1d(bad)][0])
+                raise self._fail(
+                    s,
+                    f"index {wrong} of dim {k} of %{memory.buffer.name}"
+                    f" is out of bounds [0, {extent})",
+                )
+            at = at * extent + index
+        if memory.frame is not None:
+            lane = _map_to(frame, memory.frame)
+            at = at + _lanes(lane, frame, active) * memory.cells
+        return at
+
+    def _watch(
+        self, s: Stmt, memory: _Memory, at: Array, frame: _Frame, active: Array | None, write: bool
+    ) -> None:
+        """Check the access against other iterations of every independent loop around it."""
+        at = np.broadcast_to(at, frame.lanes if active is None else active.shape)
+        for owner, index in frame.chain():
+            if owner is memory.frame:
+                return
+            if owner.agent is None:
+                continue
+            agent = owner.agent if index is None else owner.agent[index]
+            marks = memory.marks.get(owner.depth)
+            if marks is None:
+                marks = memory.marks[owner.depth] = _Marks(len(memory.data))
+            note = marks.write if write else marks.read
+            if note(at, agent if active is None else agent[active], owner.epoch):
+                name = memory.buffer.name
+                raise self._fail(
+                    s, f"race on %{name}: two iterations of a {owner.kind} loop touch one element"
+                )
+
+    # -- expressions ----------------------------------------------------------------------------
+    def _eval(self, s: Stmt, frame: _Frame) -> list[Value]:
+        def lookup(v: Var) -> Value:
+            return self._variable(s, v, frame)
+
+        return self._nodes(s, expressions(s), lookup, frame)
+
+    def _nodes(
+        self,
+        owner: Stmt | Combine,
+        roots: tuple[Expr, ...],
+        lookup: Callable[[Var], Value],
+        frame: _Frame | None,
+    ) -> list[Value]:
+        order = self.orders.get(owner)
+        if order is None:
+            order = self.orders[owner] = topological(roots, lambda e: e.args)
+        values: dict[Expr, Value] = {}
+        for node in order:
+            args = [values[a] for a in node.args]
+            if isinstance(node, Var):
+                values[node] = lookup(node)
+            elif isinstance(node, Load):
+                assert frame is not None and isinstance(owner, Stmt), "a combine step reads memory"
+                values[node] = self._load(owner, node, args, frame)
+            else:
+                values[node] = self._value(node, args)
+        return [values[r] for r in roots]
+
+    def _value(self, node: Expr, args: list[Value]) -> Value:
+        if isinstance(node, Op):
+            return (
+                self.scalar.fma(*args) if node.name == "fma" else self.scalar.op(node.name, *args)
+            )
+        if isinstance(node, Select):
+            return self.scalar.select(*args)
+        if isinstance(node, Cast):
+            return self.scalar.cast(args[0], node.dtype)
+        if isinstance(node, Bitcast):
+            return self.scalar.bitcast(args[0], node.dtype)
+        if isinstance(node, SizeOf):
+            return _int(evaluate(node.dim, self.sizes))
+        assert isinstance(node, Const), node
+        return self._const(node)
+
+    def _const(self, node: Const) -> Value:
+        known = self.constants.get(node)
+        if known is None:
+            known = self.constants[node] = self.scalar.constant(node.value, node.dtype)
+        return known
+
+    def _variable(self, s: Stmt, v: Var, frame: _Frame) -> Value:
+        known = frame.values.get(v)
+        if known is not None:
+            return known
+        owner = self.owners.get(v)
+        for ancestor, index in frame.chain():
+            if owner is not None and owner[0] in ancestor.cells:
+                cell = ancestor.cells[owner[0]][owner[1]]
+                return Value(np.array(cell.array if index is None else cell.array[index]), v.dtype)
+            known = ancestor.values.get(v)
+            if known is not None:
+                if known.array.ndim and index is not None:
+                    known = Value(known.array[index], v.dtype)
+                # Ancestors stand still while this frame lives: the value cannot change.
+                frame.values[v] = known
+                return known
+        raise self._fail(s, f"the variable {v.name} has no value here")
+
+
+def _int(value: int) -> Value:
+    return Value(np.asarray(value, np.int64), int64)
+
+
+def _part(values: list[Value], at: Any) -> list[Value]:
+    return [Value(v.array[at], v.dtype) for v in values]
+
+
+def _lanes(array: Array, frame: _Frame, active: Array | None) -> Array:
+    full = np.broadcast_to(array, frame.lanes)
+    return full if active is None else full[active]
+
+
+def _some(frame: _Frame, chosen: Array) -> _Frame:
+    """A frame of some of the lanes."""
+    if len(chosen) == frame.lanes:
+        return frame
+    return _Frame(frame, chosen, len(chosen), depth=frame.depth)
+
+
+def _expand(frame: _Frame, loop: For, extent: int, start: int, stop: int, epoch: int) -> _Frame:
+    """A frame with lanes for iterations start … stop-1 of each lane."""
+    steps = stop - start
+    index = np.repeat(np.arange(frame.lanes), steps)
+    step = np.tile(np.arange(start, stop), frame.lanes)
+    child = _Frame(frame, index, frame.lanes * steps, kind=loop.kind, depth=frame.depth + 1)
+    child.values[loop.var] = Value(step, int64)
+    child.agent = index * extent + step
+    child.epoch = epoch
+    return child
+
+
+def _map_to(frame: _Frame, target: _Frame) -> Array:
+    for owner, index in frame.chain():
+        if owner is target:
+            return np.arange(frame.lanes) if index is None else index
+    raise AssertionError("a local buffer outlives its block")
