@@ -95,15 +95,22 @@ def same_elements(a: Shape, b: Shape) -> bool:
     return same_size(product(a), product(b))
 
 
-def per_axis(op: str, what: str, value: Any, count: int, operands: Sequence[Node] = ()) -> tuple[int, ...]:
+def per_axis(
+    op: str, what: str, value: Any, count: int, operands: Sequence[Node] = ()
+) -> tuple[int, ...]:
     """An int for all of `count` axes, or a sequence with one each. Raises ShapeError."""
     index = as_index(value)
     if index is not None:
         return (index,) * count
     if not isinstance(value, list | tuple) or any(as_index(v) is None for v in value):
-        shape_error(f"{op}: {what} must be an int or a sequence of ints, got {value!r:.60}", operands)
+        shape_error(
+            f"{op}: {what} must be an int or a sequence of ints, got {value!r:.60}", operands
+        )
     if len(value) != count:
-        shape_error(f"{op}: {what} needs {count} values, one per axis, got {len(value)}: {value!r:.60}", operands)
+        shape_error(
+            f"{op}: {what} needs {count} values, one per axis, got {len(value)}: {value!r:.60}",
+            operands,
+        )
     return tuple(int(v) for v in value)
 
 

@@ -45,7 +45,9 @@ def _concat_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType
     for k, x in enumerate(inputs):
         assert isinstance(x, Tensor)
         if x.dtype is not first.dtype:
-            dtype_error(f"concat: operands of different dtypes: {first.dtype} and {x.dtype}", inputs)
+            dtype_error(
+                f"concat: operands of different dtypes: {first.dtype} and {x.dtype}", inputs
+            )
         fits = x.ndim == first.ndim and all(
             a == b for i, (a, b) in enumerate(zip(x.shape, first.shape)) if i != axis
         )
@@ -96,7 +98,10 @@ def _concat_samples(dtype: DType) -> list[Sample]:
     cases: list[tuple[list[tuple[int, ...]], int]] = [
         ([(1,)], 0), ([(0,), (3,)], 0), ([(2, 3), (2, 5)], 1), ([(2, 3), (1, 3), (4, 3)], 0), ([(0, 2), (0, 2)], 1), ([(3, 65, 2)] * 2, 1),
     ]  # fmt: skip
-    found = [Sample(tuple(draw(s, dtype, k) for k, s in enumerate(shapes)), {"axis": a}) for shapes, a in cases]
+    found = [
+        Sample(tuple(draw(s, dtype, k) for k, s in enumerate(shapes)), {"axis": a})
+        for shapes, a in cases
+    ]
     x = draw((4, 3), dtype)
     return found + [Sample((x, strided(x)), {"axis": 1})]
 
@@ -117,8 +122,15 @@ CONCAT = REGISTRY.add(
 
 
 def _operands(op: str, arrays: Any) -> tuple[Tensor, ...]:
-    if isinstance(arrays, Tensor) or not isinstance(arrays, Sequence | np.ndarray) or not len(arrays):
-        shape_error(f"{op}: expected a non-empty list or tuple of tensors", hint=f"write graphc.{op}([a, b])")
+    if (
+        isinstance(arrays, Tensor)
+        or not isinstance(arrays, Sequence | np.ndarray)
+        or not len(arrays)
+    ):
+        shape_error(
+            f"{op}: expected a non-empty list or tuple of tensors",
+            hint=f"write graphc.{op}([a, b])",
+        )
     return promoted(op, *arrays)
 
 
@@ -158,7 +170,10 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Tensor, ...]:
     axis = normalize_axis("unstack", x, axis)
     count = x.shape[axis]
     if isinstance(count, Dim):
-        shape_error(f"unstack: the size {count} of axis {axis} is not known before the function is called", [x])
+        shape_error(
+            f"unstack: the size {count} of axis {axis} is not known before the function is called",
+            [x],
+        )
     rest = (*x.shape[:axis], *x.shape[axis + 1 :])
     return tuple(to_shape(take_slice(x, axis, k, 1), rest) for k in range(count))
 
@@ -175,14 +190,17 @@ def split(x: Any, sections: int | Sequence[int], /, *, axis: int = 0) -> tuple[T
     if count is not None:
         part = size // count if count > 0 else 0
         if count < 1 or part * count != size:
-            shape_error(f"split: axis {axis} of size {size} does not split into {count} equal parts", [x])
+            shape_error(
+                f"split: axis {axis} of size {size} does not split into {count} equal parts", [x]
+            )
         return tuple(take_slice(x, axis, part * k, part) for k in range(count))
     assert isinstance(sections, Sequence)
     if isinstance(size, Dim):
         cuts: list[Size] = [*sections]
     else:
         cuts = [min(max(c + size if c < 0 else c, 0), size) for c in sections]
-    starts, stops = [0, *cuts], [*cuts, size]
+    starts: list[Size] = [0, *cuts]
+    stops: list[Size] = [*cuts, size]
     return tuple(take_slice(x, axis, a, b - a) for a, b in zip(starts, stops, strict=True))
 
 
@@ -199,7 +217,10 @@ def _pad_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
         total = spread + a + b
         most = bounds(total)[1]
         if most is not None and most < 0:
-            shape_error(f"pad: the widths ({a}, {b}) leave a negative size of axis {axis} of size {size}", [x])
+            shape_error(
+                f"pad: the widths ({a}, {b}) leave a negative size of axis {axis} of size {size}",
+                [x],
+            )
         shape.append(total)
     return TensorType(tuple(shape), x.dtype)
 
@@ -235,7 +256,9 @@ def _surely(size: Size, what: str) -> bool:
 def _pad_reference(
     x: Array, low: Sequence[int], high: Sequence[int], interior: Sequence[int], value: Any
 ) -> Array:
-    spread = [n if n == 0 else (n - 1) * (gap + 1) + 1 for n, gap in zip(x.shape, interior, strict=True)]
+    spread = [
+        n if n == 0 else (n - 1) * (gap + 1) + 1 for n, gap in zip(x.shape, interior, strict=True)
+    ]
     inner = np.full(spread, value, x.dtype)
     inner[tuple(slice(None, None, gap + 1) for gap in interior)] = x
     grown = np.pad(
@@ -245,7 +268,8 @@ def _pad_reference(
     )
     return grown[
         tuple(
-            slice(max(-a, 0), n - max(-b, 0)) for a, b, n in zip(low, high, grown.shape, strict=True)
+            slice(max(-a, 0), n - max(-b, 0))
+            for a, b, n in zip(low, high, grown.shape, strict=True)
         )
     ]
 
@@ -254,7 +278,9 @@ def _pad_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
     shape = node.inputs[0].shape
     low, high, interior = node.attr("low"), node.attr("high"), node.attr("interior")
     cropped = any(not isinstance(w, int) or w < 0 for w in (*low, *high))
-    if cropped:  # elements cut off have gradient zero: undo the crop by padding, then take every step-th
+    if (
+        cropped
+    ):  # elements cut off have gradient zero: undo the crop by padding, then take every step-th
         g = padded(g, tuple(-w for w in low), tuple(-w for w in high))
         starts: tuple[Size, ...] = (0,) * len(shape)
     else:
@@ -326,13 +352,20 @@ def pad(x: Any, widths: Any, /, *, mode: str = "constant", value: bool | int | f
         shape_error(f"pad: unknown mode {mode!r}", [x], f"use one of {', '.join(PAD_MODES)}")
     pairs = pad_widths("pad", widths, x)
     if mode == "constant":
-        if x.dtype.is_integer and (not isinstance(value, int) or isinstance(value, bool)) and value != int(value):
+        if (
+            x.dtype.is_integer
+            and (not isinstance(value, int) or isinstance(value, bool))
+            and value != int(value)
+        ):
             dtype_error(f"pad: the value {value} is not of dtype {x.dtype}", [x])
         fill = int(value) if x.dtype.is_integer else value
         return padded(x, tuple(a for a, _ in pairs), tuple(b for _, b in pairs), value=fill)
     for axis, (low, high) in enumerate(pairs):
         if not isinstance(low, int) or not isinstance(high, int):
-            shape_error(f"pad: mode {mode!r} needs widths that are ints, got ({low}, {high}) at axis {axis}", [x])
+            shape_error(
+                f"pad: mode {mode!r} needs widths that are ints, got ({low}, {high}) at axis {axis}",
+                [x],
+            )
         x = _pad_axis(x, axis, low, high, mode)
     return x
 
@@ -348,7 +381,11 @@ def pad_widths(op: str, widths: Any, x: Tensor) -> list[tuple[Size, Size]]:
     if len(entries) == 1 and x.ndim != 1:
         entries = entries * x.ndim
     if len(entries) != x.ndim:
-        shape_error(f"{op}: widths for {len(entries)} axes, but x has {x.ndim}", [x], "give a (low, high) pair per axis")
+        shape_error(
+            f"{op}: widths for {len(entries)} axes, but x has {x.ndim}",
+            [x],
+            "give a (low, high) pair per axis",
+        )
     pairs = []
     for entry in entries:
         low, high = entry if isinstance(entry, Sequence) and len(entry) == 2 else (entry, entry)
@@ -358,10 +395,18 @@ def pad_widths(op: str, widths: Any, x: Tensor) -> list[tuple[Size, Size]]:
 
 def _pad_axis(x: Tensor, axis: int, low: int, high: int, mode: str) -> Tensor:
     size = x.shape[axis]
-    reach = {"edge": 1, "reflect": max(low, high) + 1, "symmetric": max(low, high), "wrap": max(low, high)}[mode]
+    reach = {
+        "edge": 1,
+        "reflect": max(low, high) + 1,
+        "symmetric": max(low, high),
+        "wrap": max(low, high),
+    }[mode]
     most = bounds(size)[1]
     if most is not None and most < reach and (low or high):
-        shape_error(f"pad: mode {mode!r} with widths ({low}, {high}) needs {reach} elements along axis {axis}, x has {size}", [x])
+        shape_error(
+            f"pad: mode {mode!r} with widths ({low}, {high}) needs {reach} elements along axis {axis}, x has {size}",
+            [x],
+        )
     parts: list[Tensor] = []
     sides = (("low", low), ("high", high))
     for side, width in sides:
@@ -387,14 +432,19 @@ def _pad_axis(x: Tensor, axis: int, low: int, high: int, mode: str) -> Tensor:
 def tile(x: Any, repetitions: Sequence[int] | int, /) -> Tensor:
     """x repeated as a whole, `repetitions` times along each axis (new axes lead). Raises ShapeError for a negative count."""
     x = as_tensor(x, op="tile")
-    counts = [as_size("tile", r, [x]) for r in (repetitions if isinstance(repetitions, Sequence) else (repetitions,))]
+    counts = [
+        as_size("tile", r, [x])
+        for r in (repetitions if isinstance(repetitions, Sequence) else (repetitions,))
+    ]
     ndim = max(x.ndim, len(counts))
     counts = [1] * (ndim - len(counts)) + counts
     shape = (1,) * (ndim - x.ndim) + x.shape
     if all(c == 1 for c in counts):
         return to_shape(x, shape)
     apart = to_shape(x, tuple(s for size in shape for s in (1, size)))
-    wide = broadcasted(apart, tuple(s for c, size in zip(counts, shape, strict=True) for s in (c, size)))
+    wide = broadcasted(
+        apart, tuple(s for c, size in zip(counts, shape, strict=True) for s in (c, size))
+    )
     return to_shape(wide, tuple(c * size for c, size in zip(counts, shape, strict=True)))
 
 
@@ -418,7 +468,10 @@ def repeat(x: Any, repeats: int | Sequence[int], /, *, axis: int | None = None) 
     if count is None:
         counts = np.asarray(repeats, np.int64)
         if isinstance(size, Dim) or counts.shape not in ((size,), (1,)) or np.any(counts < 0):
-            shape_error(f"repeat: needs one count that is not negative for each of the {size} elements of axis {axis}", [x])
+            shape_error(
+                f"repeat: needs one count that is not negative for each of the {size} elements of axis {axis}",
+                [x],
+            )
         positions = np.repeat(np.arange(size), counts)
         return REGISTRY["take"](x, as_tensor(positions), axis=axis)
     if count < 0:

@@ -33,7 +33,8 @@ def _reshape_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorTyp
     assert isinstance(x, Tensor)
     if not same_elements(x.shape, shape):
         shape_error(
-            f"reshape: {shape_text(x.shape)} has {x.size} elements, {shape_text(shape)} has {product(shape)}", [x]
+            f"reshape: {shape_text(x.shape)} has {x.size} elements, {shape_text(shape)} has {product(shape)}",
+            [x],
         )
     return TensorType(shape, x.dtype)
 
@@ -85,7 +86,11 @@ def reshape(x: Any, /, shape: Any, *, copy: bool | None = None) -> Tensor:
     x = as_tensor(x)
     sizes = as_shape("reshape", shape, [x], negative=True)
     if any(isinstance(s, int) and s < -1 for s in sizes):
-        shape_error(f"reshape: a size cannot be negative, got {shape_text(sizes)}", [x], "one size may be -1")
+        shape_error(
+            f"reshape: a size cannot be negative, got {shape_text(sizes)}",
+            [x],
+            "one size may be -1",
+        )
     unknown = [i for i, s in enumerate(sizes) if isinstance(s, int) and s == -1]
     if len(unknown) > 1:
         shape_error(f"reshape: only one size may be -1, got {shape_text(sizes)}", [x])
@@ -98,14 +103,19 @@ def reshape(x: Any, /, shape: Any, *, copy: bool | None = None) -> Tensor:
 
 def _missing_size(x: Tensor, known: Size, sizes: Shape) -> Size:
     if isinstance(known, int) and known == 0:
-        shape_error(f"reshape: -1 stands for no single size in {shape_text(sizes)}: the others multiply to 0", [x])
+        shape_error(
+            f"reshape: -1 stands for no single size in {shape_text(sizes)}: the others multiply to 0",
+            [x],
+        )
     fill = divide(x.size, known)
     if canonical_size(fill * known) != canonical_size(x.size):
         shape_error(
             f"reshape: {shape_text(x.shape)} with {x.size} elements cannot be divided into {shape_text(sizes)}: "
             f"{x.size} is not surely a multiple of {known}",
             [x],
-            f'declare the dim with graphc.Dim("n", multiple_of={known})' if not isinstance(x.size, int) else None,
+            f'declare the dim with graphc.Dim("n", multiple_of={known})'
+            if not isinstance(x.size, int)
+            else None,
         )
     return fill
 
@@ -128,13 +138,19 @@ def squeeze(x: Any, /, axis: Axes = None) -> Tensor:
         places = normalize_axes("squeeze", x, axis)
     for i in places:
         if x.shape[i] != 1:
-            shape_error(f"squeeze: dim {i} has size {x.shape[i]}, not 1", [x], "only dims of size 1 can be dropped")
+            shape_error(
+                f"squeeze: dim {i} has size {x.shape[i]}, not 1",
+                [x],
+                "only dims of size 1 can be dropped",
+            )
     return to_shape(x, tuple(s for i, s in enumerate(x.shape) if i not in places))
 
 
 def flatten_axes(x: Tensor, first: int, count: int) -> Tensor:
     """`count` neighbouring axes of x from `first` on as one."""
-    return to_shape(x, (*x.shape[:first], product(x.shape[first : first + count]), *x.shape[first + count :]))
+    return to_shape(
+        x, (*x.shape[:first], product(x.shape[first : first + count]), *x.shape[first + count :])
+    )
 
 
 def split_axis(x: Tensor, axis: int, sizes: Shape) -> Tensor:
@@ -145,4 +161,6 @@ def split_axis(x: Tensor, axis: int, sizes: Shape) -> Tensor:
 
 def refuse_data_dependent(op: str, operands: Sequence[Node], hint: str) -> None:
     """Raise UnsupportedError for a function whose result's size depends on values."""
-    fail(UnsupportedError, f"{op}: the size of the result depends on the values of x", operands, hint)
+    fail(
+        UnsupportedError, f"{op}: the size of the result depends on the values of x", operands, hint
+    )

@@ -12,7 +12,9 @@ import numpy as np
 from graphc.base.dtypes import Array, DType, bfloat16, round_bfloat16
 
 
-def draw(shape: Sequence[int], dtype: DType, seed: int = 0, low: float = -3.0, high: float = 3.0) -> Array:
+def draw(
+    shape: Sequence[int], dtype: DType, seed: int = 0, low: float = -3.0, high: float = 3.0
+) -> Array:
     """An array of `dtype` with values in [low, high): whole numbers for integers (none negative for unsigned), coin flips for bool."""
     rng = np.random.default_rng((seed, *shape))
     if dtype.is_bool:
@@ -21,7 +23,11 @@ def draw(shape: Sequence[int], dtype: DType, seed: int = 0, low: float = -3.0, h
         first = 0 if dtype.kind == "u" else int(low)
         return rng.integers(first, max(first + 1, int(high) + 1), shape).astype(dtype.numpy)
     values = np.asarray(rng.uniform(low, high, shape))
-    return round_bfloat16(values.astype(np.float32)) if dtype is bfloat16 else values.astype(dtype.numpy)
+    return (
+        round_bfloat16(values.astype(np.float32))
+        if dtype is bfloat16
+        else values.astype(dtype.numpy)
+    )
 
 
 def distinct(shape: Sequence[int], dtype: DType, seed: int = 0) -> Array:

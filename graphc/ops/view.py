@@ -174,7 +174,9 @@ def unbroadcast(g: Tensor, shape: Shape) -> Tensor:
     """The transpose of broadcasting `shape` to g's shape: a sum over the dims that were repeated."""
     extra = g.ndim - len(shape)
     repeated = tuple(
-        i for i in range(g.ndim) if i < extra or (_is_one(shape[i - extra]) and not _is_one(g.shape[i]))
+        i
+        for i in range(g.ndim)
+        if i < extra or (_is_one(shape[i - extra]) and not _is_one(g.shape[i]))
     )
     if repeated:
         g = REGISTRY["sum"](g, axes=repeated, keepdims=False)
@@ -234,7 +236,9 @@ def _same_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
 
 def _flip_element(e: Any, index: tuple[Any, ...], node: Tensor) -> Any:
     axes, shape = node.attr("axes"), node.shape
-    return e.element(0, [e.sub(e.size(shape[k] - 1), i) if k in axes else i for k, i in enumerate(index)])
+    return e.element(
+        0, [e.sub(e.size(shape[k] - 1), i) if k in axes else i for k, i in enumerate(index)]
+    )
 
 
 def _flip_reference(x: Array, axes: tuple[int, ...]) -> Array:
@@ -322,7 +326,9 @@ def roll(x: Any, /, shift: int | Sequence[int], *, axis: Axes = None) -> Tensor:
     x = as_tensor(x, op="roll")
     if axis is None:
         flat = to_shape(x, (x.size,))
-        return to_shape(ROLL(flat, shift=per_axis("roll", "shift", shift, 1, [x]), axes=(0,)), x.shape)
+        return to_shape(
+            ROLL(flat, shift=per_axis("roll", "shift", shift, 1, [x]), axes=(0,)), x.shape
+        )
     axes = normalize_axes("roll", x, axis)
     return ROLL(x, shift=per_axis("roll", "shift", shift, len(axes), [x]), axes=axes) if axes else x
 
@@ -372,7 +378,9 @@ def _diagonal_samples(dtype: DType) -> list[Sample]:
     cases: list[tuple[tuple[int, ...], tuple[int, int], int]] = [
         ((1, 1), (0, 1), 0), ((0, 3), (0, 1), 0), ((4, 6), (0, 1), 1), ((6, 4), (0, 1), -2), ((3, 2, 3), (0, 2), 0), ((5, 5), (1, 0), 1),
     ]  # fmt: skip
-    return [Sample((draw(s, dtype),), {"axes": axes, "offset": offset}) for s, axes, offset in cases]
+    return [
+        Sample((draw(s, dtype),), {"axes": axes, "offset": offset}) for s, axes, offset in cases
+    ]
 
 
 DIAGONAL = REGISTRY.add(
@@ -393,11 +401,16 @@ DIAGONAL = REGISTRY.add(
 def _embed_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
     (x,), (axes, offset, sizes) = inputs, attrs
     assert isinstance(x, Tensor)
-    if x.ndim < 1 or x.shape[-1] != _diagonal_size(*sizes, offset, x):
-        shape_error(f"embed_diagonal: the last dim of {x.type} is not diagonal {offset} of {sizes[0]} x {sizes[1]}", [x])
+    if x.ndim < 1 or x.shape[-1] != _diagonal_size(sizes[0], sizes[1], offset, x):
+        shape_error(
+            f"embed_diagonal: the last dim of {x.type} is not diagonal {offset} of {sizes[0]} x {sizes[1]}",
+            [x],
+        )
     places = dict(zip(axes, sizes, strict=True))
     outer = iter(x.shape[:-1])
-    return TensorType(tuple(places[i] if i in places else next(outer) for i in range(x.ndim + 1)), x.dtype)
+    return TensorType(
+        tuple(places[i] if i in places else next(outer) for i in range(x.ndim + 1)), x.dtype
+    )
 
 
 def _embed_element(e: Any, index: tuple[Any, ...], node: Tensor) -> Any:
@@ -461,7 +474,10 @@ def repeated_axis_view(x: Tensor, axes: Sequence[int]) -> Tensor:
     while len(axes) > 1:
         a, b = axes[0], axes.pop(1)
         if x.shape[a] != x.shape[b]:
-            shape_error(f"einsum: a letter stands for sizes {x.shape[a]} and {x.shape[b]} of one operand", [x])
+            shape_error(
+                f"einsum: a letter stands for sizes {x.shape[a]} and {x.shape[b]} of one operand",
+                [x],
+            )
         x = DIAGONAL(x, axes=(a, b), offset=0)
         axes = [x.ndim - 1, *(i - (i > a) - (i > b) for i in axes[1:])]
     return x

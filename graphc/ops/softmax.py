@@ -1,0 +1,221 @@
+"""Softmax and its relatives (floor 2): composites with gradients of their own, stable at any input.
+
+Attributes: `axes` and `keepdims` for logsumexp, `axis` for the others. Each expands to a maximum, a shift
+and a sum, which the compiler fuses into one kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from graphc.base.dtypes import FLOAT, Array, DType
+from graphc.ir.node import Node, Tensor, TensorType
+from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error
+from graphc.ops import elementwise, elementwise_math, logical
+from graphc.ops.axes import Axes, normalize_axes, normalize_axis
+from graphc.ops.families import Composite
+from graphc.ops.reduction import MAX, SUM, accurate, as_float, reduced_shape, restored
+from graphc.ops.reshape import to_shape
+from graphc.ops.sampling import draw, strided
+
+add, subtract, divide = elementwise.add, elementwise.subtract, elementwise.divide
+exp, log = elementwise_math.exp, elementwise_math.log
+
+
+def _float_type(name: str) -> Callable[..., TensorType]:
+    def infer(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
+        (x,) = inputs
+        assert isinstance(x, Tensor)
+        if not x.dtype.is_float:
+            dtype_error(f"{name}: expected a float dtype, got {x.dtype}", [x])
+        return x.type
+
+    return infer
+
+
+def _finite_maximum(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    # Subtracting an infinite maximum would make NaN of rows of -inf: shift those by nothing.
+    top = MAX(x, axes=axes, keepdims=True)
+    return elementwise.where(logical.isfinite(top), top, 0.0)
+
+
+# -- logsumexp --------------------------------------------------------------------------------------
+
+
+def _logsumexp_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
+    x = _float_type("logsumexp")(inputs, attrs)
+    return TensorType(reduced_shape(x.shape, *attrs), x.dtype)
+
+
+def _logsumexp_expand(node: Tensor) -> Tensor:
+    (x,), (axes, _) = node.inputs, node.attrs
+    top = _finite_maximum(x, axes)
+    total = SUM(exp(subtract(x, top)), axes=axes, keepdims=True)
+    return to_shape(add(log(total), top), node.shape)
+
+
+def _logsumexp_reference(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
+    x = accurate(x)
+    top = np.max(x, axis=axes, keepdims=True, initial=-np.inf)
+    top = np.where(np.isfinite(top), top, 0.0)
+    result = np.log(np.sum(np.exp(x - top), axis=axes, keepdims=True)) + top
+    return np.asarray(result if keepdims else np.squeeze(result, axes))
+
+
+def _logsumexp_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
+    # exp(x - out) is the softmax; rows of nothing but -inf have weights 0, not NaN.
+    x = node.inputs[0]
+    out = restored(node, node)
+    shift = elementwise.where(logical.equal(out, -np.inf), 0.0, out)
+    return [elementwise.chain_multiply(restored(g, node), exp(subtract(x, shift)))]
+
+
+def _extremes(dtype: DType) -> Array:
+    big = 1e4 if dtype.name != "float16" else 6e4
+    rows = [
+        [big, big, 0.0],
+        [-big, -big, -big],
+        [-np.inf, 1.0, 2.0],
+        [-np.inf] * 3,
+        [big, -big, 0.5],
+    ]
+    return np.asarray(rows).astype(dtype.numpy)
+
+
+def _logsumexp_samples(dtype: DType) -> list[Sample]:
+    cases: list[tuple[tuple[int, ...], tuple[int, ...], bool]] = [
+        ((), (), False), ((1,), (0,), False), ((0, 3), (1,), False), ((3, 5), (1,), True),
+        ((3, 5), (0, 1), False), ((2, 3, 4), (0, 2), False), ((4, 131), (1,), False),
+    ]  # fmt: skip
+    found = [
+        Sample((draw(shape, dtype),), {"axes": axes, "keepdims": keep})
+        for shape, axes, keep in cases
+    ]
+    found.append(Sample((_extremes(dtype),), {"axes": (1,), "keepdims": False}))
+    return [*found, Sample((strided(draw((4, 6), dtype)),), {"axes": (0,), "keepdims": True})]
+
+
+LOGSUMEXP = REGISTRY.add(
+    OpDef(
+        "logsumexp",
+        ("axes", "keepdims"),
+        _logsumexp_type,
+        _logsumexp_reference,
+        _logsumexp_gradient,
+        Composite(_logsumexp_expand),
+        doc="log(sum(exp(x))) over axes, without overflow; -inf of nothing.",
+        samples=_logsumexp_samples,
+        dtypes=FLOAT,
+    )
+)
+
+
+def logsumexp(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    """log(sum(exp(x))) over `axis`, without overflow; its gradient is softmax(x).
+
+    bool and integers give float64. Raises ShapeError for an axis out of bounds.
+    """
+    x = as_float("logsumexp", x)
+    axes = tuple(sorted(normalize_axes("logsumexp", x, axis)))
+    return LOGSUMEXP(x, axes=axes, keepdims=bool(keepdims))
+
+
+# -- softmax, log_softmax ---------------------------------------------------------------------------
+
+
+def _softmax_expand(node: Tensor) -> Tensor:
+    (x,), (axis,) = node.inputs, node.attrs
+    weights = exp(subtract(x, MAX(x, axes=(axis,), keepdims=True)))
+    return divide(weights, SUM(weights, axes=(axis,), keepdims=True))
+
+
+def _softmax_reference(x: Array, axis: int) -> Array:
+    x = accurate(x)
+    weights = np.exp(x - np.max(x, axis=axis, keepdims=True, initial=-np.inf))
+    return np.asarray(weights / np.sum(weights, axis=axis, keepdims=True))
+
+
+def _softmax_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
+    weighted = elementwise.multiply(g, node)
+    mean = SUM(weighted, axes=(node.attr("axis"),), keepdims=True)
+    return [subtract(weighted, elementwise.multiply(node, mean))]
+
+
+def _log_softmax_expand(node: Tensor) -> Tensor:
+    (x,), (axis,) = node.inputs, node.attrs
+    shifted = subtract(x, MAX(x, axes=(axis,), keepdims=True))
+    return subtract(shifted, log(SUM(exp(shifted), axes=(axis,), keepdims=True)))
+
+
+def _log_softmax_reference(x: Array, axis: int) -> Array:
+    x = accurate(x)
+    shifted = x - np.max(x, axis=axis, keepdims=True, initial=-np.inf)
+    return np.asarray(shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True)))
+
+
+def _log_softmax_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
+    total = SUM(g, axes=(node.attr("axis"),), keepdims=True)
+    return [
+        subtract(g, elementwise.multiply(SOFTMAX(node.inputs[0], axis=node.attr("axis")), total))
+    ]
+
+
+def _softmax_samples(dtype: DType) -> list[Sample]:
+    cases: list[tuple[tuple[int, ...], int]] = [
+        ((1,), 0), ((0, 3), 1), ((2, 0), 1), ((3, 5), 1), ((3, 5), 0), ((2, 3, 4), 1), ((4, 131), 1), ((2, 1), 1),
+    ]  # fmt: skip
+    found = [Sample((draw(shape, dtype),), {"axis": axis}) for shape, axis in cases]
+    found.append(Sample((_extremes(dtype),), {"axis": 1}))
+    return [*found, Sample((strided(draw((4, 6), dtype)),), {"axis": 0})]
+
+
+def _declare(
+    name: str,
+    reference: Callable[..., Array],
+    gradient: Callable[..., Any],
+    expand: Callable[[Tensor], Tensor],
+    doc: str,
+) -> OpDef:
+    return REGISTRY.add(
+        OpDef(
+            name, ("axis",), _float_type(name), reference, gradient, Composite(expand),
+            doc=doc, samples=_softmax_samples, dtypes=FLOAT,
+        )
+    )  # fmt: skip
+
+
+SOFTMAX = _declare(
+    "softmax",
+    _softmax_reference,
+    _softmax_gradient,
+    _softmax_expand,
+    "exp(x) / sum(exp(x)) along an axis, without overflow.",
+)
+LOG_SOFTMAX = _declare(
+    "log_softmax",
+    _log_softmax_reference,
+    _log_softmax_gradient,
+    _log_softmax_expand,
+    "x - logsumexp(x) along an axis, without overflow.",
+)
+
+
+def softmax(x: Any, /, *, axis: int = -1) -> Tensor:
+    """exp(x) / sum(exp(x)) along `axis`, computed without overflow; a row of only -inf gives NaN.
+
+    Shape and dtype of x; bool and integers give float64. Raises ShapeError for an axis out of bounds.
+    """
+    x = as_float("softmax", x)
+    return SOFTMAX(x, axis=normalize_axis("softmax", x, axis))
+
+
+def log_softmax(x: Any, /, *, axis: int = -1) -> Tensor:
+    """log(softmax(x)) along `axis`, computed as x - logsumexp(x): finite where softmax underflows.
+
+    Shape and dtype of x; bool and integers give float64. Raises ShapeError for an axis out of bounds.
+    """
+    x = as_float("log_softmax", x)
+    return LOG_SOFTMAX(x, axis=normalize_axis("log_softmax", x, axis))
