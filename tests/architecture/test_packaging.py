@@ -1,4 +1,4 @@
-"""The shipped form: `kernels/` lies beside `graphc/` and is imported as `graphc.kernels` everywhere."""
+"""The shipped form: `kernels/` lies beside `graphc/`, imported as `graphc.kernels` everywhere."""
 
 from __future__ import annotations
 
