@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from graphc.base.dims import Dim, Size, product
@@ -12,11 +11,8 @@ from graphc.loops.nodes import (
     Accumulators,
     Alloc,
     Buffer,
-    Check,
     Expr,
     For,
-    If,
-    Intrinsic,
     Kernel,
     Let,
     SizeOf,
@@ -24,6 +20,7 @@ from graphc.loops.nodes import (
     Store,
     Var,
 )
+from graphc.loops.walk import expressions, statements
 
 STACK_BYTES = 16 * 1024  # local and register buffers up to this much live on the stack
 
@@ -36,21 +33,7 @@ class Effects:
     buffers: tuple[Buffer, ...]
 
 
-def statements(body: Iterable[Stmt]) -> Iterator[Stmt]:
-    """Every statement of a body, outer before inner."""
-    stack = list(body)[::-1]
-    while stack:
-        stmt = stack.pop()
-        yield stmt
-        if isinstance(stmt, For):
-            stack.extend(reversed(stmt.body))
-        elif isinstance(stmt, If):
-            stack.extend(reversed(stmt.body + stmt.otherwise))
-        elif isinstance(stmt, Intrinsic):
-            stack.extend(reversed(stmt.meaning))
-
-
-def effects(body: Iterable[Stmt]) -> Effects:
+def effects(body: tuple[Stmt, ...]) -> Effects:
     """The accumulators and buffers declared outside `body` that it changes."""
     changed: dict[Accumulators, None] = {}
     declared: set[Accumulators] = set()
@@ -64,26 +47,6 @@ def effects(body: Iterable[Stmt]) -> Effects:
             buffers[stmt.buffer] = None
     outer = [a for a in changed if a not in declared]
     return Effects(tuple((v, a) for a in outer for v in a.vars), tuple(buffers))
-
-
-def expressions(stmt: Stmt) -> tuple[Expr, ...]:
-    """The expressions that a statement itself reads, not those of its body."""
-    if isinstance(stmt, Store):
-        more = () if stmt.predicate is None else (stmt.predicate,)
-        return (*stmt.indices, stmt.value, *more)
-    if isinstance(stmt, For):
-        return (stmt.extent,)
-    if isinstance(stmt, Let):
-        return (stmt.value,)
-    if isinstance(stmt, Accumulate):
-        return stmt.values
-    if isinstance(stmt, Accumulators):
-        return stmt.combine.results
-    if isinstance(stmt, If):
-        return (stmt.condition,)
-    if isinstance(stmt, Check):
-        return (stmt.ok,)
-    return stmt.args if isinstance(stmt, Intrinsic) else ()
 
 
 def kernel_symbols(kernel: Kernel) -> tuple[str, ...]:

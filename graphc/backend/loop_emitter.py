@@ -16,7 +16,6 @@ from graphc.backend.kernel_facts import (
     kernel_symbols,
     scratch_buffers,
     stack_buffers,
-    statements,
 )
 from graphc.backend.llvm_types import compute_type, is_literal, literal, memory_type, vector_type
 from graphc.backend.memory_access import MemoryEmitter
@@ -46,6 +45,7 @@ from graphc.loops.nodes import (
     Store,
     Var,
 )
+from graphc.loops.walk import statements
 
 NAME = "@KERNEL@"  # replaced by the function's name last
 FUNCTION_ATTRIBUTES = 'nounwind "min-legal-vector-width"="512"'

@@ -139,6 +139,28 @@ def _reciprocal_sqrt(e: ScalarEmitter, dtype: DType, width: int, x: str) -> str:
     return e.emit(f"fdiv {t} {_float_literal(1.0, dtype, width)}, {root}")
 
 
+def _nextafter(e: ScalarEmitter, dtype: DType, width: int, x: str, towards: str) -> str:
+    if dtype.bits != 16:
+        return native_functions.call(e, "nextafter", dtype, width, (x, towards))
+    # One step of the 16 stored bits: outward where both point the same way, inward otherwise.
+    f, i, m = (vector_type(t, width) for t in ("float", "i16", "i1"))
+    zero = _float_literal(0.0, dtype, width)
+    one, minus = (splat_literal(str(k), "i16", width) for k in (1, -1))
+    up = e.emit(f"fcmp ogt {f} {towards}, {x}")
+    positive = e.emit(f"fcmp ogt {f} {x}, {zero}")
+    inward = e.emit(f"xor {m} {up}, {positive}")
+    bits = e.to_memory(x, dtype, width)
+    stepped = e.emit(f"add {i} {bits}, {e.choose(inward, minus, one, 'i16', width)}")
+    smallest = e.choose(up, one, splat_literal("-32767", "i16", width), "i16", width)
+    at_zero = e.emit(f"fcmp oeq {f} {x}, {zero}")
+    stepped = e.choose(at_zero, smallest, stepped, "i16", width)
+    moved = e.from_memory(stepped, dtype, width)
+    equal = e.emit(f"fcmp oeq {f} {x}, {towards}")
+    result = e.select(equal, towards, moved, dtype, width)
+    nan = e.emit(f"fcmp uno {f} {x}, {towards}")
+    return e.select(nan, e.emit(f"fadd {f} {x}, {towards}"), result, dtype, width)
+
+
 def _fma(e: ScalarEmitter, dtype: DType, width: int, a: str, b: str, c: str) -> str:
     return e.fma(a, b, c, compute_type(dtype), width)
 
@@ -325,6 +347,7 @@ SEQUENCES: dict[str, dict[str, Sequence]] = {
         "isfinite": _isfinite,
         "signbit": _signbit,
         "reciprocal_sqrt": _reciprocal_sqrt,
+        "nextafter": _nextafter,
         "fma": _fma,
         "floordiv": _float_floordiv,
         "mod": _float_mod,
