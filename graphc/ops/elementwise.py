@@ -27,7 +27,7 @@ from graphc.ops.declaration import (
 from graphc.ops.families import Elementwise
 from graphc.ops.promotion import TensorLike, as_tensor, broadcast_shapes, promoted
 
-# -- the chain rule's products --------------------------------------------------------------------------
+# -- the chain rule's products ----------------------------------------------------------------
 
 
 def _chain_multiply_scalar(s: Any, a: Any, b: Any) -> Any:
@@ -101,7 +101,7 @@ def chain_divide(g: TensorLike, d: TensorLike) -> Tensor:
     return _chain_divide(a, b)
 
 
-# -- arithmetic -----------------------------------------------------------------------------------------
+# -- arithmetic ----------------------------------------------------------------
 
 
 def _or_on_bool(name: str, on_bool: str) -> Callable[..., Any]:
@@ -233,7 +233,7 @@ minimum = binary(
 )
 
 
-# -- where ----------------------------------------------------------------------------------------------
+# -- where ----------------------------------------------------------------
 
 
 def _where_type(inputs: tuple[Any, ...], attrs: tuple[Any, ...]) -> TensorType:

@@ -14,7 +14,7 @@ from graphc.ir.node import Tensor
 from graphc.ops.declaration import binary, unary
 from graphc.ops.promotion import TensorLike, as_tensor, as_tensors, cast
 
-# -- comparisons ----------------------------------------------------------------------------------------
+# -- comparisons ----------------------------------------------------------------
 
 equal = binary(
     "equal",
@@ -62,7 +62,7 @@ greater_equal = binary(
     result=bool_,
 )
 
-# -- tests ----------------------------------------------------------------------------------------------
+# -- tests ----------------------------------------------------------------
 
 isnan = unary("isnan", "isnan", np.isnan, doc="Whether x is NaN. The result is bool.", result=bool_)
 isinf = unary(
@@ -83,7 +83,7 @@ signbit = unary(
     result=bool_,
 )
 
-# -- bits -----------------------------------------------------------------------------------------------
+# -- bits ----------------------------------------------------------------
 
 _BITS = (bool_, *INTEGER)
 _BITS_HINT = "bits belong to integers and bool: compare, or convert with graphc.astype"
@@ -160,7 +160,7 @@ bitwise_count = unary(
 )
 
 
-# -- logic ----------------------------------------------------------------------------------------------
+# -- logic ----------------------------------------------------------------
 
 
 def _truths(op: str, *operands: Any) -> tuple[Tensor, ...]:

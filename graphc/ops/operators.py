@@ -6,7 +6,7 @@ The keys are the names of the functions; "eval" is filled by the runtime.
 from __future__ import annotations
 
 from graphc.ir.node import OPERATORS
-from graphc.ops import elementwise, elementwise_math, logical
+from graphc.ops import elementwise, elementwise_math, logical, rounding
 from graphc.ops.promotion import astype
 
 OPERATORS.update(
@@ -19,7 +19,7 @@ OPERATORS.update(
     pow=elementwise_math.pow,
     negative=elementwise.negative,
     positive=elementwise.positive,
-    abs=elementwise_math.abs,
+    abs=rounding.abs,
     bitwise_and=logical.bitwise_and,
     bitwise_or=logical.bitwise_or,
     bitwise_xor=logical.bitwise_xor,

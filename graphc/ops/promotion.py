@@ -39,7 +39,7 @@ TensorLike = Union[Tensor, Dim, bool, int, float, "Array", "np.generic", "Sequen
 Scalar = bool | int | float
 
 
-# -- conversion ---------------------------------------------------------------------------------------
+# -- conversion ----------------------------------------------------------------
 
 
 def _cast_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
@@ -236,7 +236,7 @@ def float_dtype(dtype: DType) -> DType:
     return float16 if dtype.bits <= 8 else float32 if dtype.bits == 16 else float64
 
 
-# -- shapes -------------------------------------------------------------------------------------------
+# -- shapes ----------------------------------------------------------------
 
 
 def broadcast_shapes(op: str, shapes: Sequence[Shape], operands: Sequence[Node] = ()) -> Shape:
