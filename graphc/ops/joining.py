@@ -432,7 +432,7 @@ def _pad_axis(x: Tensor, axis: int, low: int, high: int, mode: str) -> Tensor:
 def tile(x: Any, repetitions: Sequence[int] | int, /) -> Tensor:
     """x repeated as a whole, `repetitions` times along each axis (new axes lead). Raises ShapeError for a negative count."""
     x = as_tensor(x, op="tile")
-    counts = [
+    counts: list[Size] = [
         as_size("tile", r, [x])
         for r in (repetitions if isinstance(repetitions, Sequence) else (repetitions,))
     ]

@@ -275,8 +275,6 @@ def window_view(x: Tensor, axes: Ints, size: Ints, stride: Ints, dilation: Ints)
         apart = s == k and (d == 1 or k == 1)
         if not apart or isinstance(x.shape[a], Dim) or x.shape[a] < k:
             return WINDOWS(x, axes=axes, size=size, stride=stride, dilation=dilation)
-    ndim = x.ndim
-    order = list(range(ndim))
     for a, k in zip(axes, size, strict=True):
         count = x.shape[a] // k
         x = take_slice(x, a, 0, count * k)
@@ -286,7 +284,6 @@ def window_view(x: Tensor, axes: Ints, size: Ints, stride: Ints, dilation: Ints)
         x = split_axis(x, place, (x.shape[place] // k, k))
         inner[a] = place + 1
     places = [i for i in range(x.ndim) if i not in inner.values()]
-    assert len(places) == len(order)
     return permuted(x, (*places, *(inner[a] for a in axes)))
 
 
