@@ -15,8 +15,9 @@ from graphc.ir import provenance
 from graphc.ir.node import Node, Tensor, make
 from graphc.ir.opdef import fail
 from graphc.ops.families import Alias, Composite, Contraction, Elementwise, Reduction, Reshape
+from graphc.ops.joining import stack
 from graphc.ops.reshape import to_shape
-from graphc.ops.view import broadcast_to, stack
+from graphc.ops.view import broadcast_to
 
 MAX_ROWS = 4096  # of an op without a rule: each row is a node of its own
 
@@ -59,7 +60,7 @@ class _Vectorizer:
             if waiting:
                 stack_.extend(waiting)
                 continue
-            if isinstance(node.op.form, Composite) and self._depends(node):
+            if self._expands(node):
                 whole = expanded.get(id(node))
                 if whole is None:
                     whole = expanded[id(node)] = node.op.form.expand(node)
@@ -73,7 +74,9 @@ class _Vectorizer:
             stack_.pop()
         return root
 
-    def _depends(self, node: Tensor) -> bool:
+    def _expands(self, node: Tensor) -> bool:
+        if not isinstance(node.op.form, Composite) or node.op.name in VIEWS:
+            return False
         return any(id(i) in self.has_axis for i in node.inputs)
 
     def _set(self, node: Tensor, value: Tensor, has_axis: bool) -> None:
@@ -164,3 +167,59 @@ def _contraction(node: Tensor, inputs: Sequence[Tensor], flags: Sequence[bool]) 
 
 Rule = Callable[[Tensor, Sequence[Tensor]], Tensor]
 VIEWS: dict[str, Rule] = {}
+
+
+def _shifted(node: Tensor, full: Sequence[Tensor], **front: tuple[object, ...]) -> Tensor:
+    """The op with a per-axis attribute value in front for the new axis."""
+    changed = {k: (*v, *node.attr(k)) for k, v in front.items()}
+    return _with_attrs(node, tuple(full), **changed)
+
+
+def _axes_moved(node: Tensor, full: Sequence[Tensor]) -> Tensor:
+    return _with_attrs(node, tuple(full), axes=tuple(a + 1 for a in node.attr("axes")))
+
+
+def _axis_moved(node: Tensor, full: Sequence[Tensor]) -> Tensor:
+    return _with_attrs(node, tuple(full), axis=node.attr("axis") + 1)
+
+
+def _permute(node: Tensor, full: Sequence[Tensor]) -> Tensor:
+    axes = (0, *(a + 1 for a in node.attr("axes")))
+    return _with_attrs(node, tuple(full), axes=axes)
+
+
+def _broadcast(node: Tensor, full: Sequence[Tensor]) -> Tensor:
+    (x,) = full
+    inner = x.shape[1:]
+    lined_up = to_shape(x, (x.shape[0], *(1,) * (node.ndim - len(inner)), *inner))
+    return broadcast_to(lined_up, (x.shape[0], *node.shape))
+
+
+def _pad(node: Tensor, full: Sequence[Tensor]) -> Tensor:
+    return _shifted(node, full, low=(0,), high=(0,), interior=(0,))
+
+
+def _slice(node: Tensor, full: Sequence[Tensor]) -> Tensor:
+    return _shifted(node, full, starts=(0,), steps=(1,), shape=(full[0].shape[0],))
+
+
+VIEWS.update(
+    permute_dims=_permute,
+    broadcast_to=_broadcast,
+    flip=_axes_moved,
+    roll=_axes_moved,
+    diagonal=_axes_moved,
+    embed_diagonal=_axes_moved,
+    windows=_axes_moved,
+    align_windows=_axes_moved,
+    unalign_windows=_axes_moved,
+    concat=_axis_moved,
+    pad=_pad,
+    slice=_slice,
+    cumulative_sum=_axis_moved,
+    cumulative_prod=_axis_moved,
+    cumulative_max=_axis_moved,
+    sort=_axis_moved,
+    softmax=_axis_moved,
+    log_softmax=_axis_moved,
+)

@@ -12,14 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from graphc.autodiff.nest import flatten
-from graphc.autodiff.reverse import cotangents
+from graphc.autodiff.reverse import cotangents, zeros_like_type
 from graphc.base.errors import GraphError
 from graphc.base.order import topological
 from graphc.ir import provenance
 from graphc.ir.graph import Graph, node_inputs
 from graphc.ir.node import Node, Tensor, Type, make
 from graphc.ir.opdef import REGISTRY, OpDef, fail
-from graphc.ops.creation import zeros
 from graphc.ops.families import Alias
 from graphc.ops.promotion import as_tensor
 from graphc.ops.state import placeholder
@@ -118,7 +117,7 @@ def _custom(ys: list[Tensor], k: int, xs: list[Tensor], backward: Callable[..., 
     if not ys[k].dtype.is_float:
         return ys[k]
     g = placeholder(ys[k].shape, ys[k].dtype)
-    seeds = [g if i == k else zeros(y.shape, dtype=y.dtype) for i, y in enumerate(ys)]
+    seeds = [g if i == k else zeros_like_type(y) for i, y in enumerate(ys)]
     found = backward(*seeds)
     parts = list(found) if isinstance(found, list | tuple) else [found]
     if len(parts) != len(xs):

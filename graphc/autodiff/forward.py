@@ -12,15 +12,16 @@ from typing import Any
 from graphc.autodiff.batching import vectorize
 from graphc.autodiff.custom import substitute
 from graphc.autodiff.nest import flatten
-from graphc.autodiff.reverse import cotangents, grad, paired
-from graphc.base.errors import GraphError
+from graphc.autodiff.reverse import cotangents, grad, paired, require_scalar, zeros_like_type
+from graphc.base.errors import DTypeError
 from graphc.base.order import topological
 from graphc.ir.graph import node_inputs
 from graphc.ir.node import Node, Tensor
 from graphc.ir.opdef import fail
-from graphc.ops.creation import eye, zeros
+from graphc.ops.promotion import as_tensor
 from graphc.ops.reshape import reshape
 from graphc.ops.state import placeholder
+from graphc.ops.view import EMBED_DIAGONAL, broadcast_to
 
 
 def jvp(outputs: Any, wrt: Any, tangents: Any, *, allow_unused: bool = False) -> Any:
@@ -42,7 +43,7 @@ def _without(results: list[Tensor], dummies: list[Tensor]) -> list[Tensor]:
     ids = {id(d) for d in dummies}
     if not any(id(n) in ids for n in topological(results, node_inputs)):
         return results
-    mapping: dict[int, Node] = {id(d): zeros(d.shape, dtype=d.dtype) for d in dummies}
+    mapping: dict[int, Node] = {id(d): zeros_like_type(d) for d in dummies}
     return substitute(results, mapping)
 
 
@@ -62,11 +63,13 @@ def jacobian(outputs: Any, wrt: Any, *, allow_unused: bool = False) -> Any:
 
 def _one_jacobian(output: Tensor, wrt: list[Tensor], allow_unused: bool) -> list[Tensor]:
     if not output.dtype.is_float:
-        fail(GraphError, f"jacobian: outputs must have a float dtype, got {output.type}", (output,))
+        fail(DTypeError, f"jacobian: outputs must have a float dtype, got {output.type}", (output,))
     basis_vector = placeholder(output.shape, output.dtype)
     pulled = cotangents("jacobian", [output], [basis_vector], wrt, allow_unused=allow_unused)
     count = output.size
-    basis = reshape(eye(count, dtype=output.dtype), (count, *output.shape))
+    ones = broadcast_to(as_tensor(1.0, like=output), (count,))
+    eye = EMBED_DIAGONAL(ones, axes=(0, 1), offset=0, sizes=(count, count))
+    basis = reshape(eye, (count, *output.shape))
     rows = vectorize(pulled, basis_vector, basis)
     return [reshape(r, (*output.shape, *w.shape)) for r, w in zip(rows, wrt, strict=True)]
 
@@ -76,4 +79,5 @@ def hessian(cost: Tensor, wrt: Any) -> Any:
 
     For a nest: the structure of `wrt` within the structure of `wrt`; entry [a][b] has shape a.shape + b.shape.
     """
+    require_scalar("hessian", cost)
     return jacobian(grad(cost, wrt), wrt, allow_unused=True)

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from graphc.autodiff.nest import flatten
-from graphc.base.errors import GraphError, VerifyError
+from graphc.base.errors import DTypeError, GraphError, ShapeError, VerifyError
 from graphc.base.order import topological
 from graphc.ir import provenance
 from graphc.ir.graph import node_inputs
 from graphc.ir.node import Node, Tensor, TensorType
 from graphc.ir.opdef import fail
-from graphc.ops.creation import zeros
 from graphc.ops.elementwise import add
 from graphc.ops.promotion import as_tensor
+from graphc.ops.view import broadcasted
 
 
 def grad(cost: Tensor, wrt: Any, *, allow_unused: bool = False) -> Any:
@@ -30,20 +30,25 @@ def grad(cost: Tensor, wrt: Any, *, allow_unused: bool = False) -> Any:
 
     Example: `gw, gb = graphc.grad(loss, [w, b])`.
     """
-    if not isinstance(cost, Tensor):
-        fail(GraphError, f"grad: cost must be a tensor, got {type(cost).__name__}: {cost!r:.80}")
-    if cost.shape != ():
-        fail(
-            GraphError,
-            f"grad: cost must be a scalar (shape ()), got {cost.type}",
-            (cost,),
-            "reduce it first: graphc.sum(cost) or graphc.mean(cost); for all rows use graphc.jacobian",
-        )
-    _require_float("grad: cost", cost)
+    require_scalar("grad", cost)
     leaves, rebuild = flatten(wrt, "grad: wrt")
     seed = as_tensor(1.0, like=cost.dtype)  # a constant, so that the first products stay plain
     found = cotangents("grad", [cost], [seed], leaves, allow_unused=allow_unused)
     return rebuild(iter(found))
+
+
+def require_scalar(caller: str, cost: object) -> None:
+    """Raise GraphError, ShapeError or DTypeError unless `cost` is a float tensor of shape ()."""
+    if not isinstance(cost, Tensor):
+        fail(GraphError, f"{caller}: cost must be a tensor, got {type(cost).__name__}: {cost!r:.80}")
+    if cost.shape != ():
+        fail(
+            ShapeError,
+            f"{caller}: cost must be a scalar (shape ()), got {cost.type}",
+            (cost,),
+            "reduce it first: graphc.sum(cost) or graphc.mean(cost); for all rows use graphc.jacobian",
+        )
+    _require_float(f"{caller}: cost", cost)
 
 
 def vjp(outputs: Any, wrt: Any, cotangents_of_outputs: Any, *, allow_unused: bool = False) -> Any:
@@ -70,7 +75,7 @@ def paired(caller: str, what: str, primals: Sequence[Tensor], values: Any) -> li
         tensor = value if isinstance(value, Tensor) else as_tensor(value, like=primal)
         if tensor.type != primal.type:
             fail(
-                GraphError,
+                ShapeError if tensor.shape != primal.shape else DTypeError,
                 f"{caller}: the {what} of a tensor {primal.type} must be {primal.type}, got {tensor.type}",
                 (primal, tensor),
                 "broadcast or convert it to the tensor's own shape and dtype",
@@ -117,7 +122,7 @@ def cotangents(
                 "or pass allow_unused=True to get zeros",
             )
     found = accumulate(order, outputs, seeds, wrt)
-    return [zeros(w.shape, dtype=w.dtype) if f is None else f for w, f in zip(wrt, found, strict=True)]
+    return [zeros_like_type(w) if f is None else f for w, f in zip(wrt, found, strict=True)]
 
 
 def accumulate(
@@ -189,6 +194,11 @@ def _propagate(node: Node, g: Any, depends: set[int], pending: dict[int, list[Te
         pending.setdefault(id(operand), []).append(part)
 
 
+def zeros_like_type(x: Tensor) -> Tensor:
+    """Zeros of the type of `x`, not depending on it."""
+    return broadcasted(as_tensor(0.0, like=x), x.shape)
+
+
 def balanced_sum(parts: list[Tensor]) -> Tensor:
     """The sum as a balanced tree: shallow, and more accurate than a chain."""
     while len(parts) > 1:
@@ -200,7 +210,7 @@ def balanced_sum(parts: list[Tensor]) -> Tensor:
 def _require_float(what: str, tensor: Tensor) -> None:
     if not tensor.dtype.is_float:
         fail(
-            GraphError,
+            DTypeError,
             f"{what} must have a float dtype, got {tensor.type}",
             (tensor,),
             "integers and bools have no gradient; convert first with graphc.astype(x, 'float32')",
