@@ -34,7 +34,6 @@ class Fit:
     high: mpf
     weight: Function
     bits: int
-    rounded: int = 3
 
 
 def round_to(value: mpf, bits: int) -> mpf:
@@ -55,7 +54,6 @@ def remez(fit: Fit, fixed: Sequence[mpf]) -> tuple[list[mpf], mpf]:
         for x in grid
     ]
     weights = [fit.weight(x) for x in grid]
-    points = [round(i * (len(grid) - 1) / unknown) for i in range(unknown + 1)]
     points = [
         min(
             range(len(grid)),
@@ -108,11 +106,16 @@ def alternating(errors: Sequence[mpf], count: int) -> list[int]:
 def coefficients(fit: Fit) -> list[float]:
     """The rounded coefficients, lowest first."""
     fixed: list[mpf] = []
-    solution, worst = remez(fit, fixed)
-    for _ in range(min(fit.rounded, fit.degree)):
+    solution, _ = remez(fit, fixed)
+    # Only on one side of zero: with both, fixed coefficients leave the exchange nothing to hold at zero.
+    for _ in range(min(3, fit.degree) if fit.low > 0 else 0):
         fixed.append(round_to(solution[0], fit.bits))
-        solution, worst = remez(fit, fixed)
+        solution, _ = remez(fit, fixed)
     values = [*fixed, *(round_to(c, fit.bits) for c in solution)]
+    grid = [fit.low + (fit.high - fit.low) * i / 500 for i in range(501)]
+    worst = max(
+        fit.weight(x) * abs(mp.polyval(values[::-1], x) - fit.function(x)) for x in grid if x != 0
+    )
     print(f"{fit.name}: 2^{float(mp.log(worst, 2)):.1f}", file=sys.stderr)
     return [float(v) for v in values]
 
@@ -207,6 +210,56 @@ def log_erfc(x: mpf) -> mpf:
     return -mp.log(mp.erfc(x))
 
 
+ERFC_MIDDLE = 4
+
+
+def scaled_erfc(t: mpf) -> mpf:
+    """exp(x**2) erfc(x) (1 + 2x) where t = (x - 4) / (x + 4)."""
+    x = ERFC_MIDDLE * (1 + t) / (1 - t)
+    return mp.exp(x * x) * mp.erfc(x) * (1 + 2 * x)
+
+
+def erfc_fit(name: str, degree: int, highest: str, bits: int) -> Fit:
+    """`scaled_erfc` for x from 0.46 to `highest`."""
+    low, high = ((mpf(x) - ERFC_MIDDLE) / (mpf(x) + ERFC_MIDDLE) for x in ("0.46", highest))
+    return Fit(name, scaled_erfc, degree, low, high, lambda t: 1 / scaled_erfc(t), bits)
+
+
+def lgamma_ratio(t: mpf) -> mpf:
+    """lgamma(x) / (x - 2), x = 7/4 + t."""
+    x = mpf(7) / 4 + t
+    return mp.loggamma(x) / (x - 2)
+
+
+def stirling_rest(z: mpf) -> mpf:
+    """x (lgamma(x) - ((x - 1/2) log x - x + log(2 pi) / 2)), z = x**-2."""
+    x = 1 / mp.sqrt(z)
+    with mp.workdps(90):
+        return x * (mp.loggamma(x) - (x - mpf(1) / 2) * mp.log(x) + x - mp.log(2 * mp.pi) / 2)
+
+
+DIGAMMA_ROOT = mp.findroot(mp.digamma, mpf("1.4616321449683623412626595423"))
+
+
+def digamma_ratio(t: mpf) -> mpf:
+    """digamma(x) / (x - root), x = 3/2 + t."""
+    x = mpf(3) / 2 + t
+    return mp.digamma(x) / (x - DIGAMMA_ROOT)
+
+
+def digamma_rest(z: mpf) -> mpf:
+    """x**2 (log x - 1 / (2x) - digamma(x)), z = x**-2."""
+    x = 1 / mp.sqrt(z)
+    with mp.workdps(90):
+        return (mp.log(x) - 1 / (2 * x) - mp.digamma(x)) / z
+
+
+def pow_log_narrow(z: mpf) -> mpf:
+    """(log2((1 + s) / (1 - s)) / s - 2 / ln 2) / z, z = s * s."""
+    s = mp.sqrt(z)
+    return 2 * (mp.atanh(s) / s - 1) / z / mp.log(2)
+
+
 FITS: list[Fit] = [
     *both("EXP", exp_rest, -HALF_LN2, HALF_LN2, lambda r: r * r / mp.exp(r), (4, 9)),
     *both("EXPM1", exp_rest, -HALF_LN2, HALF_LN2, lambda r: abs(r * r / mp.expm1(r)), (5, 10)),
@@ -216,7 +269,7 @@ FITS: list[Fit] = [
         lambda f: abs(f / mp.log1p(f)), 24),
     Fit("LOG10_32", lambda f: mp.log1p(f) / f / mp.log(10), 9, LOG_LOW, LOG_HIGH,
         lambda f: abs(f / mp.log1p(f)), 24),
-    *both("LOG_BY_QUOTIENT", log_by_quotient, TINY, mpf("0.02945"), lambda z: z / 2, (3, 6)),
+    Fit("LOG_BY_QUOTIENT_64", log_by_quotient, 6, TINY, mpf("0.02945"), lambda z: z / 2, 53),
     *odd("SIN", mp.sin, QUARTER_PI, (2, 5)),
     *both("COS", cos_rest, TINY, QUARTER_PI, lambda z: z**2 / mp.cos(mp.sqrt(z)), (2, 5)),
     *odd("TANH", mp.tanh, mpf("0.551") ** 2, (4, 10)),
@@ -225,9 +278,17 @@ FITS: list[Fit] = [
     *odd("ASIN", mp.asin, mpf("0.2501"), (4, 11)),
     *odd("ATANH", mp.atanh, mpf("0.2501"), (5, 12)),
     Fit("POW_LOG_64", pow_log_rest, 6, TINY, mpf("0.02945"), lambda z: z**2 / 3, 53),
+    Fit("POW_LOG_NARROW_64", pow_log_narrow, 4, TINY, mpf("0.02945"), lambda z: z / 3, 53),
+    Fit("POW_EXP2_NARROW_64", exp2_rest, 5, mpf("-0.501"), mpf("0.502"), lambda r: r * r, 53),
+    erfc_fit("ERFC_NARROW_64", 10, "10.3", 53),
+    erfc_fit("ERFC_64", 22, "27.4", 53),
+    Fit("LGAMMA_64", lgamma_ratio, 19, mpf("-0.501"), mpf("0.5"), lambda t: 1 / lgamma_ratio(t), 53),
+    Fit("STIRLING_64", stirling_rest, 5, mpf(10) ** -16, mpf("7.49") ** -2, mp.sqrt, 53),
+    Fit("DIGAMMA_64", digamma_ratio, 20, mpf("-0.5"), mpf("0.5"), lambda t: 1 / digamma_ratio(t), 53),
+    Fit("DIGAMMA_TAIL_64", digamma_rest, 5, mpf(10) ** -16, mpf("7.49") ** -2, lambda z: z, 53),
     *both("ERF", erf_ratio, TINY, mpf(1), erf_ratio_weight, (6, 12)),
-    Fit("LOG_ERFC_32", log_erfc, 7, mpf(1), mpf("4.1"), mp.erfc, 24, 2),
-    Fit("LOG_ERFC_64", log_erfc, 17, mpf(1), mpf("6.1"), mp.erfc, 53, 2),
+    Fit("LOG_ERFC_32", log_erfc, 7, mpf(1), mpf("4.1"), mp.erfc, 24),
+    Fit("LOG_ERFC_64", log_erfc, 17, mpf(1), mpf("6.1"), mp.erfc, 53),
 ]  # fmt: skip
 
 HEADER = '''"""Minimax coefficients of the math decompositions (floor 6), lowest power first.

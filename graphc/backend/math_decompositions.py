@@ -47,9 +47,30 @@ DECOMPOSITIONS: dict[str, Decomposition] = {
     "log2": Decomposition(logarithm.log2, 1.5, 1.5),
     "log10": Decomposition(logarithm.log10, 2.0, 2.0),
     "log1p": Decomposition(logarithm.log1p, 2.0, 2.0),
-    "sin": Decomposition(trigonometric.sin, 1.5, 1.5),
-    "cos": Decomposition(trigonometric.cos, 1.5, 1.5),
-    "tan": Decomposition(trigonometric.tan, 2.5, 2.5),
+    "sin": Decomposition(
+        trigonometric.sin,
+        1.5,
+        1.5,
+        is_rare=trigonometric.is_rare,
+        common=trigonometric.sin_common,
+        rare=trigonometric.sin_rare,
+    ),
+    "cos": Decomposition(
+        trigonometric.cos,
+        1.5,
+        1.5,
+        is_rare=trigonometric.is_rare,
+        common=trigonometric.cos_common,
+        rare=trigonometric.cos_rare,
+    ),
+    "tan": Decomposition(
+        trigonometric.tan,
+        2.5,
+        2.5,
+        is_rare=trigonometric.is_rare,
+        common=trigonometric.tan_common,
+        rare=trigonometric.tan_rare,
+    ),
     "asin": Decomposition(trigonometric.asin, 2.5, 2.5),
     "acos": Decomposition(trigonometric.acos, 2.5, 2.5),
     "atan": Decomposition(trigonometric.atan, 2.5, 2.5),
@@ -66,6 +87,9 @@ DECOMPOSITIONS: dict[str, Decomposition] = {
     "copysign": Decomposition(power.copysign, 0.0, 0.0, cheap=True),
     "nextafter": Decomposition(power.nextafter, 0.0, 0.0, cheap=True),
     "erf": Decomposition(special.erf, 2.5, 2.5),
+    "erfc": Decomposition(special.erfc, 1.0, 4.0),
+    "lgamma": Decomposition(special.lgamma, 1.0, 4.0),
+    "digamma": Decomposition(special.digamma, 1.0, 4.0),
 }
 
 

@@ -51,10 +51,10 @@ def clamp(x: Term[V], low: float, high: float) -> Term[V]:
     return where(x < low, low, x)
 
 
-def exp_parts(x: Term[V]) -> tuple[Term[V], Term[V]]:
-    """(p, n): exp(x) = p * 2**n with p near 1, for finite x whose result is in range."""
+def exp_parts(x: Term[V], rest: Term[V] | None = None) -> tuple[Term[V], Term[V]]:
+    """(p, n): exp(x + rest) = p * 2**n with p near 1, for finite x whose result is in range."""
     n, _, near, correction = reduce_by_ln2(x)
-    r = near + correction
+    r = near + (correction if rest is None else correction + rest)
     q = polynomial(r, choose(x, fits.EXP_32, fits.EXP_64))
     return fma(r * r, q, r) + 1.0, n
 
@@ -112,7 +112,9 @@ def tanh(s: ScalarLanguage[V], operand: V) -> V:
 
 def half_exp(size: Term[V]) -> Term[V]:
     """e**size / 2 for size >= 0, infinite only where the half is."""
-    p, n = exp_parts(where(size > 712.0, 712.0, size) if size.wide else where(size > 91.0, 91.0, size))
+    p, n = exp_parts(
+        where(size > 712.0, 712.0, size) if size.wide else where(size > 91.0, 91.0, size)
+    )
     return scale(p, n - 1)
 
 

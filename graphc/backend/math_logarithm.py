@@ -14,13 +14,13 @@ from graphc.backend.math_language import (
     Term,
     bias,
     choose,
+    copy_sign,
     fma,
     mantissa_bits,
     polynomial,
     split,
     two_sum,
     where,
-    copy_sign,
     with_sign_of,
 )
 from graphc.ir.scalar import ScalarLanguage
@@ -77,7 +77,9 @@ def log_of(e: Term[V], f: Term[V]) -> Term[V]:
     return fma(e, high, f - (half - fma(e, low, series)))
 
 
-def log_in_base(x: Term[V], factor: tuple[float, float], per_octave: tuple[float, float]) -> Term[V]:
+def log_in_base(
+    x: Term[V], factor: tuple[float, float], per_octave: tuple[float, float]
+) -> Term[V]:
     """log(x) * factor in float64, both numbers in two parts (the scheme of fdlibm's e_log2.c)."""
     e, m = separate_all(x)
     f = m - 1.0
@@ -149,7 +151,9 @@ def asinh(s: ScalarLanguage[V], operand: V) -> V:
     large = size > _doubling(x)
     z = size * size
     total, lost = two_sum(x.like(1.0), size + z / ((z + 1.0).sqrt() + 1.0))
-    result = log_of_sum(where(large, size, total), where(large, 0.0, lost), where(large, x.like(1.0), 0.0))
+    result = log_of_sum(
+        where(large, size, total), where(large, 0.0, lost), where(large, x.like(1.0), 0.0)
+    )
     return copy_sign(where(x.equals(0.0), size, result), x).value
 
 
@@ -159,7 +163,9 @@ def acosh(s: ScalarLanguage[V], operand: V) -> V:
     large = x > _doubling(x)
     t = x - 1.0
     total, lost = two_sum(x.like(1.0), t + (t * (t + 2.0)).sqrt())
-    result = log_of_sum(where(large, x, total), where(large, 0.0, lost), where(large, x.like(1.0), 0.0))
+    result = log_of_sum(
+        where(large, x, total), where(large, 0.0, lost), where(large, x.like(1.0), 0.0)
+    )
     return where(x < 1.0, float("nan"), result).value
 
 

@@ -1,7 +1,7 @@
 """Powers, roots and steps between floats (floor 6), in the scalar language.
 
-x**y = 2**(y log2 x). float32 computes it in float64. float64 needs log2 x to about 2**-66: the leading
-terms of the series of log((1 + s) / (1 - s)) are summed in two floats (the scheme of fdlibm's e_pow.c).
+x**y = 2**(y log2 x), log2 x by the series of log((1 + s) / (1 - s)). float32 computes it in float64. float64
+needs log2 x to about 2**-66: its leading terms are sums of two floats (the scheme of fdlibm's e_pow.c).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from graphc.backend import math_coefficients as fits
-from graphc.backend.math_exponential import LN2, clamp
+from graphc.backend.math_exponential import LN2, LOG2_E, clamp
 from graphc.backend.math_language import (
     Term,
     copy_sign,
@@ -17,13 +17,14 @@ from graphc.backend.math_language import (
     fma,
     nearest_integer,
     polynomial,
+    power_of_two,
     scale,
     split,
     two_sum,
     where,
     with_sign_of,
 )
-from graphc.backend.math_logarithm import separate_all
+from graphc.backend.math_logarithm import separate, separate_all
 from graphc.base.dtypes import float32, float64
 from graphc.ir.scalar import ScalarLanguage
 
@@ -67,9 +68,9 @@ def times(y: Term[V], high: Term[V], low: Term[V]) -> tuple[Term[V], Term[V]]:
     return fast_two_sum(y_high * upper, y_low * upper + y * (lower + low))
 
 
-def exp2_of(high: Term[V], low: Term[V], least: float, most: float) -> Term[V]:
-    """2**(high + low) in float64; `high` is clamped to [least, most]."""
-    bounded = clamp(high, least, most)
+def exp2_of(high: Term[V], low: Term[V]) -> Term[V]:
+    """2**(high + low) in float64."""
+    bounded = clamp(high, -1080.0, 1030.0)
     inside = bounded.equals(high)
     whole, n = nearest_integer(bounded)
     r = where(inside, high - whole, 0.0)
@@ -88,9 +89,22 @@ def magnitude(x: Term[V], y: Term[V]) -> Term[V]:
     # A larger exponent would only overflow further, and products of its halves are not to.
     bounded = clamp(y, -(2.0**64), 2.0**64)
     if x.wide:
-        return exp2_of(*times(bounded, *log2_of(x)), -1080.0, 1030.0)
-    parts = log2_of(x.cast(float64))
-    return exp2_of(*times(bounded.cast(float64), *parts), -160.0, 140.0).cast(float32)
+        return exp2_of(*times(bounded, *log2_of(x)))
+    return narrow_magnitude(x.cast(float64), bounded.cast(float64)).cast(float32)
+
+
+def narrow_magnitude(x: Term[V], y: Term[V]) -> Term[V]:
+    """x**y in float64 to the accuracy that a float32 result needs, in float32's range."""
+    e, m = separate(x)
+    f = m - 1.0
+    s = f / (f + 2.0)
+    z = s * s
+    series = fma(z, polynomial(z, fits.POW_LOG_NARROW_64), 2.0 * LOG2_E)
+    power = clamp(y * fma(s, series, e.cast(float64)), -160.0, 140.0)
+    whole, n = nearest_integer(power)
+    r = power - whole
+    q = polynomial(r, fits.POW_EXP2_NARROW_64)
+    return (fma(r * r, q, r * LN2) + 1.0) * power_of_two(n, x)
 
 
 def pow_(s: ScalarLanguage[V], base: V, exponent: V) -> V:

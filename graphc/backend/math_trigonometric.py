@@ -239,16 +239,52 @@ def sin(s: ScalarLanguage[V], operand: V) -> V:
     return sin_from(x, reduce_any(x)).value
 
 
+def sin_common(s: ScalarLanguage[V], operand: V) -> V:
+    """`sin` where `is_rare` is false."""
+    x = Term(s, operand)
+    return sin_from(x, reduce_common(abs(x))).value
+
+
+def sin_rare(s: ScalarLanguage[V], operand: V) -> V:
+    """`sin` where `is_rare` is true."""
+    x = Term(s, operand)
+    return sin_from(x, reduce_rare(abs(x))).value
+
+
 def cos(s: ScalarLanguage[V], operand: V) -> V:
     """The cosine."""
     x = Term(s, operand)
     return cos_from(x, reduce_any(x)).value
 
 
+def cos_common(s: ScalarLanguage[V], operand: V) -> V:
+    """`cos` where `is_rare` is false."""
+    x = Term(s, operand)
+    return cos_from(x, reduce_common(abs(x))).value
+
+
+def cos_rare(s: ScalarLanguage[V], operand: V) -> V:
+    """`cos` where `is_rare` is true."""
+    x = Term(s, operand)
+    return cos_from(x, reduce_rare(abs(x))).value
+
+
 def tan(s: ScalarLanguage[V], operand: V) -> V:
     """The tangent."""
     x = Term(s, operand)
     return tan_from(x, reduce_any(x)).value
+
+
+def tan_common(s: ScalarLanguage[V], operand: V) -> V:
+    """`tan` where `is_rare` is false."""
+    x = Term(s, operand)
+    return tan_from(x, reduce_common(abs(x))).value
+
+
+def tan_rare(s: ScalarLanguage[V], operand: V) -> V:
+    """`tan` where `is_rare` is true."""
+    x = Term(s, operand)
+    return tan_from(x, reduce_rare(abs(x))).value
 
 
 def atan_below_one(t: Term[V]) -> Term[V]:

@@ -343,7 +343,9 @@ def _integer_power(x: Array, n: Array) -> Array:
 
 def _count_ones(x: Array) -> Array:
     # NumPy counts the bits of the absolute value: ask for those of the pattern.
-    return np.asarray(np.bitwise_count(x.view(f"u{x.dtype.itemsize}") if x.dtype.kind == "i" else x))
+    return np.asarray(
+        np.bitwise_count(x.view(f"u{x.dtype.itemsize}") if x.dtype.kind == "i" else x)
+    )
 
 
 def _identity(x: Array) -> Array:
