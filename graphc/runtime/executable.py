@@ -1,0 +1,102 @@
+"""Compiled programs as sessions receive them (runtime, floor 7).
+
+An `Executable` is a graph's object bytes with everything that is needed to call it and to explain it. The
+compiler lives two floors up and fills `COMPILER`; sessions only know this hook.  Invariant: the buffers of
+the entry are, in this order, inputs, variables, outputs, updates, constants: each contiguous, in stored
+form (bfloat16 as uint16).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from graphc.base.dims import Size, Symbol
+from graphc.base.errors import CompileError
+from graphc.ir.constant import ConstantValue
+from graphc.ir.graph import Graph
+from graphc.ir.node import Tensor, TensorType
+
+# With `CompileOptions.profile` the entry adds the time of launch k, in ticks, to this slot of its context + k.
+FIRST_PROFILE_SLOT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class CompileOptions:
+    """What a session asks of the compiler.
+
+    optimize=False: no rewriting; fuse=False: one region per node.  check_numerics: kernels report the first
+    value stored that is NaN or infinite as an error site of kind "numerics".
+    """
+
+    device: str = "cpu"
+    numerics: str = "standard"
+    cache_dir: str | None = None
+    check_numerics: bool = False
+    profile: bool = False
+    optimize: bool = True
+    fuse: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A place at which a program can stop; the entry returns its position in `Executable.sites` plus one.
+
+    op: the op's name; where: the user's line (`provenance.where`), empty when unknown; hint: what is wrong and what to
+    do; kind: "value" (an operand that the op cannot work with) or "numerics" (NaN or infinity with check_numerics);
+    name: the node's name in the optimized graph.
+    """
+
+    op: str
+    where: str
+    hint: str
+    kind: str = "value"
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelInfo:
+    """One launch of a program: the nodes it computes (names in the optimized graph), the user's lines, the work."""
+
+    name: str
+    nodes: tuple[str, ...]
+    lines: tuple[str, ...]
+    flops: Size = 0
+    bytes: Size = 0
+
+
+@dataclass
+class Executable:
+    """A compiled graph.
+
+    symbols: in the order of the entry's `dims`; variables: in the order of their buffers; updates: the
+    variable that each update buffer belongs to; stages(name): the text of a stage for `explain`;
+    optimized(): the graph that the kernels compute, with its names.
+    """
+
+    graph: Graph
+    object: bytes
+    symbols: tuple[Symbol, ...]
+    inputs: tuple[tuple[str, TensorType], ...]
+    variables: tuple[Tensor, ...]
+    outputs: tuple[tuple[str, TensorType], ...]
+    updates: tuple[Tensor, ...]
+    constants: tuple[ConstantValue, ...]
+    sites: tuple[Site, ...]
+    kernels: tuple[KernelInfo, ...]
+    has_parallel: bool
+    stages: Callable[[str], str] = field(repr=False)
+    from_cache: bool = False
+    optimized: Callable[[], Graph] = field(repr=False, kw_only=True)
+
+
+# "compile": (graph: Graph, options: CompileOptions) -> Executable. Filled by graphc/compiler.py.
+COMPILER: dict[str, Callable[[Graph, CompileOptions], Executable]] = {}
+
+
+def compile_graph(graph: Graph, options: CompileOptions) -> Executable:
+    """Compile by the hook."""
+    compile_ = COMPILER.get("compile")
+    if compile_ is None:
+        raise CompileError("the compiler is not loaded: import graphc, not graphc.runtime alone")
+    return compile_(graph, options)
