@@ -50,7 +50,7 @@ class CpuDevice:
 
     def load(self, data: bytes) -> LoadedProgram:
         """Load the object bytes of a program."""
-        loaded = importlib.import_module("graphc.backend.llvm_driver").load_object(data)
+        loaded = importlib.import_module("graphc.backend.llvm_driver").load_object(data, (ENTRY, ARENA_BYTES))
         return LoadedProgram(loaded.address(ENTRY), loaded.address(ARENA_BYTES), loaded)
 
     def arena_bytes(self, program: LoadedProgram, dims: Sequence[int]) -> int:

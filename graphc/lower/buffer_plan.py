@@ -1,0 +1,130 @@
+"""The buffer plan (floor 5): which memory each stored value lives in, by liveness over the kernels in order.
+
+Values that leave the program live in its output and update buffers; everything else shares an arena of slots. A slot is
+reused once its last reader has run; sizes may be symbolic, and then a slot is reused by values of the same size.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from graphc.base.dims import Size, product
+from graphc.base.errors import CompileError
+from graphc.ir.constant import ConstantValue
+from graphc.ir.graph import Graph
+from graphc.ir.node import Tensor
+from graphc.lower.elements import storage_root
+from graphc.lower.kernel_builder import LoweredKernel, Stored
+from graphc.ops.families import Constant
+
+Place = tuple[str, int]  # ("input" | "variable" | "output" | "update" | "constant" | "arena", index)
+
+
+@dataclass
+class BufferPlan:
+    """Where everything is. slots: bytes of each arena slot. places: by id of storage root or temporary."""
+
+    variables: list[Tensor]
+    constants: list[ConstantValue] = field(default_factory=list)
+    slots: list[Size] = field(default_factory=list)
+    places: dict[int, Place] = field(default_factory=dict)
+    keep: list[Stored] = field(default_factory=list)
+    reused: int = 0
+
+    def place(self, stored: Stored) -> Place:
+        """Where a value lives."""
+        return self.places[id(stored)]
+
+    def describe(self) -> str:
+        """The plan as text: a line per slot and per value."""
+        lines = [f"arena: {len(self.slots)} slots, {self.reused} reuses"]
+        lines += [f"  slot {k}: {size} bytes" for k, size in enumerate(self.slots)]
+        for stored in self.keep:
+            kind, index = self.places[id(stored)]
+            what = f"{stored.op.name} {stored.type}" if isinstance(stored, Tensor) else f"temporary {stored.shape}"
+            lines.append(f"  {kind} {index}: {what}")
+        return "\n".join(lines)
+
+
+def plan_buffers(graph: Graph, variables: list[Tensor], kernels: Sequence[LoweredKernel]) -> BufferPlan:
+    """The plan for kernels that run in this order. `variables`: in the order of the program's buffers."""
+    plan = BufferPlan(variables)
+    for k, (_, tensor) in enumerate(graph.inputs):
+        _fix(plan, tensor, ("input", k))
+    for k, variable in enumerate(variables):
+        _fix(plan, variable, ("variable", k))
+    for k, (_, tensor) in enumerate(graph.outputs):
+        _fix(plan, storage_root(tensor), ("output", k))
+    for k, (_, value) in enumerate(graph.updates):
+        _fix(plan, storage_root(value), ("update", k))
+    last: dict[int, int] = {}
+    for step, lowered in enumerate(kernels):
+        for stored in lowered.args:
+            last[id(stored)] = step
+    arena = _Arena(plan)
+    dying: dict[int, list[Stored]] = {}
+    for step, lowered in enumerate(kernels):
+        for stored in lowered.args:
+            if id(stored) in plan.places:
+                continue
+            if isinstance(stored, Tensor) and isinstance(stored.op.form, Constant):
+                _fix(plan, stored, ("constant", len(plan.constants)))
+                plan.constants.append(stored.attr("value"))
+                continue
+            arena.take(stored)
+            dying.setdefault(last[id(stored)], []).append(stored)
+        for stored in dying.pop(step, ()):
+            arena.give(stored)
+    return plan
+
+
+def _fix(plan: BufferPlan, stored: Stored, place: Place) -> None:
+    if id(stored) in plan.places:
+        raise CompileError(f"a value is asked to live in two places: {plan.places[id(stored)]} and {place}")
+    plan.places[id(stored)] = place
+    plan.keep.append(stored)
+
+
+class _Arena:
+    def __init__(self, plan: BufferPlan) -> None:
+        self.plan = plan
+        self.free_fixed: list[tuple[int, int]] = []  # (bytes, slot), sorted
+        self.free_symbolic: dict[Size, list[int]] = {}
+
+    def take(self, stored: Stored) -> None:
+        bytes_ = product(stored.shape) * stored.dtype.itemsize
+        slot = self._fixed(bytes_) if isinstance(bytes_, int) else self._symbolic(bytes_)
+        _fix(self.plan, stored, ("arena", slot))
+
+    def give(self, stored: Stored) -> None:
+        slot = self.plan.places[id(stored)][1]
+        size = self.plan.slots[slot]
+        if isinstance(size, int):
+            bisect.insort(self.free_fixed, (size, slot))
+        else:
+            self.free_symbolic.setdefault(size, []).append(slot)
+
+    def _new(self, size: Size) -> int:
+        self.plan.slots.append(size)
+        return len(self.plan.slots) - 1
+
+    def _fixed(self, size: int) -> int:
+        if not self.free_fixed:
+            return self._new(size)
+        self.plan.reused += 1
+        at = bisect.bisect_left(self.free_fixed, (size, -1))
+        if at < len(self.free_fixed):
+            return self.free_fixed.pop(at)[1]
+        # The largest free slot grows: cheaper than a new one beside it.
+        _, slot = self.free_fixed.pop()
+        self.plan.slots[slot] = size
+        return slot
+
+    def _symbolic(self, size: Size) -> int:
+        free = self.free_symbolic.get(size)
+        if free:
+            self.plan.reused += 1
+            return free.pop()
+        return self._new(size)

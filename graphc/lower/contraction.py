@@ -1,0 +1,316 @@
+"""Contractions (floor 5): einsum of two operands, with elementwise work on its result, to one kernel.
+
+Each result is one chain of multiply-adds in index order over the summed letters, so its bits do not depend on tiles.
+Vectors run along the last letter of the result; `prepare_contractions` makes that letter contiguous in the operands that
+have it, and gives memory to operands whose elements would be expensive to compute again and again.
+A contraction without such a letter (a dot product) accumulates in vectors along its last summed letter, as a reduction does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphc.base.dims import Size, product
+from graphc.base.dtypes import DType, bool_
+from graphc.base.errors import CompileError
+from graphc.base.target import Target
+from graphc.ir.graph import Graph
+from graphc.ir.node import Node, Tensor, make
+from graphc.ir.opdef import REGISTRY
+from graphc.loops.build import EXPR, ZERO, iadd, imul, literal
+from graphc.loops.index_math import unflatten
+from graphc.loops.nodes import (
+    Accumulate,
+    Accumulators,
+    Combine,
+    Expr,
+    For,
+    If,
+    Stmt,
+    Var,
+    size,
+    var,
+)
+from graphc.lower.edges import effective, is_view
+from graphc.lower.elements import Index
+from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel
+from graphc.lower.regions import Region
+from graphc.lower.to_loops import evaluate_in_order, index_in
+from graphc.ops.families import Alias, Contraction, Map, Reshape
+from graphc.schedule import policy_cpu as policy
+
+# Views whose element is another element at an affine index, without a condition: cheap inside the inner loop.
+_PLAIN_VIEWS = frozenset({"permute_dims", "slice", "broadcast_to", "windows", "flip"})
+
+
+def letters(node: Tensor) -> tuple[str, str, str]:
+    """The letters of both operands and of the result."""
+    inputs, out = node.attr("spec").split("->")
+    a, b = inputs.split(",")
+    return a, b, out
+
+
+def _sizes(node: Tensor) -> dict[str, Size]:
+    a, b, _ = letters(node)
+    return dict(zip(a, node.inputs[0].shape, strict=True)) | dict(zip(b, node.inputs[1].shape, strict=True))
+
+
+def vector_letter(node: Tensor) -> str | None:
+    """The last letter of the result whose size is not 1."""
+    sizes = _sizes(node)
+    return next((c for c in reversed(letters(node)[2]) if sizes[c] != 1), None)
+
+
+# -- before regions are made -----------------------------------------------------------------------------------
+
+
+def prepare_contractions(graph: Graph) -> tuple[Graph, list[Tensor]]:
+    """The graph with operands in contiguous order for their contractions, and the nodes that need memory for it."""
+    forced: list[Tensor] = []
+
+    def visit(node: Node, inputs: tuple[Tensor, ...]) -> Node:
+        if isinstance(node.op.form, Contraction) and isinstance(node, Tensor):
+            return _prepare(node, inputs, forced)
+        if all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
+            return node
+        return make(node.op, inputs, node.attrs)
+
+    return graph.map(visit), forced
+
+
+def _prepare(node: Tensor, inputs: tuple[Tensor, ...], forced: list[Tensor]) -> Node:
+    specs = list(letters(node)[:2])
+    operands = list(inputs)
+    last = vector_letter(node)
+    for k in (0, 1):
+        if last is not None and last in specs[k] and not _is_dot(node):
+            axis = specs[k].index(last)
+            if any(s != 1 for s in operands[k].shape[axis + 1 :]) or not _contiguous_view(operands[k], axis):
+                order = tuple(d for d in range(len(specs[k])) if d != axis) + (axis,)
+                operands[k] = REGISTRY["permute_dims"](operands[k], axes=order)
+                specs[k] = "".join(specs[k][d] for d in order)
+                forced.append(operands[k])
+        forced.extend(_costly_views(operands[k]))
+    spec = f"{specs[0]},{specs[1]}->{letters(node)[2]}"
+    return make(node.op, tuple(operands), (spec,))
+
+
+def _contiguous_view(operand: Tensor, axis: int) -> bool:
+    """Whether neighbours along `axis` are neighbours in memory, as far as views between can tell."""
+    node, at = operand, axis
+    while is_view(node) and node.inputs:
+        if node.op.name == "permute_dims":
+            at = node.attr("axes")[at]
+        elif node.op.name == "windows":
+            node_rank = len(node.inputs[0].shape)
+            if at >= node_rank or 1 not in (_stride_of(node, at),):
+                return False
+        elif node.op.name == "slice":
+            if node.attr("steps")[at] != 1:
+                return False
+        elif node.op.name != "pad":
+            return isinstance(node.op.form, Reshape | Alias)
+        node = node.inputs[0]
+    return all(s == 1 for s in node.shape[at + 1 :])
+
+
+def _stride_of(node: Tensor, axis: int) -> int:
+    axes = node.attr("axes")
+    for k, a in enumerate(axes):
+        if a == axis:
+            stride = node.attr("stride")[k]
+            return int(stride)
+    return 1
+
+
+def _costly_views(operand: Tensor) -> list[Tensor]:
+    """The views of an operand's chain that must be memory: those with conditions, gathers of several sources."""
+    node = operand
+    while is_view(node) and node.inputs:
+        if isinstance(node.op.form, Map) and node.op.name not in _PLAIN_VIEWS:
+            return [node]
+        node = node.inputs[0]
+    return [] if node.inputs or not is_view(node) else [node]
+
+
+def _is_dot(node: Tensor) -> bool:
+    """Whether the result has no letter to run vectors along while a summed letter is last in both operands."""
+    a, b, out = letters(node)
+    sizes = _sizes(node)
+    last = vector_letter(node)
+    if last is None:
+        return True
+    summed = [c for c in a if c in b and c not in out and sizes[c] != 1]
+    if not summed or not a or not b or a[-1] != b[-1] or a[-1] not in summed:
+        return False
+    # A matrix-vector product reads its matrix once: transposing it first would cost more than the product.
+    others = [c for c in out if c != last and sizes[c] != 1 and (c in a) != (c in b)]
+    owner_only = (last in a) != (last in b)
+    return owner_only and not [c for c in others if (c in a) != (last in a)]
+
+
+# -- the kernel --------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Plan:
+    """One contraction while its kernel is written."""
+
+    node: Tensor
+    region: Region
+    builder: KernelBuilder
+    sizes: dict[str, Size]
+    out: str
+    summed: list[str]
+    dtype: DType  # of the accumulators
+
+    def operand(self, k: int, at: dict[str, Expr]) -> Expr:
+        own = letters(self.node)[k]
+        operand = self.node.inputs[k]
+        index: Index = tuple(ZERO if self.sizes[c] == 1 else at[c] for c in own)
+        return self.builder.elements.value(operand, index)
+
+    def product_values(self, at: dict[str, Expr]) -> tuple[Expr, Expr]:
+        values = [self.operand(k, at) for k in (0, 1)]
+        if self.dtype is not bool_:
+            values = [EXPR.cast(v, self.dtype) for v in values]
+        return values[0], values[1]
+
+
+def combine_for(dtype: DType) -> Combine:
+    """acc + a * b in one rounding for floats; wrapping for integers; any(and) for bool."""
+    left, a, b = var("left", dtype), var("right_a", dtype), var("right_b", dtype)
+    if dtype is bool_:
+        step: Expr = EXPR.bit_or(left, EXPR.bit_and(a, b))
+    elif dtype.is_float:
+        step = EXPR.fma(a, b, left)
+    else:
+        step = EXPR.add(left, EXPR.mul(a, b))
+    return Combine((left,), (a, b), (step,), (literal(0, dtype),))
+
+
+def lower_contraction(region: Region, builder: KernelBuilder, target: Target) -> LoweredKernel:
+    """The kernel of a contraction region."""
+    (node,) = [n for n in region.nodes if isinstance(n.op.form, Contraction)]
+    a, b, out = letters(node)
+    sizes = _sizes(node)
+    summed = [c for c in dict.fromkeys(a + b) if c not in out and sizes[c] != 1]
+    dtype = node.dtype.compute
+    plan = _Plan(node, region, builder, sizes, out, summed, dtype)
+    work = product(sizes.values()) * 2 + product(region.domain) * len(region.nodes)
+    if _is_dot(node):
+        return builder.kernel(_dot_loops(plan), work)
+    return builder.kernel(_tiled_loops(plan, target), work)
+
+
+def _results(plan: _Plan, index: tuple[Expr, ...], value: Expr, body: list[Stmt]) -> None:
+    """Store the region's outputs at an effective index, the contraction's element being `value`."""
+    node, builder, region = plan.node, plan.builder, plan.region
+    if plan.dtype is not node.dtype:
+        value = EXPR.cast(value, node.dtype)
+    named = builder.let("r", value, body)
+    builder.elements.define(node, index_in(node.shape, index), named)
+    evaluate_in_order(region, builder, region.domain, index, {id(n) for n in region.nodes} - {id(node)})
+    for output in region.outputs:
+        builder.store(output, index_in(output.shape, index), body)
+
+
+def _dot_loops(plan: _Plan) -> list[Stmt]:
+    builder, node = plan.builder, plan.node
+    outer = effective(node.shape)
+    row = builder.variable("i")
+    index = unflatten(row, outer) if outer else ()
+    at: dict[str, Expr] = dict(zip([c for c in plan.out if plan.sizes[c] != 1], index, strict=True))
+    loops = {c: builder.variable(c if c.isidentifier() else "k") for c in plan.summed}
+    at |= loops
+    x, y = plan.product_values(at)
+    product_value = EXPR.bit_and(x, y) if plan.dtype is bool_ else EXPR.mul(x, y)
+    left, right = var("left", plan.dtype), var("right", plan.dtype)
+    step = EXPR.bit_or(left, right) if plan.dtype is bool_ else EXPR.add(left, right)
+    combine = Combine((left,), (right,), (step,), (literal(0, plan.dtype),))
+    declared = Accumulators((builder.variable("acc", plan.dtype),), combine)
+    inside: list[Stmt] = [*builder.checks(), Accumulate(declared, (product_value,))]
+    body: list[Stmt] = [declared]
+    if plan.summed:
+        last = plan.summed[-1]
+        width = policy.lanes(plan.dtype, plan.sizes[last])
+        loop = For(
+            loops[last], size(plan.sizes[last]), tuple(inside), "vector" if width > 1 else "serial", width,
+            policy.interleave(plan.sizes[last], width),
+        )  # fmt: skip
+        body += builder.nest([(loops[c], plan.sizes[c]) for c in plan.summed[:-1]], [loop])
+    else:
+        body += inside
+    _results(plan, index, declared.vars[0], body)
+    if not outer:
+        return body
+    return [For(row, size(product(outer)), tuple(body), "parallel")]
+
+
+def _row_letter(plan: _Plan, last: str) -> str | None:
+    """The letter to tile besides the vector letter: in the result, and not in an operand that has the vector letter."""
+    a, b, _ = letters(plan.node)
+    holders = [s for s in (a, b) if last in s]
+    for c in reversed(plan.out):
+        if c != last and plan.sizes[c] != 1 and not all(c in s for s in holders):
+            return c
+    return None
+
+
+def _tiled_loops(plan: _Plan, target: Target) -> list[Stmt]:
+    """for the outer letters and blocks of rows (parallel), for vectors of columns: a register tile, summed serially."""
+    builder = plan.builder
+    last = vector_letter(plan.node)
+    if last is None:
+        raise CompileError("a tiled contraction needs a result of more than one element")
+    row = _row_letter(plan, last)
+    columns = plan.sizes[last]
+    tile = policy.contraction_tile(target, plan.dtype, plan.sizes[row] if row else 1, columns)
+    tall = tile.rows if row else 1
+    outer = [c for c in plan.out if plan.sizes[c] != 1 and c not in (last, row)]
+    blocks: Size = (plan.sizes[row] + (tall - 1)) // tall if row else 1
+    counter = builder.variable("i")
+    grid = (*(plan.sizes[c] for c in outer), blocks)
+    position = unflatten(counter, grid) if len(grid) > 1 else (counter,)
+    at: dict[str, Expr] = dict(zip(outer, position[:-1], strict=True))
+    first_row = imul(position[-1], literal(tall, counter.dtype))
+    if row is None or tall == 1:
+        body = _columns(plan, tile, last, row, at, [first_row] if row else [])
+    else:
+        full = _columns(plan, tile, last, row, at, [iadd(first_row, literal(u, counter.dtype)) for u in range(tall)])
+        rows = plan.sizes[row]
+        if isinstance(rows, int) and rows % tall == 0:
+            body = full
+        else:
+            single = builder.variable("u")
+            rest = _columns(plan, tile, last, row, at, [iadd(first_row, single)])
+            remaining = EXPR.op("sub", size(rows), first_row)
+            fits = EXPR.op("ge", remaining, literal(tall, counter.dtype))
+            body = [If(fits, tuple(full), (For(single, remaining, tuple(rest)),))]
+    return [For(counter, size(product(grid)), tuple(body), "parallel")]
+
+
+def _columns(
+    plan: _Plan, tile: policy.Tile, last: str, row: str | None, at: dict[str, Expr], rows: list[Expr]
+) -> list[Stmt]:
+    """The loop over columns for the given rows (none: the result has no row letter)."""
+    builder = plan.builder
+    column = builder.variable("j")
+    loops = {c: builder.variable("k") for c in plan.summed}
+    combine = combine_for(plan.dtype)
+    body: list[Stmt] = []
+    inside: list[Stmt] = []
+    finished: list[tuple[dict[str, Expr], Var]] = []
+    for r in rows or [ZERO]:
+        here = at | {last: column} | ({row: r} if row else {})
+        declared = Accumulators((builder.variable("acc", plan.dtype),), combine)
+        body.append(declared)
+        values = plan.product_values(here | loops)
+        inside += [*builder.checks(), Accumulate(declared, values)]
+        finished.append((here, declared.vars[0]))
+    body += builder.nest([(loops[c], plan.sizes[c]) for c in plan.summed], inside)
+    effective_letters = [c for c in plan.out if plan.sizes[c] != 1]
+    for here, accumulator in finished:
+        _results(plan, tuple(here[c] for c in effective_letters), accumulator, body)
+    kind = "vector" if tile.width > 1 else "serial"
+    return [For(column, size(plan.sizes[last]), tuple(body), kind, tile.width, tile.vectors)]

@@ -1,0 +1,79 @@
+"""Flat kernels (floor 5): regions in which every operand is read at the result's own element, as one loop over all elements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from graphc.base.dims import Size, product
+from graphc.ir.node import Tensor
+from graphc.loops.build import EXPR, ZERO, iadd, imin, imul, isub, literal
+from graphc.loops.nodes import Expr, For, Stmt, Store, load, size
+from graphc.lower.edges import effective
+from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, label_of
+from graphc.lower.elements import storage_root
+from graphc.lower.regions import Region
+from graphc.ops.families import Alias, Constant, Elementwise, Reshape
+from graphc.schedule import policy_cpu as policy
+
+
+def flat_kernel(region: Region, builder: KernelBuilder) -> LoweredKernel | None:
+    """One loop over the elements in blocks, or None where an operand is broadcast or viewed otherwise."""
+    total = product(region.domain)
+    if not region.domain or not _is_flat(region, builder.is_producer):
+        return None
+    block, element = builder.variable("i"), builder.variable("j")
+    start = imul(block, literal(policy.FLAT_BLOCK, block.dtype))
+    at = iadd(start, element)
+    values: dict[int, Expr] = {}
+    for node in region.nodes:
+        operands = [_operand(o, values, at, total, builder) for o in node.inputs]
+        values[id(node)] = node.op.form.scalar(EXPR, *operands, **node.attributes)
+    body: list[Stmt] = [
+        Store(builder.output(n, (total,), label_of(n)), (at,), values[id(n)]) for n in region.outputs
+    ]
+    width = policy.lanes(max((n.dtype.compute for n in region.nodes), key=lambda d: d.itemsize), total)
+    extent = imin(literal(policy.FLAT_BLOCK, block.dtype), isub(size(total), start))
+    loop = For(element, extent, tuple(body), "vector" if width > 1 else "serial", width)
+    count = (total + (policy.FLAT_BLOCK - 1)) // policy.FLAT_BLOCK
+    outer = For(block, size(count), (loop,), "parallel")
+    return builder.kernel([outer], total * (len(region.nodes) + 1))
+
+
+def _is_flat(region: Region, is_producer: Callable[[Tensor], bool]) -> bool:
+    inside = {id(n) for n in region.nodes}
+    for node in region.nodes:
+        if not isinstance(node.op.form, Elementwise):
+            return False
+        own = effective(node.shape)
+        for operand in node.inputs:
+            base = _through_reshapes(operand, inside)
+            if product(operand.shape) == 1:
+                if id(base) in inside or not is_producer(base):
+                    return False
+                continue
+            if effective(operand.shape) != own or not (id(base) in inside or is_producer(base)):
+                return False
+    return True
+
+
+def _through_reshapes(node: Tensor, inside: set[int]) -> Tensor:
+    while id(node) not in inside and isinstance(node.op.form, Reshape | Alias):
+        node = node.inputs[0]
+    return node
+
+
+def _operand(
+    operand: Tensor, values: dict[int, Expr], at: Expr, total: Size, builder: KernelBuilder
+) -> Expr:
+    base = operand
+    while id(base) not in values and isinstance(base.op.form, Reshape | Alias):
+        base = base.inputs[0]
+    if id(base) in values:
+        return values[id(base)]
+    if isinstance(base.op.form, Constant) and base.attr("value").stored.size == 1:
+        return literal(base.attr("value").values.reshape(-1)[0].item(), base.dtype)
+    root = storage_root(operand)
+    if product(operand.shape) == 1:
+        buffer = builder.buffer(root, (1,), label_of(operand))
+        return load(buffer, (ZERO,))
+    return load(builder.buffer(root, (total,), label_of(operand)), (at,))

@@ -1,0 +1,167 @@
+"""Kernel parts (floor 5): buffers, loop variables and stores of one kernel while a region is lowered to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from graphc.base.dims import Shape, Size
+from graphc.base.dtypes import DType, bool_, int64
+from graphc.base.errors import CompileError
+from graphc.ir.node import Tensor
+from graphc.loops.build import EXPR, Names
+from graphc.loops.index_math import simplify_kernel, unflatten
+from graphc.loops.nodes import (
+    Buffer,
+    Check,
+    Const,
+    Expr,
+    For,
+    Kernel,
+    Let,
+    Stmt,
+    Store,
+    Var,
+    load,
+    size,
+    var,
+)
+from graphc.lower.elements import Elements, Index, storage_root
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Temporary:
+    """Memory between two kernels of one region (partial results)."""
+
+    shape: Shape
+    dtype: DType
+
+
+Stored = Tensor | Temporary
+
+
+@dataclass(frozen=True, slots=True)
+class LoweredKernel:
+    """A kernel with what each of its params holds: the storage root of a tensor, or a temporary."""
+
+    kernel: Kernel
+    args: tuple[Stored, ...]
+
+
+@dataclass
+class Sites:
+    """Run-time checks of a program: site k + 1 belongs to `nodes[k]`."""
+
+    nodes: list[Tensor] = field(default_factory=list)
+
+    def site(self, node: Tensor) -> int:
+        for k, known in enumerate(self.nodes):
+            if known is node:
+                return k + 1
+        self.nodes.append(node)
+        return len(self.nodes)
+
+
+class KernelBuilder:
+    """Collects one kernel. `inner(node)`: the node is computed in this kernel at its own element."""
+
+    def __init__(self, name: str, sites: Sites, members: set[int], is_producer: Callable[[Tensor], bool]) -> None:
+        self.name = name
+        self.sites = sites
+        self.names = Names()
+        self.params: dict[tuple[int, Shape], Buffer] = {}
+        self.args: list[Stored] = []
+        self.outputs: list[Buffer] = []
+        self.pending_checks: list[Stmt] = []
+        self.members = members
+        self.is_producer = is_producer
+        self.elements = Elements(self._inline, self._leaf, self._check)
+
+    # -- variables and buffers ----------------------------------------------------------------------------
+    def variable(self, prefix: str, dtype: DType = int64) -> Var:
+        """A fresh variable."""
+        return var(self.names.fresh(prefix), dtype)
+
+    def buffer(self, stored: Stored, shape: Shape, label: str) -> Buffer:
+        """The param for the memory of `stored`, seen in `shape`."""
+        key = (id(stored), shape)
+        known = self.params.get(key)
+        if known is None:
+            known = Buffer(self.names.fresh(label), shape, stored.dtype)
+            self.params[key] = known
+            self.args.append(stored)
+        return known
+
+    def output(self, stored: Stored, shape: Shape, label: str) -> Buffer:
+        """The param that results are written to."""
+        buffer = self.buffer(stored, shape, label)
+        if buffer not in self.outputs:
+            self.outputs.append(buffer)
+        return buffer
+
+    def tensor_buffer(self, node: Tensor) -> Buffer:
+        """The param that holds `node` (its storage root's memory in the node's shape)."""
+        return self.buffer(storage_root(node), node.shape, label_of(node))
+
+    def _inline(self, node: Tensor) -> bool:
+        return id(node) in self.members or not self.is_producer(node)
+
+    def _leaf(self, node: Tensor, index: Index, predicate: Expr | None) -> Expr:
+        buffer = self.tensor_buffer(node)
+        if predicate is None:
+            return load(buffer, index)
+        return load(buffer, index, predicate, EXPR.constant(0, buffer.dtype))
+
+    def _check(self, node: Tensor, ok: Expr) -> None:
+        if isinstance(ok, Const) and ok.value:
+            return
+        assert ok.dtype is bool_
+        self.pending_checks.append(Check(ok, self.sites.site(node)))
+
+    def checks(self) -> list[Stmt]:
+        """The checks that were asked for since the last call, to stand before the next store."""
+        found, self.pending_checks = self.pending_checks, []
+        return found
+
+    # -- statements ----------------------------------------------------------------------------------------
+    def let(self, prefix: str, value: Expr, body: list[Stmt]) -> Expr:
+        """Name a value in `body`; literals and variables stay themselves."""
+        if isinstance(value, Const | Var):
+            return value
+        named = self.variable(prefix, value.dtype)
+        body.append(Let(named, value))
+        return named
+
+    def store(self, node: Tensor, index: Index, body: list[Stmt]) -> None:
+        """Write the value of `node` at `index`."""
+        value = self.elements.value(node, index)
+        body.extend(self.checks())
+        body.append(Store(self.output(node, node.shape, label_of(node)), index, value))
+
+    def nest(self, extents: list[tuple[Var, Size]], body: list[Stmt]) -> list[Stmt]:
+        """Serial loops around `body`, the first outermost."""
+        statements = body
+        for variable, extent in reversed(extents):
+            statements = [For(variable, size(extent), tuple(statements))]
+        return statements
+
+    def kernel(self, body: list[Stmt], work: Size, notes: tuple[str, ...] = ()) -> LoweredKernel:
+        """The finished kernel, index arithmetic simplified."""
+        if self.pending_checks:
+            raise CompileError(f"kernel {self.name}: a check was lost")
+        kernel = Kernel(
+            self.name, tuple(self.params.values()), tuple(self.outputs), tuple(body), work, notes
+        )
+        return LoweredKernel(simplify_kernel(kernel), tuple(self.args))
+
+
+def label_of(node: Tensor) -> str:
+    """A buffer's name: the user's name of the node where it is a plain word, else its op."""
+    name = node.name or (node.attr("name") if node.op.name in ("placeholder", "variable") else None)
+    name = (name or node.op.name).replace("/", "_").replace(".", "_")
+    return name if name.isidentifier() else node.op.name
+
+
+def spread(flat: Expr, shape: Shape) -> tuple[Expr, ...]:
+    """The indices of the element `flat` of a row-major grid."""
+    return (flat,) if len(shape) == 1 else unflatten(flat, shape)

@@ -1,0 +1,124 @@
+"""From an optimized graph to kernels and a buffer plan (floor 5): the stages of lowering in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphc.base.target import Target
+from graphc.ir.graph import Graph
+from graphc.ir.node import Node, Tensor, make
+from graphc.ir.provenance import set_derived
+from graphc.ir.opdef import REGISTRY
+from graphc.lower.buffer_plan import BufferPlan, plan_buffers
+from graphc.lower.contraction import lower_contraction, prepare_contractions
+from graphc.lower.elements import storage_root
+from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, Sites
+from graphc.lower.opaque import lower_opaque
+from graphc.lower.regions import Partitioner, Region, partition
+from graphc.lower.to_loops import lower_region
+from graphc.ops.families import Constant, Reduction, Source
+
+
+@dataclass
+class Lowered:
+    """Everything that lowering found: kernels in execution order with the region of each."""
+
+    graph: Graph
+    regions: list[Region]
+    kernels: list[LoweredKernel]
+    kernel_regions: list[Region]
+    plan: BufferPlan
+    sites: Sites
+
+    def describe_regions(self) -> str:
+        """The regions as text: kind, nodes, outputs and the reasons of each decision."""
+        lines = [f"{len(self.regions)} regions, {len(self.kernels)} kernels"]
+        for region in self.regions:
+            domain = ", ".join(map(str, region.domain))
+            rows = "" if region.rows is None else f", {region.rows} row dims"
+            lines.append(f"region {region.name} ({region.kind}, domain [{domain}]{rows})")
+            stored = {id(n) for n in region.outputs}
+            for node in region.nodes:
+                mark = "*" if id(node) in stored else " "
+                lines.append(f"  {mark} {self.graph.name_of(node)} = {node.op.name} : {node.type}")
+            lines += [f"    - {reason}" for reason in region.reasons]
+        return "\n".join(lines)
+
+
+def lower_graph(graph: Graph, variables: list[Tensor], target: Target) -> Lowered:
+    """Lower a graph in which composites are expanded and aliases are gone.
+
+    `variables`: the program's variables in order (of the declared graph, so that the order never depends on optimization).
+    """
+    graph = plain_reductions(graph)
+    graph, forced = prepare_contractions(graph)
+    graph = own_memory(graph)
+    roots = [storage_root(t) for _, t in graph.outputs] + [storage_root(v) for _, v in graph.updates]
+    regions, partitioner = partition(graph, forced + roots)
+    sites = Sites()
+    kernels: list[LoweredKernel] = []
+    homes: list[Region] = []
+    for region in regions:
+        found = _lower(region, partitioner, sites, target)
+        kernels += found
+        homes += [region] * len(found)
+    plan = plan_buffers(graph, variables, kernels)
+    return Lowered(graph, regions, kernels, homes, plan, sites)
+
+
+def _lower(region: Region, partitioner: Partitioner, sites: Sites, target: Target) -> list[LoweredKernel]:
+    members = {id(n) for n in region.nodes}
+    builder = KernelBuilder(region.name, sites, members, partitioner.is_producer)
+    if region.kind == "opaque":
+        return [lower_opaque(region, builder)]
+    if region.kind == "contraction":
+        return [lower_contraction(region, builder, target)]
+    return lower_region(region, builder)
+
+
+def plain_reductions(graph: Graph) -> Graph:
+    """Reductions without kept size-1 dims, and reshapes in their place: one form for everything below."""
+
+    def visit(node: Node, inputs: tuple[Tensor, ...]) -> Node:
+        same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
+        if not isinstance(node.op.form, Reduction) or not node.attr("keepdims"):
+            return node if same else _remake(node, inputs)
+        attrs = tuple(False if k == "keepdims" else v for k, v in node.attributes.items())
+        set_derived(node)
+        try:
+            plain = make(node.op, inputs, attrs)
+            assert isinstance(plain, Tensor)
+            assert isinstance(node, Tensor)
+            return plain if plain.shape == node.shape else REGISTRY["reshape"](plain, shape=node.shape)
+        finally:
+            set_derived(None)
+
+    return graph.map(visit)
+
+
+def _remake(node: Node, inputs: tuple[Tensor, ...]) -> Node:
+    set_derived(node)
+    try:
+        return make(node.op, inputs, node.attrs)
+    finally:
+        set_derived(None)
+
+
+def own_memory(graph: Graph) -> Graph:
+    """Copies for outputs and updates that would share memory with a source or with each other."""
+    taken: set[int] = set()
+    copies = 0
+
+    def own(tensor: Tensor) -> Tensor:
+        nonlocal copies
+        root = storage_root(tensor)
+        if isinstance(root.op.form, Source | Constant) or id(root) in taken:
+            tensor = REGISTRY["copy"](tensor, slot=copies)
+            copies += 1
+            root = tensor
+        taken.add(id(root))
+        return tensor
+
+    outputs = tuple((name, own(t)) for name, t in graph.outputs)
+    updates = tuple((v, own(t)) for v, t in graph.updates)
+    return Graph.build(graph.inputs, outputs, updates, graph.name, graph.names)

@@ -1,0 +1,312 @@
+"""Regions (floor 5): which nodes become one kernel.
+
+One pass over the nodes, users before producers. A node joins the region of its users when each of them reads it at
+their own element or row (an exact edge), so nothing is computed twice and nothing is stored in between. A node that
+other regions read as well (or that is an output) joins one of them as a further output of that region when no path leaves
+and re-enters it. Everything else starts a region of its own. Linear in nodes and edges.
+
+Kinds of region:
+- map: every node has the region's domain (or a row prefix of it); any loop order.
+- row: reductions over the inner dims of each row, elementwise work before, between and after them.
+- column: reductions whose innermost operand dim is kept: vectors run across results.
+- contraction: one einsum with elementwise work on its result.
+- opaque: one op that writes its own loops.
+
+Legality is decided on the region graph with `reach` (regions reachable downstream, as bit sets).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from graphc.base.dims import Shape, product
+from graphc.ir.graph import Graph
+from graphc.ir.node import Node, Tensor
+from graphc.lower.edges import MAX_VIEW_DEPTH, Edge, EdgeFinder, effective, is_view, view_depth
+from graphc.lower.elements import storage_root
+from graphc.ops.families import Constant, Contraction, Elementwise, Map, Opaque, Reduction, Source
+
+MAX_OPS = 256  # nodes per region: bounds code size and register pressure
+MAX_OUTPUTS = 16
+SMALL = 4096  # elements below which a whole tensor may be one row
+
+
+@dataclass(eq=False, slots=True)
+class Region:
+    """Nodes of one kernel, in topological order once `partition` returns.
+
+    domain: the effective shape that its results have; rows: how many leading dims of it are rows (None: no reductions).
+    outputs: nodes that are written to memory. reasons: why nodes joined or not, in words.
+    """
+
+    number: int
+    kind: str
+    domain: Shape
+    rows: int | None = None
+    nodes: list[Tensor] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    reach: int = 0
+    has_producers: bool = False
+
+    @property
+    def name(self) -> str:
+        """`softmax_3`-like label: the kind and the ops' names, shortened."""
+        seen = dict.fromkeys(n.op.name for n in self.nodes)
+        return "_".join(list(seen)[-3:]) or self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    region: Region
+    reader: Tensor
+    edge: Edge
+    align: int  # how many leading dims of the reader are the region's rows or domain
+
+
+class Partitioner:
+    """State of one partition."""
+
+    def __init__(self, graph: Graph, forced: list[Tensor]) -> None:
+        self.graph = graph
+        self.stored: set[int] = {id(t) for t in forced}
+        self.regions: list[Region] = []
+        self.home: dict[int, Region] = {}
+        self.align: dict[int, int] = {}
+        self.uses: dict[int, list[_Use]] = {}
+        self.finder = EdgeFinder(self.is_producer)
+        self.cut: set[int] = set()
+        self._cut_view_chains()
+
+    def is_producer(self, node: Tensor) -> bool:
+        """Whether reads of `node` go to memory or to a computed value (not through it as a view)."""
+        if is_view(node):
+            return id(node) in self.cut or (id(node) in self.stored and storage_root(node) is node)
+        return True
+
+    def _cut_view_chains(self) -> None:
+        depths: dict[int, int] = {}
+        for node in self.graph.nodes:
+            if isinstance(node, Tensor) and is_view(node):
+                depth = view_depth(node, depths, self.is_producer)
+                if depth > MAX_VIEW_DEPTH and storage_root(node) is node:
+                    self.cut.add(id(node))
+                    depth = 0
+                depths[id(node)] = depth
+
+    def run(self) -> list[Region]:
+        for node in reversed(self.graph.nodes):
+            if not isinstance(node, Tensor) or isinstance(node.op.form, Source | Constant):
+                continue
+            if is_view(node) and not self.is_producer(node):
+                continue
+            uses = self.uses.pop(id(node), [])
+            if not uses and id(node) not in self.stored:
+                continue  # only views of it were declared and none is used
+            self._place(node, uses)
+            self._register_edges(node)
+        for region in self.regions:
+            region.nodes.reverse()
+        return _in_order(self.regions, self.home, self.finder)
+
+    # -- one node ---------------------------------------------------------------------------------------
+    def _place(self, node: Tensor, uses: list[_Use]) -> None:
+        users = {u.region.number: u.region for u in uses}
+        stored = id(node) in self.stored
+        for number in sorted(users, reverse=True)[:4]:
+            target = users[number]
+            others = [r for n, r in users.items() if n != number]
+            mine = [u for u in uses if u.region is target]
+            reason = self._refusal(node, target, mine, others, stored or bool(others))
+            if reason is None:
+                self._join(node, target, mine, others, stored or bool(others))
+                return
+            target.reasons.append(f"{node.op.name} is kept out: {reason}")
+        self._start(node, list(users.values()))
+
+    def _start(self, node: Tensor, users: list[Region]) -> None:
+        form = node.op.form
+        region = Region(len(self.regions), "map", effective(node.shape))
+        self.regions.append(region)
+        if isinstance(form, Contraction):
+            region.kind = "contraction"
+        elif isinstance(form, Opaque):
+            region.kind = "opaque"
+        elif isinstance(form, Reduction):
+            region.kind, region.rows = _reduction_style(node), len(region.domain)
+        self._add(node, region, len(region.domain), users, True)
+
+    def _join(self, node: Tensor, target: Region, uses: list[_Use], others: list[Region], store: bool) -> None:
+        align = min(min(u.edge.depth, u.align) for u in uses)
+        form = node.op.form
+        if isinstance(form, Reduction):
+            target.kind, target.rows = _reduction_style(node), len(effective(node.shape))
+        elif isinstance(form, Contraction):
+            target.kind = "contraction"
+        if store:
+            shape = effective(node.shape)
+            if len(shape) > len(target.domain):
+                target.domain = shape
+            elif len(shape) < len(target.domain) and target.rows is None:
+                target.rows = len(shape)
+        target.reasons.append(f"{node.op.name} {node.type} joins" + (" and is stored for others" if others else ""))
+        self._add(node, target, align, others, store)
+
+    def _add(self, node: Tensor, region: Region, align: int, others: list[Region], store: bool) -> None:
+        region.nodes.append(node)
+        self.home[id(node)] = region
+        self.align[id(node)] = align
+        if store:
+            region.outputs.append(node)
+        for other in others:
+            region.reach |= other.reach | (1 << other.number)
+            other.has_producers = True
+
+    def _register_edges(self, node: Tensor) -> None:
+        region = self.home[id(node)]
+        align = self.align[id(node)]
+        if isinstance(node.op.form, Reduction):
+            align = min(align, _leading_kept(node))
+        for edge in self.finder.edges(node):
+            if not isinstance(edge.producer.op.form, Source | Constant):
+                self.uses.setdefault(id(edge.producer), []).append(_Use(region, node, edge, align))
+
+    # -- may it join? -------------------------------------------------------------------------------------
+    def _refusal(
+        self, node: Tensor, target: Region, uses: list[_Use], others: list[Region], store: bool
+    ) -> str | None:
+        if target.kind == "opaque":
+            return "its user writes its own loops"
+        if len(target.nodes) >= MAX_OPS:
+            return f"the region has {MAX_OPS} nodes"
+        if any(isinstance(u.reader.op.form, Contraction) for u in uses):
+            return "a contraction reads each element many times"
+        if not all(u.edge.exact for u in uses):
+            return "it is read at other elements than its user's"
+        if store:
+            problem = self._store_refusal(node, target, uses, others)
+            if problem:
+                return problem
+        form = node.op.form
+        if isinstance(form, Elementwise | Map):
+            return None
+        if isinstance(form, Reduction):
+            return self._reduction_refusal(node, target, uses)
+        if isinstance(form, Contraction):
+            return self._contraction_refusal(node, target, uses)
+        return "it writes its own loops"
+
+    def _store_refusal(
+        self, node: Tensor, target: Region, uses: list[_Use], others: list[Region]
+    ) -> str | None:
+        if len(target.outputs) >= MAX_OUTPUTS:
+            return f"the region has {MAX_OUTPUTS} outputs"
+        bit = 1 << target.number
+        more = 0
+        for other in others:
+            if other.reach & bit:
+                return "a path would leave the region and come back"
+            more |= other.reach | (1 << other.number)
+        if more & ~target.reach and target.has_producers:
+            # Regions upstream of the target would have to learn of its new users; rare enough to refuse.
+            return "the region has producers and would get new users"
+        shape = effective(node.shape)
+        needed = len(shape) if target.rows is None else min(target.rows, len(shape))
+        if min(min(u.edge.depth, u.align) for u in uses) < needed:
+            return "its leading dims are not the region's"
+        if shape == target.domain or (target.rows is not None and shape == target.domain[: target.rows]):
+            return None
+        if target.rows is None and target.kind == "map" and shape == target.domain[: len(shape)] and shape:
+            return None
+        if target.kind == "row" and target.rows == len(target.domain) and shape[: target.rows] == target.domain:
+            return None  # all results so far are rows: the domain grows by the inner dims
+        return "its shape is neither the region's domain nor its rows"
+
+    def _reduction_refusal(self, node: Tensor, target: Region, uses: list[_Use]) -> str | None:
+        rows = effective(node.shape)
+        style = _reduction_style(node)
+        if target.kind == "contraction":
+            return "its user's region contains a contraction"
+        if target.rows is not None and (target.rows != len(rows) or (target.kind != style and target.kind != "map")):
+            return "its rows are not the region's rows"
+        if min(min(u.edge.depth, u.align) for u in uses) < len(rows) or target.domain[: len(rows)] != rows:
+            return "its result is not a row of the region"
+        if style == "column" and len(target.domain) != len(rows):
+            return "vectors run across its results, and the region has inner dims"
+        if not rows and not (_small(node.inputs[0].shape) and _small(target.domain)):
+            return "its result is one element: everything would be one row"
+        return None
+
+    def _contraction_refusal(self, node: Tensor, target: Region, uses: list[_Use]) -> str | None:
+        if target.kind != "map" or target.rows is not None:
+            return "its user's region has rows or a contraction"
+        if effective(node.shape) != target.domain or min(min(u.edge.depth, u.align) for u in uses) < len(target.domain):
+            return "its user has another domain"
+        return None
+
+
+def _reduction_style(node: Tensor) -> str:
+    operand = node.inputs[0].shape
+    axes = set(node.attr("axes"))
+    inner = [d for d, s in enumerate(operand) if not (isinstance(s, int) and s == 1)]
+    kept = [d for d in inner if d not in axes]
+    return "column" if kept and inner[-1] not in axes else "row"
+
+
+def _leading_kept(node: Tensor) -> int:
+    """How many leading effective dims of a reduction's operand are kept."""
+    axes = set(node.attr("axes"))
+    count = 0
+    for d, s in enumerate(node.inputs[0].shape):
+        if isinstance(s, int) and s == 1:
+            continue
+        if d in axes:
+            break
+        count += 1
+    return count
+
+
+def _small(shape: Shape) -> bool:
+    size = product(shape)
+    return isinstance(size, int) and size <= SMALL
+
+
+def _in_order(regions: list[Region], home: dict[int, Region], finder: EdgeFinder) -> list[Region]:
+    """Producers before users; among free choices the region that was started last (first in the graph) goes first."""
+    waiting: dict[int, int] = {}
+    users: dict[int, list[Region]] = {r.number: [] for r in regions}
+    for region in regions:
+        inner = {id(n) for n in region.nodes}
+        sources: set[int] = set()
+        for node in region.nodes:
+            for edge in finder.edges(node):
+                producer = home.get(id(edge.producer))
+                if producer is not None and id(edge.producer) not in inner:
+                    sources.add(producer.number)
+        waiting[region.number] = len(sources)
+        for number in sources:
+            users[number].append(region)
+    ready = [r for r in reversed(regions) if waiting[r.number] == 0]
+    ready.reverse()
+    result: list[Region] = []
+    while ready:
+        region = ready.pop()
+        result.append(region)
+        for user in users[region.number]:
+            waiting[user.number] -= 1
+            if not waiting[user.number]:
+                ready.append(user)
+    assert len(result) == len(regions), "the region graph has a cycle"
+    return result
+
+
+def partition(graph: Graph, forced: list[Tensor]) -> tuple[list[Region], Partitioner]:
+    """The regions of a graph in execution order. `forced`: nodes that need memory of their own
+    (outputs, new values of variables, operands of opaque ops)."""
+    partitioner = Partitioner(graph, forced)
+    return partitioner.run(), partitioner
+
+
+def node_forms(nodes: list[Node]) -> list[str]:
+    """The form names of nodes (for traces)."""
+    return [type(n.op.form).__name__ for n in nodes]

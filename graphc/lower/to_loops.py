@@ -1,0 +1,391 @@
+"""Lowering of regions without contractions (floor 5): map, row and column regions to kernels.
+
+Each function here turns one kind of region into one kernel (two where a whole tensor is reduced to one element); the
+order of accumulation follows `schedule.policy_cpu`. Values come from `elements`, by index substitution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from graphc.base.dims import Shape, Size, product
+from graphc.ir.node import Tensor
+from graphc.loops.build import EXPR, ZERO, iadd, imin, imul, isub, literal
+from graphc.loops.nodes import (
+    Accumulate,
+    Accumulators,
+    Combine,
+    Expr,
+    For,
+    Stmt,
+    Store,
+    Var,
+    load,
+    size,
+    var,
+)
+from graphc.lower.edges import effective
+from graphc.lower.elements import Index
+from graphc.lower.flat import flat_kernel
+from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, Temporary, label_of, spread
+from graphc.lower.regions import Region
+from graphc.ops.families import Reduction
+from graphc.schedule import policy_cpu as policy
+
+
+def lower_region(region: Region, builder: KernelBuilder) -> list[LoweredKernel]:
+    """The kernels of a map, row or column region."""
+    if region.kind == "column":
+        return [_column(region, builder)]
+    if region.kind == "row" and region.rows == 0 and not _is_small(region):
+        return _whole(region, builder)
+    if region.kind == "map" and region.rows is None:
+        return [flat_kernel(region, builder) or _map(region, builder)]
+    return [_rows(region, builder)]
+
+
+def _is_small(region: Region) -> bool:
+    for node in region.nodes:
+        count = product(node.shape if not isinstance(node.op.form, Reduction) else node.inputs[0].shape)
+        if not isinstance(count, int) or count > policy.REDUCTION_BLOCK:
+            return False
+    return True
+
+
+def index_in(shape: Shape, variables: tuple[Expr, ...]) -> Index:
+    """The index of a tensor of `shape` whose effective dims are the leading ones of `variables`."""
+    spread_ = iter(variables)
+    return tuple(ZERO if isinstance(s, int) and s == 1 else next(spread_) for s in shape)
+
+
+def evaluate_in_order(
+    region: Region, builder: KernelBuilder, domain: Shape, variables: tuple[Expr, ...], wanted: set[int]
+) -> None:
+    """Compute the wanted nodes at the domain's index in topological order, so that recursion stays shallow."""
+    for node in region.nodes:
+        if id(node) in wanted and not isinstance(node.op.form, Reduction):
+            own = effective(node.shape)
+            if own == domain[: len(own)]:
+                builder.elements.value(node, index_in(node.shape, variables))
+
+
+def ancestors(region: Region, roots: list[Tensor], is_producer: Callable[[Tensor], bool]) -> set[int]:
+    """Ids of the region's nodes that `roots` are computed from, themselves included (reductions end the walk)."""
+    inside = {id(n) for n in region.nodes}
+    found: set[int] = set()
+    stack = list(roots)
+    seen: set[int] = set()
+    while stack:
+        node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if id(node) in inside:
+            found.add(id(node))
+            if isinstance(node.op.form, Reduction) and all(node is not r for r in roots):
+                continue
+        elif is_producer(node):
+            continue
+        stack.extend(node.inputs)
+    return found
+
+
+# -- map ---------------------------------------------------------------------------------------------------
+
+
+def _map(region: Region, builder: KernelBuilder) -> LoweredKernel:
+    domain = region.domain
+    wanted = {id(n) for n in region.nodes}
+    body: list[Stmt] = []
+    if not domain:
+        evaluate_in_order(region, builder, domain, (), wanted)
+        for node in region.outputs:
+            builder.store(node, index_in(node.shape, ()), body)
+        return builder.kernel(body, len(region.nodes))
+    outer, inner = domain[:-1], domain[-1]
+    width = policy.lanes(_widest(region), inner)
+    if outer:
+        row = builder.variable("i")
+        column = builder.variable("j")
+        variables = (*spread(row, outer), column)
+        extent: Expr = size(inner)
+    else:
+        row, column = builder.variable("i"), builder.variable("j")
+        start = imul(row, literal(policy.FLAT_BLOCK, row.dtype))
+        variables = (iadd(start, column),)
+        extent = imin(literal(policy.FLAT_BLOCK, row.dtype), isub(size(inner), start))
+        outer = (_blocks(inner, policy.FLAT_BLOCK),)
+    evaluate_in_order(region, builder, domain, variables, wanted)
+    for node in region.outputs:
+        builder.store(node, index_in(node.shape, variables), body)
+    loop = For(column, extent, tuple(body), "vector" if width > 1 else "serial", width)
+    rows = For(row, size(product(outer)), (loop,), "parallel")
+    return builder.kernel([rows], product(domain) * (len(region.nodes) + 1))
+
+
+def _blocks(extent: Size, block: int) -> Size:
+    return (extent + (block - 1)) // block
+
+
+def _widest(region: Region):  # type: ignore[no-untyped-def]
+    return max((n.dtype.compute for n in region.nodes), key=lambda d: d.itemsize)
+
+
+# -- rows --------------------------------------------------------------------------------------------------
+
+
+def _rows(region: Region, builder: KernelBuilder) -> LoweredKernel:
+    """Reductions over the inner dims of each row, then the results."""
+    rows = region.rows or 0
+    outer = region.domain[:rows]
+    row = builder.variable("i")
+    variables: tuple[Expr, ...] = spread(row, outer) if outer else ()
+    body: list[Stmt] = []
+    work: Size = 0
+    for node in region.nodes:
+        if isinstance(node.op.form, Reduction):
+            body += _row_reduction(region, builder, node, variables)
+            work = work + product(node.inputs[0].shape) * 4
+    body += _row_results(region, builder, variables)
+    work = work + product(region.domain) * (len(region.nodes) + 1)
+    if not outer:
+        return builder.kernel(body, 0)
+    return builder.kernel([For(row, size(product(outer)), tuple(body), "parallel")], work)
+
+
+def _row_results(region: Region, builder: KernelBuilder, variables: tuple[Expr, ...]) -> list[Stmt]:
+    rows = len(variables)
+    inner = region.domain[rows:]
+    body: list[Stmt] = []
+    row_level = [n for n in region.outputs if len(effective(n.shape)) <= rows]
+    evaluate_in_order(region, builder, region.domain[:rows], variables, ancestors(region, row_level, builder.is_producer))
+    for node in row_level:
+        builder.store(node, index_in(node.shape, variables), body)
+    full = [n for n in region.outputs if len(effective(n.shape)) > rows]
+    if not full:
+        return body
+    loops = [builder.variable("j") for _ in inner]
+    everything = (*variables, *loops)
+    evaluate_in_order(region, builder, region.domain, everything, ancestors(region, full, builder.is_producer))
+    inside: list[Stmt] = []
+    for node in full:
+        builder.store(node, index_in(node.shape, everything), inside)
+    width = policy.lanes(_widest(region), inner[-1])
+    last = For(loops[-1], size(inner[-1]), tuple(inside), "vector" if width > 1 else "serial", width)
+    return body + builder.nest(list(zip(loops[:-1], inner[:-1], strict=True)), [last])
+
+
+class _Accumulation:
+    """One reduction while its loops are written."""
+
+    def __init__(self, builder: KernelBuilder, node: Tensor) -> None:
+        form = node.op.form
+        assert isinstance(form, Reduction)
+        self.form = form
+        self.node = node
+        self.operand = node.inputs[0]
+        dtype = self.operand.dtype
+        dtypes = form.accumulators(dtype)
+        identities = form.identity(dtype)
+        left = tuple(var(f"left{k}", d) for k, d in enumerate(dtypes))
+        right = tuple(var(f"right{k}", d) for k, d in enumerate(dtypes))
+        combine = Combine(
+            left,
+            right,
+            tuple(form.combine(EXPR, left, right)),
+            tuple(literal(v, d) for v, d in zip(identities, dtypes, strict=True)),
+        )
+        self.declared = Accumulators(tuple(builder.variable("acc", d) for d in dtypes), combine)
+        self.dtypes = dtypes
+
+    @property
+    def axes(self) -> list[int]:
+        """The reduced axes that are not of size 1."""
+        shape = self.operand.shape
+        return [a for a in self.node.attr("axes") if not (isinstance(shape[a], int) and shape[a] == 1)]
+
+    def accumulate(self, value: Expr, position: Expr) -> Accumulate:
+        prepared = self.form.prepare(EXPR, value, position, self.operand.dtype)
+        return Accumulate(self.declared, tuple(prepared))
+
+    def result(self, values: tuple[Expr, ...]) -> Expr:
+        count = size(product(self.operand.shape[a] for a in self.node.attr("axes")))
+        result: Expr = self.form.finish(EXPR, values, count, self.node)
+        return result
+
+
+def operand_index(node: Tensor, kept: tuple[Expr, ...], reduced: dict[int, Expr]) -> Index:
+    """The operand's index for a result's effective index `kept` and the reduced axes' variables."""
+    axes = set(node.attr("axes"))
+    remaining = iter(kept)
+    index: list[Expr] = []
+    for d, s in enumerate(node.inputs[0].shape):
+        if isinstance(s, int) and s == 1:
+            index.append(ZERO)
+        else:
+            index.append(reduced[d] if d in axes else next(remaining))
+    return tuple(index)
+
+
+def _position(node: Tensor, reduced: dict[int, Expr]) -> Expr:
+    """Row-major position within the reduced axes."""
+    shape = node.inputs[0].shape
+    position: Expr = ZERO
+    for a in node.attr("axes"):
+        position = iadd(imul(position, size(shape[a])), reduced.get(a, ZERO))
+    return position
+
+
+def _row_reduction(
+    region: Region, builder: KernelBuilder, node: Tensor, variables: tuple[Expr, ...]
+) -> list[Stmt]:
+    acc = _Accumulation(builder, node)
+    operand = acc.operand
+    axes = acc.axes
+    reduced: dict[int, Expr] = {a: builder.variable("k") for a in axes}
+    index = operand_index(node, variables[: len(effective(node.shape))], reduced)
+    own = tuple(i for s, i in zip(operand.shape, index, strict=True) if not (isinstance(s, int) and s == 1))
+    evaluate_in_order(region, builder, effective(operand.shape), own, ancestors(region, [operand], builder.is_producer))
+    value = builder.elements.value(operand, index)
+    inside: list[Stmt] = [*builder.checks(), acc.accumulate(value, _position(node, reduced))]
+    body: list[Stmt] = [acc.declared, *_reduction_loops(builder, acc, axes, reduced, inside)]
+    named = builder.let("r", acc.result(acc.declared.vars), body)
+    builder.elements.define(node, index_in(node.shape, variables), named)
+    return body
+
+
+def _reduction_loops(
+    builder: KernelBuilder, acc: _Accumulation, axes: list[int], reduced: dict[int, Expr], inside: list[Stmt]
+) -> list[Stmt]:
+    if not axes:
+        return inside
+    shape = acc.operand.shape
+    last = axes[-1]
+    width = policy.lanes(max(acc.dtypes, key=lambda d: d.itemsize), shape[last])
+    groups = policy.interleave(shape[last], width)
+    variable = reduced[last]
+    assert isinstance(variable, Var)
+    kind = "vector" if width > 1 else "serial"
+    loop = For(variable, size(shape[last]), tuple(inside), kind, width, groups)
+    outer = [(reduced[a], shape[a]) for a in axes[:-1]]
+    return builder.nest([(v, s) for v, s in outer if isinstance(v, Var)], [loop])
+
+
+# -- columns -------------------------------------------------------------------------------------------------
+
+
+def _column(region: Region, builder: KernelBuilder) -> LoweredKernel:
+    """Vectors run across results; each result accumulates in index order."""
+    domain = region.domain
+    outer, inner = domain[:-1], domain[-1]
+    row, column = builder.variable("i"), builder.variable("j")
+    width = policy.lanes(_widest(region), inner)
+    if outer:
+        variables: tuple[Expr, ...] = (*spread(row, outer), column)
+        extent: Expr = size(inner)
+        count = product(outer)
+    else:
+        start = imul(row, literal(policy.COLUMN_BLOCK, row.dtype))
+        variables = (iadd(start, column),)
+        extent = imin(literal(policy.COLUMN_BLOCK, row.dtype), isub(size(inner), start))
+        count = _blocks(inner, policy.COLUMN_BLOCK)
+    body: list[Stmt] = []
+    work: Size = product(domain)
+    for node in region.nodes:
+        if isinstance(node.op.form, Reduction):
+            body += _column_reduction(region, builder, node, variables)
+            work = work + product(node.inputs[0].shape) * 2
+    evaluate_in_order(region, builder, domain, variables, ancestors(region, region.outputs, builder.is_producer))
+    for node in region.outputs:
+        builder.store(node, index_in(node.shape, variables), body)
+    kind = "vector" if width > 1 else "serial"
+    groups = policy.interleave(inner, width)
+    loop = For(column, extent, tuple(body), kind, width, groups)
+    return builder.kernel([For(row, size(count), (loop,), "parallel")], work)
+
+
+def _column_reduction(
+    region: Region, builder: KernelBuilder, node: Tensor, variables: tuple[Expr, ...]
+) -> list[Stmt]:
+    acc = _Accumulation(builder, node)
+    operand = acc.operand
+    reduced: dict[int, Expr] = {a: builder.variable("k") for a in acc.axes}
+    index = operand_index(node, variables, reduced)
+    own = tuple(i for s, i in zip(operand.shape, index, strict=True) if not (isinstance(s, int) and s == 1))
+    evaluate_in_order(region, builder, effective(operand.shape), own, ancestors(region, [operand], builder.is_producer))
+    value = builder.elements.value(operand, index)
+    inside: list[Stmt] = [*builder.checks(), acc.accumulate(value, _position(node, reduced))]
+    loops = [(v, operand.shape[a]) for a, v in reduced.items() if isinstance(v, Var)]
+    body: list[Stmt] = [acc.declared, *builder.nest(loops, inside)]
+    named = builder.let("r", acc.result(acc.declared.vars), body)
+    builder.elements.define(node, index_in(node.shape, variables), named)
+    return body
+
+
+# -- a whole tensor to one element ------------------------------------------------------------------------------
+
+
+def _whole(region: Region, builder: KernelBuilder) -> list[LoweredKernel]:
+    """Partial results per block or per leading index, then their combination: the split depends on sizes only."""
+    (node,) = [n for n in region.nodes if isinstance(n.op.form, Reduction)]
+    second = KernelBuilder(builder.name + "_finish", builder.sites, builder.members, builder.is_producer)
+    acc = _Accumulation(builder, node)
+    operand = acc.operand
+    axes = acc.axes
+    lead = operand.shape[axes[0]]
+    block = builder.variable("i")
+    reduced: dict[int, Expr] = {a: builder.variable("k") for a in axes}
+    if len(axes) == 1:
+        inner = reduced[axes[0]]
+        start = imul(block, literal(policy.REDUCTION_BLOCK, block.dtype))
+        reduced[axes[0]] = iadd(start, inner)
+        count = _blocks(lead, policy.REDUCTION_BLOCK)
+        extent: Expr = imin(literal(policy.REDUCTION_BLOCK, block.dtype), isub(size(lead), start))
+    else:
+        reduced[axes[0]] = block
+        inner = reduced[axes[-1]]
+        count = lead
+        extent = size(operand.shape[axes[-1]])
+    index = operand_index(node, (), reduced)
+    own = tuple(i for s, i in zip(operand.shape, index, strict=True) if not (isinstance(s, int) and s == 1))
+    evaluate_in_order(region, builder, effective(operand.shape), own, ancestors(region, [operand], builder.is_producer))
+    value = builder.elements.value(operand, index)
+    inside: list[Stmt] = [*builder.checks(), acc.accumulate(value, _position(node, reduced))]
+    width = policy.lanes(max(acc.dtypes, key=lambda d: d.itemsize), operand.shape[axes[-1]])
+    groups = policy.interleave(operand.shape[axes[-1]], width)
+    assert isinstance(inner, Var)
+    loop = For(inner, extent, tuple(inside), "vector" if width > 1 else "serial", width, groups)
+    middle = [(v, operand.shape[a]) for a, v in list(reduced.items())[1:-1] if isinstance(v, Var)]
+    body: list[Stmt] = [acc.declared, *builder.nest(middle, [loop])]
+    partials = [Temporary((count,), d) for d in acc.dtypes]
+    for partial, value_ in zip(partials, acc.declared.vars, strict=True):
+        body.append(Store(builder.output(partial, partial.shape, "partial"), (block,), value_))
+    first = builder.kernel(
+        [For(block, size(count), tuple(body), "parallel")], product(operand.shape) * (len(region.nodes) + 1)
+    )
+    return [first, _combine_partials(region, node, second, partials, count)]
+
+
+def _combine_partials(
+    region: Region, node: Tensor, builder: KernelBuilder, partials: list[Temporary], count: Size
+) -> LoweredKernel:
+    acc = _Accumulation(builder, node)
+    k = builder.variable("k")
+    values = tuple(load(builder.buffer(p, p.shape, "partial"), (k,)) for p in partials)
+    width = policy.lanes(max(acc.dtypes, key=lambda d: d.itemsize), count)
+    loop = For(
+        k, size(count), (Accumulate(acc.declared, values),), "vector" if width > 1 else "serial", width,
+        policy.interleave(count, width),
+    )  # fmt: skip
+    body: list[Stmt] = [acc.declared, loop]
+    named = builder.let("r", acc.result(acc.declared.vars), body)
+    builder.elements.define(node, index_in(node.shape, ()), named)
+    evaluate_in_order(region, builder, (), (), ancestors(region, region.outputs, builder.is_producer))
+    for output in region.outputs:
+        builder.store(output, index_in(output.shape, ()), body)
+    return builder.kernel(body, 0)
+
+
+def describe_output(node: Tensor) -> str:
+    """`logits: f32[n, 10]`, for traces."""
+    return f"{label_of(node)}: {node.type}"

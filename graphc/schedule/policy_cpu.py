@@ -1,0 +1,69 @@
+"""The CPU policy (floor 5): how loops map to cores, vectors and tiles; numbers with their reasons, no code generation.
+
+Widths of accumulating loops depend on dtype and size only, never on the machine or on what is
+fused, because they fix the order of accumulation and so the bits of the result. Tiles of
+contractions may depend on the machine: each of their results is one chain in index order, whatever
+the tile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphc.base.dims import Size, bounds
+from graphc.base.dtypes import DType
+from graphc.base.target import Target
+
+VECTOR_BYTES = 64
+# Four independent chains hide the latency of an addition (3-4 cycles, 1-2 per cycle).
+REDUCTION_INTERLEAVE = 4
+# Elements of one parallel step of a flat loop: 8 K float32 are 32 KB per operand, a chunk that
+# amortises the claim.
+FLAT_BLOCK = 8192
+# Elements per partial result when a whole tensor is reduced to one element.
+REDUCTION_BLOCK = 16384
+# Columns per parallel step when a reduction runs across rows: 4 vectors of 64 bytes keep whole
+# cache lines in use.
+COLUMN_BLOCK = 256
+
+
+def lanes(dtype: DType, extent: Size) -> int:
+    """Lanes of one vector for elements of `dtype` along an axis of `extent`: a 64-byte vector of the dtype that is computed in,
+    or the largest power of two that fits a smaller known extent."""
+    width = VECTOR_BYTES // max(dtype.compute.itemsize, 1)
+    width = min(width, 16)  # 8- and 16-bit integers too: more lanes only lengthen tails
+    if isinstance(extent, int):
+        while width > max(extent, 1):
+            width //= 2
+    return width
+
+
+def interleave(extent: Size, width: int, wanted: int = REDUCTION_INTERLEAVE) -> int:
+    """Vectors in flight for an accumulating loop: less where the known extent has fewer."""
+    high = bounds(extent)[1]
+    while wanted > 1 and high is not None and high < width * wanted:
+        wanted //= 2
+    return wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Register tile of a contraction: rows x (vectors of `width`)."""
+
+    rows: int
+    width: int
+    vectors: int
+
+
+def contraction_tile(target: Target, dtype: DType, rows: Size, columns: Size) -> Tile:
+    """The register tile for results of `dtype`: accumulators fill about three quarters of the vector registers,
+    the rest holds operands. One 64-byte vector takes 1, 2 or 4 registers on AVX-512, AVX2 and
+    128-bit machines."""
+    width = lanes(dtype, columns)
+    # (rows x vectors) of 64-byte accumulators, with room left for the operands.
+    budget = max(2, target.registers * target.register_bytes // VECTOR_BYTES * 3 // 4)
+    vectors = 2 if budget >= 16 and (not isinstance(columns, int) or columns >= 2 * width) else 1
+    tall = max(1, min(8, budget // vectors))
+    if isinstance(rows, int):
+        tall = max(1, min(tall, rows))
+    return Tile(tall, width, vectors)
