@@ -64,8 +64,8 @@ def interpret(
 ) -> int:
     """Run `kernel` on arrays by buffer name, in the reference form of their dtypes.
 
-    Outputs are written in place. Returns the error site of the first failed `Check`, or 0. Raises ExecutionError, with the
-    statement, for what no correct kernel does.
+    Outputs are written in place. Returns the error site of the first failed `Check`, or 0. Raises
+    ExecutionError, with the statement, for what no correct kernel does.
     """
     return _Interpreter(kernel, arrays, dict(sizes or {}), has_fma).run()
 

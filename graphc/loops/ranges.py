@@ -188,6 +188,19 @@ class Ranges:
             self._dims.append(None if isinstance(atom, Expr) else _atom_size(atom))
         return rank
 
+    def rank(self, v: Var) -> int:
+        """The number that stands for `v` in monomials."""
+        return self._rank(v)
+
+    def variables(self, monomial: Monomial) -> set[Var]:
+        """The variables on which a monomial depends, those inside loads and divisions included."""
+        found: set[Var] = set()
+        for rank in monomial:
+            if self._dims[rank] is None:
+                nodes = topological((self._expr_atom(rank),), lambda e: e.args)
+                found.update(node for node in nodes if isinstance(node, Var))
+        return found
+
     def _expr_atom(self, rank: int) -> Expr:
         atom = self._atoms[rank]
         assert isinstance(atom, Expr)
@@ -388,7 +401,8 @@ class Ranges:
     def _tightest(self, a: Polynomial | None, b: Polynomial | None, sign: int) -> Polynomial | None:
         if a is None or b is None:
             return b if a is None else a
-        return self._extreme(a, b, sign) or b
+        # Where neither is provably the tighter one, a number says more than an expression of sizes.
+        return self._extreme(a, b, sign) or (b if _constant(a) is None else a)
 
     def _least_is_nonnegative(self, low: Polynomial, facts: Facts) -> bool:
         """Whether `low`, over sizes only, is provably >= 0.

@@ -1,9 +1,9 @@
-"""Verification of kernels (floor 4): `verify` raises VerifyError where a kernel breaks the language's rules.
+"""Verification of kernels (floor 4): `verify` raises VerifyError for a malformed kernel.
 
-Every handler may rely on what is checked here: names are unique and defined before use, dtypes and ranks
-fit, only outputs are written, the parallel loop is outermost and alone, vector loops hold what can run W
-at a time, accumulators are not shared by independent iterations. Bounds, races and initialisation depend
-on sizes and are found by the interpreter.
+Every handler may rely on what is checked here: names are unique and defined before use, dtypes and
+ranks fit, only outputs are written, the parallel loop is outermost and alone, vector loops hold
+what can run W at a time, accumulators are not shared by independent iterations. Bounds, races and
+initialisation depend on sizes and are found by the interpreter.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class _Verifier:
                 stack.extend(self._statement(statement, scope))
 
     def _placement(self) -> None:
-        """The parallel loop stands at the top, once; each of its ranges repeats what stands beside it."""
+        """The parallel loop stands at the top, once; every range repeats what stands beside it."""
         parallel = [
             s for s in statements(self.kernel.body) if isinstance(s, For) and s.kind == "parallel"
         ]

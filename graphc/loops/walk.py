@@ -98,6 +98,23 @@ def with_body(
     return For(loop.var, extent(loop.extent), body, loop.kind, loop.width, loop.interleave)
 
 
+def map_body(body: tuple[Stmt, ...], change: Callable[[Expr], Expr]) -> tuple[Stmt, ...]:
+    """The body with `change` applied to every expression in it."""
+    result: list[Stmt] = []
+    for s in body:
+        changed = map_values(s, change)
+        if isinstance(changed, For):
+            changed = with_body(changed, map_body(changed.body, change))
+        elif isinstance(changed, If):
+            inner, otherwise = map_body(changed.body, change), map_body(changed.otherwise, change)
+            changed = If(changed.condition, inner, otherwise)
+        elif isinstance(changed, Intrinsic):
+            meaning = map_body(changed.meaning, change)
+            changed = Intrinsic(changed.name, changed.args, meaning)
+        result.append(changed)
+    return tuple(result)
+
+
 def map_values(statement: Stmt, change: Callable[[Expr], Expr]) -> Stmt:
     """The statement with `change` applied to each of its own expressions, bodies untouched."""
     if isinstance(statement, Let):

@@ -1,0 +1,1 @@
+"""Scheduling (floor 5): how a kernel's loops run."""
