@@ -17,7 +17,7 @@ from graphc.backend.kernel_facts import (
     scratch_buffers,
     stack_buffers,
 )
-from graphc.backend.llvm_types import compute_type, is_literal, literal, memory_type, vector_type
+from graphc.backend.llvm_types import compute_type, is_literal, literal, memory_type, splat_literal, vector_type
 from graphc.backend.memory_access import MemoryEmitter
 from graphc.backend.scalar_emitter import ScalarEmitter
 from graphc.backend.values import Entry, Region, VectorContext
@@ -47,6 +47,7 @@ from graphc.loops.nodes import (
 )
 from graphc.loops.walk import statements
 
+_NO_EFFECTS = Effects((), ())
 NAME = "@KERNEL@"  # replaced by the function's name last
 FUNCTION_ATTRIBUTES = 'nounwind "min-legal-vector-width"="512"'
 
@@ -71,6 +72,7 @@ class LoopEmitter(MemoryEmitter):
         self._on_stack = stack_buffers(kernel)
         self._allocas: list[str] = []
         self._dummy = ""
+        self._vector_slots: dict[tuple[str, int], str] = {}
         self._effects: dict[Stmt, Effects] = {}
         self._handlers: dict[type[Stmt], Callable[..., None]] = {
             For: self._for, Let: self._let, Store: self.store, Alloc: self._alloc, If: self._if,
@@ -121,6 +123,15 @@ class LoopEmitter(MemoryEmitter):
         name = self.e.fresh()
         self._allocas.append(f"  {name} = alloca {t}, align 64")
         return name
+
+    def slot(self, scalar: str, width: int) -> str:
+        found = self._vector_slots.get((scalar, width))
+        if found is None:
+            found = self._vector_slots[scalar, width] = self._alloca(f"[{width} x {scalar}]")
+        return found
+
+    def counted_loop(self, count: str, body: Callable[[str], None]) -> None:
+        self._loop("0", count, 1, _NO_EFFECTS, body)
 
     def _scratch(self, buffer: Buffer) -> str:
         base = self.memo.get("scratch")
@@ -176,6 +187,9 @@ class LoopEmitter(MemoryEmitter):
         ok = entry.names[0]
         if entry.width > 1:
             t = vector_type("i1", entry.width)
+            if self.vector is not None and self.vector.mask:
+                missing = e.emit(f"xor {t} {self.vector.mask}, {splat_literal('true', 'i1', entry.width)}")
+                ok = e.emit(f"or {t} {ok}, {missing}")
             for name in entry.names[1:]:
                 ok = e.emit(f"and {t} {ok}, {name}")
             ok = e.emit(f"call i1 @llvm.vector.reduce.and.v{entry.width}i1({t} {ok})")
@@ -211,9 +225,42 @@ class LoopEmitter(MemoryEmitter):
     def _accumulate(self, stmt: Accumulate) -> None:
         values = [self.value(v) for v in stmt.values]
         before = [self.memo[v] for v in stmt.target.vars]
+        if self.vector is not None and self.vector.mask and before[0].width == 1:
+            self._accumulate_tail(stmt, values)
+            return
         after = self._combine(stmt.target.combine, before, values)
         for variable, entry in zip(stmt.target.vars, after, strict=True):
             self._set(variable, entry)
+
+    def _accumulate_tail(self, stmt: Accumulate, values: list[Entry]) -> None:
+        """The existing lanes of a tail, one after another."""
+        vector, variables = self.vector, stmt.target.vars
+        assert vector is not None
+        slots = []
+        for entry, expr in zip(values, stmt.values, strict=True):
+            scalar = "i8" if expr.dtype.is_bool else compute_type(expr.dtype)
+            (name,) = self.spread(entry, expr, vector.width, 1)
+            e = self.here()
+            stored = e.to_memory(name, expr.dtype, vector.width) if expr.dtype.is_bool else name
+            slot = self._alloca(f"[{vector.width} x {scalar}]")
+            e.do(f"store {vector_type(scalar, vector.width)} {stored}, ptr {slot}, align 64")
+            slots.append((slot, scalar, expr.dtype))
+
+        def body(k: str) -> None:
+            e, right = self.here(), []
+            for slot, scalar, dtype in slots:
+                address = e.emit(f"getelementptr {scalar}, ptr {slot}, i64 {k}")
+                x = e.emit(f"load {scalar}, ptr {address}, align {dtype.itemsize}")
+                x = e.from_memory(x, dtype, 1) if dtype.is_bool else x
+                right.append(Entry((x,), 1, self.top))
+            after = self._combine(stmt.target.combine, [self.memo[v] for v in variables], right)
+            for variable, entry in zip(variables, after, strict=True):
+                self._set(variable, entry)
+
+        self.vector = None
+        changed = Effects(tuple((v, stmt.target) for v in variables), ())
+        self._loop("0", vector.count, 1, changed, body)
+        self.vector = vector
 
     def _combine(self, combine: Combine, left: list[Entry], right: list[Entry]) -> list[Entry]:
         """One combining step at the current place, on vectors of any one width."""
@@ -416,23 +463,39 @@ class LoopEmitter(MemoryEmitter):
             self._iteration(stmt, str(index), changed)
 
     def _vector(self, stmt: For, stop: str) -> None:
-        """Main loop, one more vector loop without interleaving where no lanes accumulate, scalar tail."""
+        """Main loop of width * interleave elements at a time, then the tail."""
         if self.vector is not None:
             raise CompileError(f"kernel {self.kernel.name}: a vector loop inside a vector loop")
         changed = self._effects_of(stmt)
-        stages = [stmt.interleave]
-        if not changed.accumulators and stmt.interleave > 1:
-            stages.append(1)
-        start = "0"
-        for groups in stages:
-            end = self._whole(stop, stmt.width * groups)
-            condition = self.here().op("lt", int64, 1, start, end)
-            self._guarded(
-                condition, changed, lambda s=start, n=end, g=groups: self._vector_main(stmt, s, n, g)
-            )
-            start = end
-        condition = self.here().op("lt", int64, 1, start, stop)
-        self._guarded(condition, changed, lambda: self._serial(stmt, start, stop))
+        start = self._whole(stop, stmt.width * stmt.interleave)
+        some = self.here().op("lt", int64, 1, "0", start)
+        self._guarded(some, changed, lambda: self._vector_main(stmt, start))
+        left = self.here().op("lt", int64, 1, start, stop)
+        if _maskable(stmt, changed):
+            self._guarded(left, changed, lambda: self._vector_tail(stmt, start, stop))
+        else:
+            self._guarded(left, changed, lambda: self._serial(stmt, start, stop))
+
+    def _vector_tail(self, stmt: For, start: str, stop: str) -> None:
+        """Vectors of which only the first lanes exist, so that short loops are vector code as well."""
+        changed, width = self._effects_of(stmt), stmt.width
+
+        def body(base: str) -> None:
+            e = self.here()
+            left = e.op("sub", int64, 1, stop, base)
+            count = e.op("minimum", int64, 1, left, str(width))
+            t = vector_type("i64", width)
+            lanes = ", ".join(f"i64 {lane}" for lane in range(width))
+            mask = e.emit(f"icmp ult {t} <{lanes}>, {e.splat(count, 'i64', width)}")
+            self.vector = VectorContext(stmt.var, base, width, 1, count, mask)
+            self.block(stmt.body)
+            self.vector = None
+
+        once = stmt.interleave == 1 or (is_literal(stop) and int(stop) - int(start) <= width)
+        if once:
+            self._inline(changed, lambda: body(start))
+        else:
+            self._loop(start, stop, width, changed, body)
 
     def _whole(self, stop: str, step: int) -> str:
         """The largest multiple of `step` that is not above `stop`."""
@@ -443,7 +506,8 @@ class LoopEmitter(MemoryEmitter):
             return e.emit(f"and i64 {stop}, {-step}")
         return e.emit(f"sub i64 {stop}, {e.emit(f'urem i64 {stop}, {step}')}")
 
-    def _vector_main(self, stmt: For, start: str, stop: str, groups: int) -> None:
+    def _vector_main(self, stmt: For, stop: str) -> None:
+        groups = stmt.interleave
         changed = self._effects_of(stmt)
         before = {v: self.memo[v] for v, _ in changed.accumulators}
         for variable, declared in changed.accumulators:
@@ -455,7 +519,7 @@ class LoopEmitter(MemoryEmitter):
             self.block(stmt.body)
             self.vector = None
 
-        self._loop(start, stop, stmt.width * groups, changed, body)
+        self._loop("0", stop, stmt.width * groups, changed, body)
         for declared in dict.fromkeys(a for _, a in changed.accumulators):
             lanes = [self.memo[v] for v in declared.vars]
             dtypes = [compute_type(v.dtype) for v in declared.vars]
@@ -463,6 +527,17 @@ class LoopEmitter(MemoryEmitter):
             results = self._combine(declared.combine, [before[v] for v in declared.vars], total)
             for variable, entry in zip(declared.vars, results, strict=True):
                 self._set(variable, entry)
+
+
+def _maskable(stmt: For, changed: Effects) -> bool:
+    """Whether the tail may run as masked vectors and still accumulate element after element.
+
+    Not where one element accumulates twice, or in an inner loop: its values must come before the next's.
+    """
+    outer = {a for _, a in changed.accumulators}
+    direct = [s.target for s in stmt.body if isinstance(s, Accumulate) and s.target in outer]
+    every = [s for s in statements(stmt.body) if isinstance(s, Accumulate) and s.target in outer]
+    return len(direct) == len(every) == len(set(direct))
 
 
 def _known_positive(extent: Expr) -> bool:

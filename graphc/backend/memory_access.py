@@ -8,7 +8,7 @@ the target's masked instructions or redirect lane by lane. Alignment is that of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from graphc.backend.llvm_types import (
     compute_type,
@@ -19,7 +19,7 @@ from graphc.backend.llvm_types import (
     vector_type,
 )
 from graphc.backend.values import NOTHING, Entry, ValueEmitter
-from graphc.base.dtypes import DType
+from graphc.base.dtypes import DType, int64
 from graphc.loops.build import ZERO
 from graphc.loops.index_math import flatten, linear_parts
 from graphc.loops.nodes import Buffer, Expr, Load, Store
@@ -119,42 +119,83 @@ class MemoryEmitter(ValueEmitter):
         vector, dtype = self.vector, node.dtype
         assert vector is not None
         width, groups = vector.width, vector.groups
-        masks = self._masks(predicate, width, groups)
         fills = None
         if fill is not None:
             fills = self.spread(fill, node.args[-1], width, groups)
-        t = memory_type(dtype, width)
-        names = []
+        masks = self._masks(predicate, width, groups)
         contiguous = coefficient.names[0] == "1" and rest.width == 1
-        contiguous = contiguous and (masks is None or self._native_mask(dtype) or predicate is None)
-        if contiguous:
+        native = masks is None or self._native_mask(dtype)
+        names = []
+        if contiguous and (native or predicate is None):
             addresses = self._contiguous(node.buffer, rest)
+            for group, address in enumerate(addresses):
+                if native:
+                    names.append(self._load_row(address, masks and masks[group], dtype, width))
+                else:
+                    names.append(self._load_first(address, dtype, width))
         else:
             addresses = self._lane_addresses(node.buffer, coefficient, rest, masks)
+            for group, address in enumerate(addresses):
+                names.append(self._gather(address, masks and masks[group], dtype, width))
         e = self.here()
-        for group, address in enumerate(addresses):
-            mask = None if masks is None else masks[group]
-            if not contiguous:
-                raw = self._gather(address, mask, dtype, width)
-            elif mask is None:
-                raw = e.emit(f"load {t}, ptr {address}, align {dtype.itemsize}")
-            else:
-                raw = e.emit(
-                    f"call {t} @llvm.masked.load.{_memory_suffix(dtype, width)}.p0(ptr align "
-                    f"{dtype.itemsize} {address}, {vector_type('i1', width)} {mask}, {t} zeroinitializer)"
-                )
-            value = e.from_memory(raw, dtype, width)
-            if mask is not None and fills is not None and not _is_zero(fills[group]):
-                value = e.select(mask, value, fills[group], dtype, width)
-            names.append(value)
-        return Entry(tuple(names), width, self.top, deps)
+        values = [e.from_memory(raw, dtype, width) for raw in names]
+        if masks is not None and fills is not None:
+            values = [
+                x if _is_zero(f) else e.select(m, x, f, dtype, width)
+                for m, x, f in zip(masks, values, fills, strict=True)
+            ]
+        return Entry(tuple(values), width, self.top, deps)
+
+    def _load_row(self, address: str, mask: str | None, dtype: DType, width: int) -> str:
+        t, e = memory_type(dtype, width), self.here()
+        if mask is None:
+            return e.emit(f"load {t}, ptr {address}, align {dtype.itemsize}")
+        return e.emit(
+            f"call {t} @llvm.masked.load.{_memory_suffix(dtype, width)}.p0(ptr align "
+            f"{dtype.itemsize} {address}, {vector_type('i1', width)} {mask}, {t} zeroinitializer)"
+        )
+
+    def _load_first(self, address: str, dtype: DType, width: int) -> str:
+        """The existing lanes of a tail, for targets without masked loads: copied one by one."""
+        t, scalar = memory_type(dtype, width), memory_type(dtype)
+        slot = self.slot(scalar, width)
+        self.here().do(f"store {t} zeroinitializer, ptr {slot}, align {dtype.itemsize}")
+        self._copy(address, slot, scalar, dtype.itemsize)
+        return self.here().emit(f"load {t}, ptr {slot}, align {dtype.itemsize}")
+
+    def _copy(self, source: str, to: str, scalar: str, align: int) -> None:
+        assert self.vector is not None
+
+        def body(k: str) -> None:
+            e = self.here()
+            a = e.emit(f"getelementptr {scalar}, ptr {source}, i64 {k}")
+            b = e.emit(f"getelementptr {scalar}, ptr {to}, i64 {k}")
+            x = e.emit(f"load {scalar}, ptr {a}, align {align}")
+            e.do(f"store {scalar} {x}, ptr {b}, align {align}")
+
+        self.counted_loop(self.vector.count, body)
+
+    def slot(self, scalar: str, width: int) -> str:
+        """Stack memory for one vector."""
+        raise NotImplementedError
+
+    def counted_loop(self, count: str, body: Callable[[str], None]) -> None:
+        """A loop that changes nothing the kernel knows of; count > 0."""
+        raise NotImplementedError
 
     def _masks(self, predicate: Entry | None, width: int, groups: int) -> tuple[str, ...] | None:
+        """The lanes of each group that may touch memory; None: all."""
+        tail = self.vector.mask if self.vector else ""
         if predicate is None:
-            return None
+            return (tail,) if tail else None
         if predicate.width > 1:
-            return predicate.names
-        return (self.splat(predicate, "i1", width),) * groups
+            masks = predicate.names
+        else:
+            masks = (self.splat(predicate, "i1", width),) * groups
+        if not tail:
+            return masks
+        m = vector_type("i1", width)
+        return tuple([self.here().emit(f"and {m} {mask}, {tail}") for mask in masks])
 
     def _native_mask(self, dtype: DType) -> bool:
         size = self.e.target.register_bytes
@@ -257,8 +298,10 @@ class MemoryEmitter(ValueEmitter):
         name, t = value.names[-1], memory_type(dtype)
         if value.width > 1:
             # Every lane stores to one place: the last one stays.
-            kind = compute_type(dtype, value.width)
-            name = e.emit(f"extractelement {kind} {name}, i64 {value.width - 1}")
+            kind, last = compute_type(dtype, value.width), str(value.width - 1)
+            if self.vector is not None and self.vector.mask:
+                last = e.op("sub", int64, 1, self.vector.count, "1")
+            name = e.emit(f"extractelement {kind} {name}, i64 {last}")
         address = self._offset(t, pointer, offset.names[0])
         if predicate is not None:
             address = e.emit(f"select i1 {predicate.names[0]}, ptr {address}, ptr {dummy}")
@@ -273,28 +316,43 @@ class MemoryEmitter(ValueEmitter):
         values = self.spread(value, stmt.value, width, groups)
         masks = self._masks(predicate, width, groups)
         contiguous = coefficient.names[0] == "1" and rest.width == 1
-        contiguous = contiguous and (masks is None or self._native_mask(dtype))
-        if contiguous:
-            addresses = self._contiguous(stmt.buffer, rest)
-        else:
-            addresses = self._lane_addresses(stmt.buffer, coefficient, rest, masks)
-        e, t, m = self.here(), memory_type(dtype, width), vector_type("i1", width)
+        native = masks is None or self._native_mask(dtype)
+        e = self.here()
+        stored = [e.to_memory(x, dtype, width) for x in values]
+        if contiguous and (native or predicate is None):
+            for group, address in enumerate(self._contiguous(stmt.buffer, rest)):
+                if native:
+                    self._store_row(stored[group], address, masks and masks[group], dtype, width)
+                else:
+                    self._store_first(stored[group], address, dtype, width)
+            return
+        addresses = self._lane_addresses(stmt.buffer, coefficient, rest, masks)
+        t, m = memory_type(dtype, width), vector_type("i1", width)
+        native = masks is not None and self._native_gather(dtype)
+        e = self.here()
         for group, address in enumerate(addresses):
-            stored = e.to_memory(values[group], dtype, width)
-            if contiguous and masks is None:
-                e.do(f"store {t} {stored}, ptr {address}, align {dtype.itemsize}")
-            elif contiguous and masks is not None:
-                e.do(
-                    f"call void @llvm.masked.store.{_memory_suffix(dtype, width)}.p0({t} {stored}, "
-                    f"ptr align {dtype.itemsize} {address}, {m} {masks[group]})"
-                )
-            else:
-                native = masks is not None and self._native_gather(dtype)
-                active = masks[group] if masks and native else splat_literal("true", "i1", width)
-                e.do(
-                    f"call void @llvm.masked.scatter.{_memory_suffix(dtype, width)}.v{width}p0({t} {stored}, "
-                    f"<{width} x ptr> align {dtype.itemsize} {address}, {m} {active})"
-                )
+            active = masks[group] if masks and native else splat_literal("true", "i1", width)
+            e.do(
+                f"call void @llvm.masked.scatter.{_memory_suffix(dtype, width)}.v{width}p0({t} "
+                f"{stored[group]}, <{width} x ptr> align {dtype.itemsize} {address}, {m} {active})"
+            )
+
+    def _store_row(self, value: str, address: str, mask: str | None, dtype: DType, width: int) -> None:
+        t, e = memory_type(dtype, width), self.here()
+        if mask is None:
+            e.do(f"store {t} {value}, ptr {address}, align {dtype.itemsize}")
+            return
+        e.do(
+            f"call void @llvm.masked.store.{_memory_suffix(dtype, width)}.p0({t} {value}, "
+            f"ptr align {dtype.itemsize} {address}, {vector_type('i1', width)} {mask})"
+        )
+
+    def _store_first(self, value: str, address: str, dtype: DType, width: int) -> None:
+        """The existing lanes of a tail, for targets without masked stores: copied one by one."""
+        t, scalar = memory_type(dtype, width), memory_type(dtype)
+        slot = self.slot(scalar, width)
+        self.here().do(f"store {t} {value}, ptr {slot}, align {dtype.itemsize}")
+        self._copy(slot, address, scalar, dtype.itemsize)
 
 
 def _memory_suffix(dtype: DType, width: int) -> str:

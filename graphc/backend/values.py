@@ -61,12 +61,17 @@ class Scope:
 
 @dataclass(slots=True)
 class VectorContext:
-    """The vector loop being written: lanes `base + group * width + lane` of its variable."""
+    """The vector loop being written: lanes `base + group * width + lane` of its variable.
+
+    In the tail there is one group, of whose lanes only the first `count` exist; `mask` says which.
+    """
 
     var: Var
     base: str
     width: int
     groups: int
+    count: str = ""
+    mask: str = ""
 
 
 class ValueEmitter:
