@@ -371,8 +371,10 @@ class _Interpreter:
         if memory.buffer.scope == "global" and s.buffer not in self.kernel.outputs:
             raise self._fail(s, f"%{s.buffer.name} is not an output")
         at = self._address(s, memory, [_lanes(i, frame, active) for i in indices], frame, active)
+        stored = _lanes(value, frame, active)
+        at = np.broadcast_to(at, stored.shape)  # a 0-d buffer has one address for all lanes
         self._watch(s, memory, at, frame, active, write=True)
-        memory.data[at] = _lanes(value, frame, active)
+        memory.data[at] = stored
         memory.written[at] = True
 
     def _load(self, s: Stmt, node: Load, args: list[Value], frame: _Frame) -> Value:
