@@ -45,16 +45,17 @@ class Lowered:
         return "\n".join(lines)
 
 
-def lower_graph(graph: Graph, variables: list[Tensor], target: Target) -> Lowered:
+def lower_graph(graph: Graph, variables: list[Tensor], target: Target, fuse: bool = True) -> Lowered:
     """Lower a graph in which composites are expanded and aliases are gone.
 
+    fuse=False gives every node a kernel of its own (tests compare with it).
     `variables`: the program's variables in order (of the declared graph, so that the order never depends on optimization).
     """
     graph = plain_reductions(graph)
     graph, forced = prepare_contractions(graph)
     graph = own_memory(graph)
     roots = [storage_root(t) for _, t in graph.outputs] + [storage_root(v) for _, v in graph.updates]
-    regions, partitioner = partition(graph, forced + roots)
+    regions, partitioner = partition(graph, forced + roots, fuse)
     sites = Sites()
     kernels: list[LoweredKernel] = []
     homes: list[Region] = []

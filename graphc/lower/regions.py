@@ -67,8 +67,9 @@ class _Use:
 class Partitioner:
     """State of one partition."""
 
-    def __init__(self, graph: Graph, forced: list[Tensor]) -> None:
+    def __init__(self, graph: Graph, forced: list[Tensor], max_ops: int = MAX_OPS) -> None:
         self.graph = graph
+        self.max_ops = max_ops
         self.stored: set[int] = {id(t) for t in forced}
         self.regions: list[Region] = []
         self.home: dict[int, Region] = {}
@@ -177,8 +178,8 @@ class Partitioner:
     ) -> str | None:
         if target.kind == "opaque":
             return "its user writes its own loops"
-        if len(target.nodes) >= MAX_OPS:
-            return f"the region has {MAX_OPS} nodes"
+        if len(target.nodes) >= self.max_ops:
+            return f"the region has {len(target.nodes)} nodes"
         if any(isinstance(u.reader.op.form, Contraction) for u in uses):
             return "a contraction reads each element many times"
         if not all(u.edge.exact for u in uses):
@@ -300,10 +301,10 @@ def _in_order(regions: list[Region], home: dict[int, Region], finder: EdgeFinder
     return result
 
 
-def partition(graph: Graph, forced: list[Tensor]) -> tuple[list[Region], Partitioner]:
+def partition(graph: Graph, forced: list[Tensor], fuse: bool = True) -> tuple[list[Region], Partitioner]:
     """The regions of a graph in execution order. `forced`: nodes that need memory of their own
     (outputs, new values of variables, operands of opaque ops)."""
-    partitioner = Partitioner(graph, forced)
+    partitioner = Partitioner(graph, forced, MAX_OPS if fuse else 1)
     return partitioner.run(), partitioner
 
 

@@ -1,0 +1,307 @@
+"""The compiler (floor 8): the stages from a declared graph to an executable, in order, in one place.
+
+    declared graph -> optimize (passes) -> expand -> lower (regions, loops, buffers) -> program -> LLVM -> object bytes
+
+Object bytes are cached by the digest of everything that they depend on: the graph's text, the options, the compiler's
+version and the machine. A cached program is loaded without LLVM, and the stages are recomputed when somebody asks to see them.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import json
+import logging
+import platform
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphc.backend import llvm_cpu
+from graphc.backend.entry import BufferRef, Launch, Program
+from graphc.base.dims import Size, product
+from graphc.base.dtypes import dtype_of
+from graphc.base.errors import GraphError
+from graphc.base.target import Target
+from graphc.ir import provenance
+from graphc.ir.constant import ConstantValue, from_stored
+from graphc.ir.graph import Graph
+from graphc.ir.node import Node, Tensor
+from graphc.loops.text import kernel_text
+from graphc.lower.lower_graph import Lowered, lower_graph
+from graphc.ops.families import Contraction, Reduction
+from graphc.passes.expand import expand
+from graphc.passes.pipeline import optimize
+from graphc.runtime.cache import ObjectCache
+from graphc.runtime.executable import COMPILER, CompileOptions, Executable, KernelInfo, Site
+from graphc.version import __version__
+
+_log = logging.getLogger("graphc.compiler")
+STAGES = ("graph", "optimized", "regions", "loops", "llvm", "assembly", "memory")
+_FORMAT = 1  # of the cached bytes
+_NAMES_PER_KERNEL = 8
+_LINES_PER_KERNEL = 4
+
+
+@dataclass
+class Compilation:
+    """One graph on its way through the stages; each stage is computed when it is first asked for."""
+
+    graph: Graph
+    options: CompileOptions
+    target: Target
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def _timed(self, name: str, build: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        result = build()
+        self.seconds[name] = time.perf_counter() - start
+        return result
+
+    @functools.cached_property
+    def optimized(self) -> Graph:
+        """The graph after rewriting: what the kernels compute, with the user's names."""
+        if not self.options.optimize:
+            return self.graph
+        graph: Graph = self._timed("optimize", lambda: optimize(self.graph, self.options.numerics))
+        return graph
+
+    @functools.cached_property
+    def lowered(self) -> Lowered:
+        """Regions, kernels and the buffer plan."""
+        graph = self._timed("expand", lambda: expand(self.optimized))
+        lowered: Lowered = self._timed(
+            "lower", lambda: lower_graph(graph, self.graph.variables, self.target, self.options.fuse)
+        )
+        return lowered
+
+    @functools.cached_property
+    def program(self) -> Program:
+        """The launch list over the planned buffers."""
+        low = self.lowered
+        counts = {
+            "input": len(self.graph.inputs),
+            "variable": len(self.graph.variables),
+            "output": len(self.graph.outputs),
+            "update": len(self.graph.updates),
+            "constant": len(low.plan.constants),
+        }
+        launches = tuple(
+            Launch(k.kernel, tuple(BufferRef(*low.plan.place(a)) for a in k.args)) for k in low.kernels
+        )
+        return Program(self.graph.symbols, counts, launches, tuple(low.plan.slots))
+
+    def object(self) -> bytes:
+        """The object bytes."""
+        data: bytes = self._timed("code", lambda: llvm_cpu.compile_program(self.program, self.target))
+        return data
+
+    def stage(self, name: str) -> str:
+        """The text of a stage. Raises GraphError for an unknown name."""
+        if name not in STAGES:
+            raise GraphError(f"unknown stage {name!r}: the stages are {', '.join(STAGES)}")
+        texts: dict[str, Callable[[], str]] = {
+            "graph": lambda: str(self.graph),
+            "optimized": lambda: str(self.optimized),
+            "regions": lambda: self.lowered.describe_regions(),
+            "loops": lambda: "\n".join(kernel_text(k.kernel) for k in self.lowered.kernels),
+            "llvm": lambda: llvm_cpu.emit_program_text(self.program, self.target),
+            "assembly": lambda: llvm_cpu.program_assembly(self.program, self.target),
+            "memory": lambda: self.lowered.plan.describe(),
+        }
+        return texts[name]()
+
+    # -- what an executable says about its kernels -------------------------------------------------------------
+    def sites(self) -> tuple[Site, ...]:
+        """The run-time checks, in the order of their numbers."""
+        names = self.optimized.names
+        by_id = {id(n): name for name, n in names.items()}
+        return tuple(
+            Site(n.op.name, provenance.where(n), _site_hint(n), "value", by_id.get(id(n), ""))
+            for n in self.lowered.sites.nodes
+        )
+
+    def kernel_infos(self) -> tuple[KernelInfo, ...]:
+        """Names, lines and work of each launch."""
+        infos = []
+        graph = self.lowered.graph
+        for lowered, region in zip(self.lowered.kernels, self.lowered.kernel_regions, strict=True):
+            names = tuple(graph.name_of(n) for n in region.nodes[:_NAMES_PER_KERNEL])
+            lines = dict.fromkeys(str(p) for n in region.nodes for p in provenance.locations(n)[:1])
+            moved: Size = 0
+            for buffer in lowered.kernel.params:
+                moved = moved + product(buffer.shape) * buffer.dtype.itemsize
+            flops: Size = 0
+            for node in region.nodes:
+                flops = flops + _flops(node)
+            infos.append(
+                KernelInfo(lowered.kernel.name, names, tuple(list(lines)[:_LINES_PER_KERNEL]), flops, moved)
+            )
+        return tuple(infos)
+
+
+def _flops(node: Tensor) -> Size:
+    if isinstance(node.op.form, Contraction):
+        a, b = node.attr("spec").split("->")[0].split(",")
+        sizes = dict(zip(a, node.inputs[0].shape, strict=True)) | dict(zip(b, node.inputs[1].shape, strict=True))
+        return product(sizes.values()) * 2
+    if isinstance(node.op.form, Reduction):
+        return product(node.inputs[0].shape)
+    return product(node.shape)
+
+
+def _site_hint(node: Node) -> str:
+    operands = ", ".join(str(i.type) for i in node.inputs)
+    return f"an index is out of bounds for its operand ({node.op.name} of {operands})"
+
+
+# -- cache ---------------------------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=1)
+def _machine() -> str:
+    """What code for this machine depends on, found without LLVM."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        text = platform.processor()
+    kept = sorted({line for line in text.splitlines() if line.startswith(("flags", "model name", "Features", "CPU"))})
+    return platform.machine() + platform.system() + "\n".join(kept)
+
+
+@functools.lru_cache(maxsize=1)
+def _toolchain() -> str:
+    version = importlib.import_module("importlib.metadata").version("llvmlite")
+    return f"{__version__} {_FORMAT} {version} {_source_stamp()}"
+
+
+def _source_stamp() -> str:
+    """Names, sizes and times of the compiler's own files: an edited compiler never finds old code."""
+    root = Path(__file__).parent
+    stamp = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        status = path.stat()
+        stamp.update(f"{path.name} {status.st_size} {status.st_mtime_ns};".encode())
+    return stamp.hexdigest()
+
+
+def cache_key(graph: Graph, options: CompileOptions) -> str:
+    """The digest of everything that the object depends on."""
+    settings = f"{options.device} {options.numerics} {options.check_numerics} {options.optimize} {options.fuse}"
+    text = "\0".join((_toolchain(), _machine(), settings, graph.text))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def pack(compilation: Compilation, data: bytes) -> bytes:
+    """Everything of an executable that is not in the declared graph, as bytes."""
+    constants = compilation.lowered.plan.constants
+    header = {
+        "sites": [_site_record(compilation, n) for n in compilation.lowered.sites.nodes],
+        "kernels": [[k.name, k.nodes, k.lines] for k in compilation.kernel_infos()],
+        "parallel": _has_parallel(compilation),
+        "constants": [[c.dtype.name, list(c.shape), c.stored.nbytes] for c in constants],
+        "object": len(data),
+    }
+    text = json.dumps(header).encode()
+    return b"".join([struct.pack("<Q", len(text)), text, data, *(c.stored.tobytes() for c in constants)])
+
+
+def _site_record(compilation: Compilation, node: Tensor) -> list[Any]:
+    """A site by the position of a declared node at the same line, so that moved lines stay right."""
+    wanted = provenance.locations(node)[:1]
+    for k, declared in enumerate(compilation.graph.nodes):
+        if declared.op is node.op and provenance.locations(declared)[:1] == wanted:
+            return [node.op.name, k, _site_hint(node)]
+    return [node.op.name, -1, _site_hint(node)]
+
+
+def unpack(graph: Graph, options: CompileOptions, packed: bytes) -> Executable:
+    """The executable of cached bytes (their checksum was verified by the cache)."""
+    (length,) = struct.unpack_from("<Q", packed)
+    header = json.loads(packed[8 : 8 + length])
+    start = 8 + length
+    data = packed[start : start + header["object"]]
+    start += header["object"]
+    constants: list[ConstantValue] = []
+    for name, shape, size in header["constants"]:
+        dtype = dtype_of(name)
+        stored = np.frombuffer(packed[start : start + size], dtype.storage).reshape(shape)
+        constants.append(from_stored(stored, dtype))
+        start += size
+    sites = tuple(
+        Site(op, provenance.where(graph.nodes[k]) if k >= 0 else "", hint) for op, k, hint in header["sites"]
+    )
+    kernels = tuple(KernelInfo(n, tuple(nodes), tuple(lines)) for n, nodes, lines in header["kernels"])
+    return _executable(graph, options, data, tuple(constants), sites, kernels, header["parallel"], None)
+
+
+def _has_parallel(compilation: Compilation) -> bool:
+    return any(
+        getattr(s, "kind", "") == "parallel" for k in compilation.lowered.kernels for s in k.kernel.body
+    )
+
+
+def _executable(
+    graph: Graph,
+    options: CompileOptions,
+    data: bytes,
+    constants: tuple[ConstantValue, ...],
+    sites: tuple[Site, ...],
+    kernels: tuple[KernelInfo, ...],
+    parallel: bool,
+    compilation: Compilation | None,
+) -> Executable:
+    @functools.lru_cache(maxsize=1)
+    def stages() -> Compilation:
+        return compilation or Compilation(graph, options, llvm_cpu.host_target())
+
+    return Executable(
+        graph,
+        data,
+        graph.symbols,
+        tuple((name, t.type) for name, t in graph.inputs),
+        tuple(graph.variables),
+        tuple((name, t.type) for name, t in graph.outputs),
+        tuple(v for v, _ in graph.updates),
+        constants,
+        sites,
+        kernels,
+        parallel,
+        lambda name: stages().stage(name),
+        compilation is None,
+        optimized=lambda: stages().optimized,
+    )
+
+
+def compile_for_session(graph: Graph, options: CompileOptions) -> Executable:
+    """Compile a graph for this machine, or take it from the cache."""
+    cache = None if options.profile or options.cache_dir == "" else ObjectCache(options.cache_dir)
+    key = cache_key(graph, options) if cache is not None else ""
+    if cache is not None:
+        packed = cache.get(key)
+        if packed is not None:
+            return unpack(graph, options, packed)
+    compilation = Compilation(graph, options, llvm_cpu.host_target())
+    data = compilation.object()
+    if cache is not None:
+        cache.put(key, pack(compilation, data))
+    _log.info("compiled %s: %s", graph.name, {k: round(v * 1e3, 2) for k, v in compilation.seconds.items()})
+    return _executable(
+        graph,
+        options,
+        data,
+        tuple(compilation.lowered.plan.constants),
+        compilation.sites(),
+        compilation.kernel_infos(),
+        _has_parallel(compilation),
+        compilation,
+    )
+
+
+COMPILER["compile"] = compile_for_session

@@ -1,0 +1,1 @@
+"""Graph passes (floor 3): each a function from graph to graph."""
