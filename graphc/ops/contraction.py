@@ -20,7 +20,7 @@ from graphc.ir.node import OPERATORS, Node, Tensor, TensorType, as_index
 from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error, shape_error
 from graphc.ops.axes import normalize_axes, normalize_axis
 from graphc.ops.families import Contraction
-from graphc.ops.promotion import promoted
+from graphc.ops.promotion import TensorLike, promoted
 from graphc.ops.reduction import ANY, SUM, accurate
 from graphc.ops.reduction import sum as sum_
 from graphc.ops.reshape import to_shape
@@ -209,7 +209,7 @@ def _batch(op: str, a: Tensor, b: Tensor, skip: int) -> tuple[Tensor, str, Tenso
     return a, left, b, right, letters
 
 
-def matmul(x1: Any, x2: Any, /) -> Tensor:
+def matmul(x1: TensorLike, x2: TensorLike, /) -> Tensor:
     """The matrix product `x1 @ x2`, as NumPy's: 1-d operands are vectors, leading dims broadcast.
 
     (..., n, k) @ (..., k, m) -> (..., n, m); (k,) @ (..., k, m) -> (..., m); (..., n, k) @ (k,) -> (..., n).
@@ -241,7 +241,7 @@ def tidy(spec: str) -> str:
     return "".join(names.get(c, c) for c in spec)
 
 
-def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Tensor:
+def vecdot(x1: TensorLike, x2: TensorLike, /, *, axis: int = -1) -> Tensor:
     """The sum of products along one axis of both operands; other dims broadcast.
 
     Raises ShapeError where the axis differs in size, or is not negative enough for both.
@@ -260,7 +260,7 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Tensor:
 
 
 def tensordot(
-    x1: Any, x2: Any, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2
+    x1: TensorLike, x2: TensorLike, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2
 ) -> Tensor:
     """The sum of products over `axes`: the last n dims of x1 with the first n of x2, or two lists of axes.
 
@@ -295,7 +295,7 @@ def tensordot(
     return EINSUM(a, b, spec=tidy(f"{left},{''.join(right)}->{result}"))
 
 
-def outer(x1: Any, x2: Any, /) -> Tensor:
+def outer(x1: TensorLike, x2: TensorLike, /) -> Tensor:
     """out[i, j] = x1[i] * x2[j] of two vectors. Raises ShapeError unless both have one dim."""
     a, b = promoted("outer", x1, x2)
     if a.ndim != 1 or b.ndim != 1:
@@ -307,12 +307,12 @@ def outer(x1: Any, x2: Any, /) -> Tensor:
     return EINSUM(a, b, spec="a,b->ab")
 
 
-def trace(x: Any, /, *, offset: int = 0, dtype: DTypeLike | None = None) -> Tensor:
+def trace(x: TensorLike, /, *, offset: int = 0, dtype: DTypeLike | None = None) -> Tensor:
     """The sum of the diagonal `offset` of the last two dims; dtypes as in `sum`."""
     return sum_(diagonal(x, offset=offset), axis=-1, dtype=dtype)
 
 
-def cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Tensor:
+def cross(x1: TensorLike, x2: TensorLike, /, *, axis: int = -1) -> Tensor:
     """The cross product of vectors of 3 elements along `axis`; other dims broadcast."""
     a, b = promoted("cross", x1, x2)
     i, j = normalize_axis("cross", a, axis), normalize_axis("cross", b, axis)

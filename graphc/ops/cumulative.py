@@ -19,7 +19,7 @@ from graphc.ops import elementwise, logical
 from graphc.ops.axes import normalize_axis
 from graphc.ops.families import Opaque
 from graphc.ops.joining import concat, padded, take_slice
-from graphc.ops.promotion import as_tensor, cast, to_dtype
+from graphc.ops.promotion import TensorLike, as_tensor, cast, to_dtype
 from graphc.ops.reduction import accurate
 from graphc.ops.reshape import to_shape
 from graphc.ops.sampling import draw, strided, with_nan
@@ -263,7 +263,7 @@ def _extreme_step(method: str, on_bool: str) -> Step:
 
 def _extreme_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
     """Each result came from the latest record: the first place that holds a new extreme."""
-    (x,), (axis, reverse) = node.inputs, node.attrs
+    axis, reverse = node.attrs
     step = -1 if reverse else 1
     # A record differs from the result before it; the first element of a line is always one.
     before = shifted(node, axis, step, np.nan)
@@ -327,7 +327,7 @@ def _cumulative(
 
 
 def cumulative_sum(
-    x: Any,
+    x: TensorLike,
     /,
     *,
     axis: int | None = None,
@@ -342,7 +342,7 @@ def cumulative_sum(
 
 
 def cumulative_prod(
-    x: Any,
+    x: TensorLike,
     /,
     *,
     axis: int | None = None,
@@ -353,18 +353,18 @@ def cumulative_prod(
     return _cumulative(CUMULATIVE_PROD, x, axis, dtype, 1 if include_initial else None)
 
 
-def cumulative_max(x: Any, /, *, axis: int | None = None) -> Tensor:
+def cumulative_max(x: TensorLike, /, *, axis: int | None = None) -> Tensor:
     """Running maxima along `axis`; NaN from the first NaN on. The first of equal elements takes the gradient."""
     return _cumulative(CUMULATIVE_MAX, x, axis, None, None)
 
 
-def cumulative_min(x: Any, /, *, axis: int | None = None) -> Tensor:
+def cumulative_min(x: TensorLike, /, *, axis: int | None = None) -> Tensor:
     """Running minima along `axis`; NaN from the first NaN on. The first of equal elements takes the gradient."""
     return _cumulative(CUMULATIVE_MIN, x, axis, None, None)
 
 
 def diff(
-    x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None
+    x: TensorLike, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None
 ) -> Tensor:
     """The differences of neighbours along `axis`, `n` times; of bool, whether they differ.
 

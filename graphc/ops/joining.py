@@ -17,7 +17,7 @@ from graphc.ir.node import Node, Tensor, TensorType, as_index
 from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error, shape_error
 from graphc.ops.axes import as_size, normalize_axis
 from graphc.ops.families import Map
-from graphc.ops.promotion import as_tensor, promoted
+from graphc.ops.promotion import TensorLike, as_tensor, promoted
 from graphc.ops.reshape import expand_dims, to_shape
 from graphc.ops.sampling import draw, strided
 from graphc.ops.view import broadcasted, flip
@@ -164,7 +164,7 @@ def stack(arrays: Sequence[Any], /, *, axis: int = 0) -> Tensor:
     return concat([expand_dims(t, axis=axis) for t in tensors], axis=axis)
 
 
-def unstack(x: Any, /, *, axis: int = 0) -> tuple[Tensor, ...]:
+def unstack(x: TensorLike, /, *, axis: int = 0) -> tuple[Tensor, ...]:
     """The slices of x along `axis`, whose size must be known. Raises ShapeError where it is symbolic."""
     x = as_tensor(x, op="unstack")
     axis = normalize_axis("unstack", x, axis)
@@ -178,7 +178,7 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Tensor, ...]:
     return tuple(to_shape(take_slice(x, axis, k, 1), rest) for k in range(count))
 
 
-def split(x: Any, sections: int | Sequence[int], /, *, axis: int = 0) -> tuple[Tensor, ...]:
+def split(x: TensorLike, sections: int | Sequence[int], /, *, axis: int = 0) -> tuple[Tensor, ...]:
     """x cut along `axis`: into `sections` equal parts, or at the given indices, as NumPy's split.
 
     Raises ShapeError where the parts cannot be equal.
@@ -259,6 +259,8 @@ def _pad_reference(
     spread = [
         n if n == 0 else (n - 1) * (gap + 1) + 1 for n, gap in zip(x.shape, interior, strict=True)
     ]
+    if not x.ndim:
+        return x
     inner = np.full(spread, value, x.dtype)
     inner[tuple(slice(None, None, gap + 1) for gap in interior)] = x
     grown = np.pad(
@@ -340,7 +342,9 @@ def padded(
 PAD_MODES = ("constant", "edge", "reflect", "symmetric", "wrap")
 
 
-def pad(x: Any, widths: Any, /, *, mode: str = "constant", value: bool | int | float = 0) -> Tensor:
+def pad(
+    x: TensorLike, widths: Any, /, *, mode: str = "constant", value: bool | int | float = 0
+) -> Tensor:
     """x with elements added around it, as NumPy's pad.
 
     widths: one int for all sides, a pair (low, high) for all axes, or a pair per axis. mode: "constant" (of `value`),
@@ -429,7 +433,7 @@ def _pad_axis(x: Tensor, axis: int, low: int, high: int, mode: str) -> Tensor:
 # -- repetition ---------------------------------------------------------------------------------------------
 
 
-def tile(x: Any, repetitions: Sequence[int] | int, /) -> Tensor:
+def tile(x: TensorLike, repetitions: Sequence[int] | int, /) -> Tensor:
     """x repeated as a whole, `repetitions` times along each axis (new axes lead). Raises ShapeError for a negative count."""
     x = as_tensor(x, op="tile")
     counts: list[Size] = [
@@ -437,7 +441,7 @@ def tile(x: Any, repetitions: Sequence[int] | int, /) -> Tensor:
         for r in (repetitions if isinstance(repetitions, Sequence) else (repetitions,))
     ]
     ndim = max(x.ndim, len(counts))
-    counts = [1] * (ndim - len(counts)) + counts
+    counts = [*[1] * (ndim - len(counts)), *counts]
     shape = (1,) * (ndim - x.ndim) + x.shape
     if all(c == 1 for c in counts):
         return to_shape(x, shape)
@@ -448,7 +452,7 @@ def tile(x: Any, repetitions: Sequence[int] | int, /) -> Tensor:
     return to_shape(wide, tuple(c * size for c, size in zip(counts, shape, strict=True)))
 
 
-def repeat(x: Any, repeats: int | Sequence[int], /, *, axis: int | None = None) -> Tensor:
+def repeat(x: TensorLike, repeats: int | Sequence[int], /, *, axis: int | None = None) -> Tensor:
     """Each element repeated along `axis` (None: of the flattened x), `repeats` times; a sequence gives one count per element.
 
     Counts are part of the graph: they must be ints. Raises ShapeError where they do not fit.

@@ -31,7 +31,7 @@ from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error, shape_error
 from graphc.ops import elementwise, elementwise_math, logical
 from graphc.ops.axes import Axes, normalize_axes, normalize_axis
 from graphc.ops.families import Reduction
-from graphc.ops.promotion import as_tensor, cast, to_dtype
+from graphc.ops.promotion import TensorLike, as_tensor, cast, to_dtype
 from graphc.ops.reshape import to_shape
 from graphc.ops.sampling import distinct, draw, strided, with_nan
 from graphc.ops.view import broadcasted
@@ -446,7 +446,7 @@ def _accumulating(op: OpDef, x: Any, axis: Axes, dtype: DTypeLike | None, keepdi
 
 
 def sum(
-    x: Any, /, *, axis: Axes = None, dtype: DTypeLike | None = None, keepdims: bool = False
+    x: TensorLike, /, *, axis: Axes = None, dtype: DTypeLike | None = None, keepdims: bool = False
 ) -> Tensor:
     """The sum of elements over `axis` (an int, several, or None for all).
 
@@ -459,7 +459,7 @@ def sum(
 
 
 def prod(
-    x: Any, /, *, axis: Axes = None, dtype: DTypeLike | None = None, keepdims: bool = False
+    x: TensorLike, /, *, axis: Axes = None, dtype: DTypeLike | None = None, keepdims: bool = False
 ) -> Tensor:
     """The product of elements over `axis`; dtypes as in `sum`. Gradients are right where x has zeros."""
     return _accumulating(PROD, x, axis, dtype, keepdims)
@@ -472,7 +472,7 @@ def as_float(op: str, x: Any) -> Tensor:
 
 
 def mean(
-    x: Any, /, *, axis: Axes = None, dtype: DTypeLike | None = None, keepdims: bool = False
+    x: TensorLike, /, *, axis: Axes = None, dtype: DTypeLike | None = None, keepdims: bool = False
 ) -> Tensor:
     """The mean of elements over `axis`; bool and integers give float64. NaN where there is nothing."""
     x = as_float("mean", x) if dtype is None else cast(as_tensor(x), to_dtype(dtype, "mean"))
@@ -495,7 +495,7 @@ def _extreme(op: OpDef, x: Any, axis: Axes, keepdims: bool) -> Tensor:
     return op(tensor, axes=axes, keepdims=bool(keepdims))
 
 
-def max(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
+def max(x: TensorLike, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """The maximum over `axis`; NaN where an element is NaN. Elements that tie share the gradient.
 
     Raises ShapeError where an axis is known to be empty (a symbolic one that turns out empty gives -inf,
@@ -504,30 +504,30 @@ def max(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     return _extreme(MAX, x, axis, keepdims)
 
 
-def min(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
+def min(x: TensorLike, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """The minimum over `axis`; NaN where an element is NaN. As `max` otherwise."""
     return _extreme(MIN, x, axis, keepdims)
 
 
-def any(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
+def any(x: TensorLike, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Whether any element over `axis` is not zero (NaN is not)."""
     x = cast(as_tensor(x, op="any"), bool_)
     return ANY(x, axes=_sorted_axes("any", x, axis), keepdims=bool(keepdims))
 
 
-def all(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
+def all(x: TensorLike, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Whether all elements over `axis` are not zero; True of nothing."""
     x = cast(as_tensor(x, op="all"), bool_)
     return ALL_OF(x, axes=_sorted_axes("all", x, axis), keepdims=bool(keepdims))
 
 
-def count_nonzero(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
+def count_nonzero(x: TensorLike, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """How many elements over `axis` are not zero, as int64."""
     x = as_tensor(x, op="count_nonzero")
     return sum(cast(cast(x, bool_), int64), axis=axis, keepdims=keepdims)
 
 
-def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
+def argmax(x: TensorLike, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """The int64 position of the first maximum along `axis` (None: in the flattened x); NaN counts as largest.
 
     Raises ShapeError where there are no elements. No gradient flows.
@@ -535,7 +535,7 @@ def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Ten
     return _extreme(ARGMAX, x, _one_axis("argmax", x, axis), keepdims)
 
 
-def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
+def argmin(x: TensorLike, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """The int64 position of the first minimum along `axis` (None: in the flattened x). As `argmax`."""
     return _extreme(ARGMIN, x, _one_axis("argmin", x, axis), keepdims)
 
@@ -545,7 +545,7 @@ def _one_axis(op: str, x: Any, axis: int | None) -> int | None:
 
 
 def var(
-    x: Any, /, *, axis: Axes = None, correction: int | float = 0.0, keepdims: bool = False
+    x: TensorLike, /, *, axis: Axes = None, correction: int | float = 0.0, keepdims: bool = False
 ) -> Tensor:
     """The variance over `axis` in two passes: sum((x - mean(x))**2) / (count - correction)."""
     x = as_float("var", x)
@@ -560,7 +560,7 @@ def var(
 
 
 def std(
-    x: Any, /, *, axis: Axes = None, correction: int | float = 0.0, keepdims: bool = False
+    x: TensorLike, /, *, axis: Axes = None, correction: int | float = 0.0, keepdims: bool = False
 ) -> Tensor:
     """The standard deviation over `axis`: sqrt(var(x)). Its gradient is 0 where all elements are equal."""
     return elementwise_math.sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))

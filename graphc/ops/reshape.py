@@ -24,7 +24,7 @@ from graphc.ops.axes import (
     same_elements,
 )
 from graphc.ops.families import Reshape
-from graphc.ops.promotion import as_tensor
+from graphc.ops.promotion import TensorLike, as_tensor
 from graphc.ops.sampling import draw, strided
 
 
@@ -75,7 +75,7 @@ def to_shape(x: Tensor, shape: Shape) -> Tensor:
     return x if x.shape == shape else RESHAPE(x, shape=shape)
 
 
-def reshape(x: Any, /, shape: Any, *, copy: bool | None = None) -> Tensor:
+def reshape(x: TensorLike, /, shape: Any, *, copy: bool | None = None) -> Tensor:
     """The elements of x in row-major order, in another shape of the same size; one size may be -1.
 
     Sizes are ints or dims. `copy` says nothing to a graph, whose tensors never change; False and None are taken, True as well.
@@ -120,7 +120,7 @@ def _missing_size(x: Tensor, known: Size, sizes: Shape) -> Size:
     return fill
 
 
-def expand_dims(x: Any, /, *, axis: Axes = 0) -> Tensor:
+def expand_dims(x: TensorLike, /, *, axis: Axes = 0) -> Tensor:
     """x with dims of size 1 at `axis` (an int, or several) of the result. Raises ShapeError for an axis out of bounds."""
     x = as_tensor(x)
     count = len(axis) if isinstance(axis, Sequence) else 1
@@ -129,7 +129,7 @@ def expand_dims(x: Any, /, *, axis: Axes = 0) -> Tensor:
     return to_shape(x, tuple(1 if i in places else next(rest) for i in range(x.ndim + count)))
 
 
-def squeeze(x: Any, /, axis: Axes = None) -> Tensor:
+def squeeze(x: TensorLike, /, axis: Axes = None) -> Tensor:
     """x without the dims of size 1 at `axis` (None: all that are known to be 1). Raises ShapeError where a size is not 1."""
     x = as_tensor(x)
     if axis is None:

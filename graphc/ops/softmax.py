@@ -17,6 +17,7 @@ from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error
 from graphc.ops import elementwise, elementwise_math, logical
 from graphc.ops.axes import Axes, normalize_axes, normalize_axis
 from graphc.ops.families import Composite
+from graphc.ops.promotion import TensorLike
 from graphc.ops.reduction import MAX, SUM, accurate, as_float, reduced_shape, restored
 from graphc.ops.reshape import to_shape
 from graphc.ops.sampling import draw, strided
@@ -113,7 +114,7 @@ LOGSUMEXP = REGISTRY.add(
 )
 
 
-def logsumexp(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
+def logsumexp(x: TensorLike, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) over `axis`, without overflow; its gradient is softmax(x).
 
     bool and integers give float64. Raises ShapeError for an axis out of bounds.
@@ -203,7 +204,7 @@ LOG_SOFTMAX = _declare(
 )
 
 
-def softmax(x: Any, /, *, axis: int = -1) -> Tensor:
+def softmax(x: TensorLike, /, *, axis: int = -1) -> Tensor:
     """exp(x) / sum(exp(x)) along `axis`, computed without overflow; a row of only -inf gives NaN.
 
     Shape and dtype of x; bool and integers give float64. Raises ShapeError for an axis out of bounds.
@@ -212,7 +213,7 @@ def softmax(x: Any, /, *, axis: int = -1) -> Tensor:
     return SOFTMAX(x, axis=normalize_axis("softmax", x, axis))
 
 
-def log_softmax(x: Any, /, *, axis: int = -1) -> Tensor:
+def log_softmax(x: TensorLike, /, *, axis: int = -1) -> Tensor:
     """log(softmax(x)) along `axis`, computed as x - logsumexp(x): finite where softmax underflows.
 
     Shape and dtype of x; bool and integers give float64. Raises ShapeError for an axis out of bounds.

@@ -18,7 +18,7 @@ from graphc.ir.node import Node, Tensor, TensorType
 from graphc.ir.opdef import REGISTRY, OpDef, Sample, fail, shape_error
 from graphc.ops.axes import Axes, as_shape, normalize_axes, normalize_axis, per_axis
 from graphc.ops.families import Map
-from graphc.ops.promotion import as_tensor, broadcast_shapes
+from graphc.ops.promotion import TensorLike, as_tensor, broadcast_shapes
 from graphc.ops.reshape import to_shape
 from graphc.ops.sampling import draw, strided
 
@@ -80,7 +80,7 @@ def permuted(x: Tensor, axes: Sequence[int]) -> Tensor:
     return x if tuple(axes) == tuple(range(x.ndim)) else PERMUTE_DIMS(x, axes=tuple(axes))
 
 
-def permute_dims(x: Any, /, axes: Sequence[int]) -> Tensor:
+def permute_dims(x: TensorLike, /, axes: Sequence[int]) -> Tensor:
     """Dim k of the result is dim axes[k] of x. Raises ShapeError unless `axes` is a permutation of x's dims."""
     x = as_tensor(x, op="permute_dims")
     order = normalize_axes("permute_dims", x, tuple(axes))
@@ -89,7 +89,7 @@ def permute_dims(x: Any, /, axes: Sequence[int]) -> Tensor:
     return permuted(x, order)
 
 
-def matrix_transpose(x: Any, /) -> Tensor:
+def matrix_transpose(x: TensorLike, /) -> Tensor:
     """The last two dims swapped. Raises ShapeError for fewer than two dims."""
     x = as_tensor(x, op="matrix_transpose")
     if x.ndim < 2:
@@ -97,13 +97,13 @@ def matrix_transpose(x: Any, /) -> Tensor:
     return permuted(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
 
 
-def transpose(x: Any, /, axes: Sequence[int] | None = None) -> Tensor:
+def transpose(x: TensorLike, /, axes: Sequence[int] | None = None) -> Tensor:
     """NumPy's transpose: all dims reversed, or in the order `axes`."""
     x = as_tensor(x, op="transpose")
     return permute_dims(x, tuple(reversed(range(x.ndim))) if axes is None else axes)
 
 
-def matrix_T(x: Any, /) -> Tensor:
+def matrix_T(x: TensorLike, /) -> Tensor:
     """`x.T`: the transpose of a matrix. Raises ShapeError unless x has two dims."""
     x = as_tensor(x, op="T")
     if x.ndim != 2:
@@ -112,7 +112,9 @@ def matrix_T(x: Any, /) -> Tensor:
     return permuted(x, (1, 0))
 
 
-def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[int], /) -> Tensor:
+def moveaxis(
+    x: TensorLike, source: int | Sequence[int], destination: int | Sequence[int], /
+) -> Tensor:
     """x with the dims `source` moved to the places `destination`, the others in their order."""
     x = as_tensor(x, op="moveaxis")
     origin = normalize_axes("moveaxis", x, source)
@@ -125,7 +127,7 @@ def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[in
     return permuted(x, order)
 
 
-def swapaxes(x: Any, axis1: int, axis2: int, /) -> Tensor:
+def swapaxes(x: TensorLike, axis1: int, axis2: int, /) -> Tensor:
     """x with two dims exchanged."""
     x = as_tensor(x, op="swapaxes")
     a, b = normalize_axis("swapaxes", x, axis1), normalize_axis("swapaxes", x, axis2)
@@ -210,7 +212,7 @@ def broadcasted(x: Tensor, shape: Shape) -> Tensor:
     return x if x.shape == shape else BROADCAST_TO(x, shape=shape)
 
 
-def broadcast_to(x: Any, /, shape: Any) -> Tensor:
+def broadcast_to(x: TensorLike, /, shape: Any) -> Tensor:
     """x repeated to `shape` by NumPy's rules. Raises ShapeError where a size is neither equal nor 1."""
     x = as_tensor(x, op="broadcast_to")
     return broadcasted(x, as_shape("broadcast_to", shape, [x]))
@@ -272,7 +274,7 @@ FLIP = REGISTRY.add(
 )
 
 
-def flip(x: Any, /, *, axis: Axes = None) -> Tensor:
+def flip(x: TensorLike, /, *, axis: Axes = None) -> Tensor:
     """The order of elements reversed along `axis` (None: all)."""
     x = as_tensor(x, op="flip")
     axes = tuple(sorted(normalize_axes("flip", x, axis)))
@@ -318,7 +320,7 @@ ROLL = REGISTRY.add(
 )
 
 
-def roll(x: Any, /, shift: int | Sequence[int], *, axis: Axes = None) -> Tensor:
+def roll(x: TensorLike, /, shift: int | Sequence[int], *, axis: Axes = None) -> Tensor:
     """Elements moved by `shift` places along `axis`, around the end; None rolls the flattened x.
 
     Several shifts go with several axes, one each (one shift serves all).
@@ -456,7 +458,7 @@ EMBED_DIAGONAL = REGISTRY.add(
 )
 
 
-def diagonal(x: Any, /, *, offset: int = 0, axis1: int = -2, axis2: int = -1) -> Tensor:
+def diagonal(x: TensorLike, /, *, offset: int = 0, axis1: int = -2, axis2: int = -1) -> Tensor:
     """The diagonal `offset` of the dims (axis1, axis2), as the last dim.
 
     Raises ShapeError for fewer than two dims, UnsupportedError where its length depends on symbolic sizes.

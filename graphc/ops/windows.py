@@ -21,7 +21,7 @@ from graphc.ir.opdef import REGISTRY, OpDef, Sample, shape_error
 from graphc.ops.axes import Axes, normalize_axes, per_axis
 from graphc.ops.families import Map
 from graphc.ops.joining import take_slice
-from graphc.ops.promotion import as_tensor
+from graphc.ops.promotion import TensorLike, as_tensor
 from graphc.ops.reduction import SUM
 from graphc.ops.reshape import split_axis
 from graphc.ops.sampling import draw, strided
@@ -288,7 +288,7 @@ def window_view(x: Tensor, axes: Ints, size: Ints, stride: Ints, dilation: Ints)
 
 
 def windows(
-    x: Any,
+    x: TensorLike,
     size: int | Sequence[int],
     stride: int | Sequence[int] = 1,
     dilation: int | Sequence[int] = 1,
@@ -316,7 +316,7 @@ def windows(
 
 
 def fold(
-    x: Any,
+    x: TensorLike,
     sizes: Any,
     stride: int | Sequence[int] = 1,
     dilation: int | Sequence[int] = 1,
