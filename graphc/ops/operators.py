@@ -6,8 +6,9 @@ The keys are the names of the functions; "eval" is filled by the runtime.
 from __future__ import annotations
 
 from graphc.ir.node import OPERATORS
-from graphc.ops import elementwise, elementwise_math, logical, rounding
+from graphc.ops import elementwise, elementwise_math, indexing, logical, rounding, view
 from graphc.ops.promotion import astype
+from graphc.ops.reshape import reshape
 
 OPERATORS.update(
     add=elementwise.add,
@@ -33,4 +34,9 @@ OPERATORS.update(
     equal=logical.equal,
     not_equal=logical.not_equal,
     astype=astype,
+    reshape=reshape,
+    T=view.matrix_T,
+    mT=view.matrix_transpose,
+    at=indexing.IndexUpdater,
+    getitem=indexing.getitem,
 )
