@@ -477,7 +477,7 @@ def repeat(x: TensorLike, repeats: int | Sequence[int], /, *, axis: int | None =
                 [x],
             )
         positions = np.repeat(np.arange(size), counts)
-        return REGISTRY["take"](x, as_tensor(positions), axis=axis)
+        return REGISTRY["gather"](x, as_tensor(positions), axes=(axis,), position=axis)
     if count < 0:
         shape_error(f"repeat: a count cannot be negative, got {count}", [x])
     apart = expand_dims(x, axis=axis + 1)
