@@ -1,8 +1,8 @@
 """Aligned memory of the CPU device (runtime, floor 7): single buffers, and the arena of a session.
 
-Memory is uninitialised, 64-byte aligned, private to the process (a forked child gets its own copy) and
-advised for huge pages where it is large.  Invariant: an arena only grows, and its address changes only
-in `reserve`, which is never called while a compiled function runs in it.
+Memory is uninitialised, 64-byte aligned, private to the process (a forked child gets its own copy)
+and advised for huge pages where it is large.  Invariant: an arena only grows, and its address
+changes only in `reserve`, which is never called while a compiled function runs in it.
 """
 
 from __future__ import annotations

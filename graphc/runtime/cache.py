@@ -1,9 +1,10 @@
 """Content-addressed store of compiled objects on disk (runtime, floor 7).
 
-One file per key, written under a temporary name and renamed: a reader sees a whole file or none, so
-concurrent processes and kills at any moment need no locks.  The file carries a digest over key and
-content; a file that does not match is logged, removed and reported as missing, and is then compiled
-again.  Invariant: no failure of the disk is an error of the user; the cache is only ever a shortcut.
+One file per key, written under a temporary name and renamed: a reader sees a whole file or none,
+so concurrent processes and kills at any moment need no locks.  The file carries a digest over key
+and content; a file that does not match is logged, removed and reported as missing, and is then
+compiled again.  Invariant: no failure of the disk is an error of the user; the cache is only ever
+a shortcut.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from pathlib import Path
 _log = logging.getLogger("graphc.cache")
 
 _MAGIC = b"graphc object 1\n"
-_HEADER = struct.Struct(f"<{len(_MAGIC)}s32sQ")  # magic, SHA-256 of key and content, length of content
+_HEADER = struct.Struct(
+    f"<{len(_MAGIC)}s32sQ"
+)  # magic, SHA-256 of key and content, length of content
 _KEY_CHARACTERS = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_")
 
 DEFAULT_LIMIT = 1 << 30
@@ -60,7 +63,9 @@ class ObjectCache:
     `limit`: bytes on disk, approximately; beyond it the least recently used files go.
     """
 
-    def __init__(self, directory: str | os.PathLike[str] | None, limit: int = DEFAULT_LIMIT) -> None:
+    def __init__(
+        self, directory: str | os.PathLike[str] | None, limit: int = DEFAULT_LIMIT
+    ) -> None:
         self.directory = None if directory is None else Path(directory)
         self.limit = limit
         self._usable: bool | None = None  # not yet tried

@@ -1,7 +1,8 @@
 """What a device must offer (runtime, floor 7): memory, loading of object bytes, and one native call.
 
-A session talks to devices through this protocol only.  A program is loaded once; its entry function
-runs all kernels of a graph over pointers, sizes and one arena (the native ABI, see `native_call`).
+A session talks to devices through this protocol only.  A program is loaded once; its entry
+function runs all kernels of a graph over pointers, sizes and one arena (the native ABI, see
+`native_call`).
 """
 
 from __future__ import annotations
@@ -49,5 +50,5 @@ class Device(Protocol):
     def arena_bytes(self, program: LoadedProgram, dims: Sequence[int]) -> int:
         """Bytes of arena that the program needs at these sizes."""
 
-    def call(self, program: LoadedProgram, buffers: Sequence[int], dims: Sequence[int]) -> int:
+    def call(self, program: LoadedProgram, pointers: Sequence[int], dims: Sequence[int]) -> int:
         """Run the program over data pointers and sizes; the error site, 0 where all is well."""

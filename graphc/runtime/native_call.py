@@ -28,17 +28,18 @@ def call_entry(
     buffers: Sequence[int],
     dims: Sequence[int],
     arena: int,
-    *,
-    parallel: int = 0,
-    threads: int = 1,
+    context: int = 0,
 ) -> int:
     """Run the program at address `entry`. Returns the error site, 0 where all is well.
 
-    `buffers`: data pointers of inputs, variables, outputs, updates, constants, in this order. The caller
-    keeps all of them alive, and no other thread may run in the same arena meanwhile.
+    buffers: data pointers of inputs, variables, outputs, updates, constants, in this order. The
+    caller keeps all of them alive, and no other thread may run in the same arena meanwhile.
+    context: the address of the context, 0 for a plain one with one thread.
     """
-    context = slots((0, parallel, threads))
-    return int(_ENTRY(entry)(context, slots(buffers), slots(dims), arena))
+    if context:
+        ctypes.c_int64.from_address(context).value = 0
+    pointer = context or slots((0, 0, 1))
+    return int(_ENTRY(entry)(pointer, slots(buffers), slots(dims), arena))
 
 
 def call_arena_bytes(function: int, dims: Sequence[int], threads: int) -> int:

@@ -1,10 +1,12 @@
 """Loads relocatable ELF objects of our own making into memory, without LLVM (runtime, floor 7).
 
-A program found in the object cache must not pay for importing a 179 MB library.  LLVM's code for our
-modules uses few relocations, so linking is small: read sections and symbols, place the sections in one
-mapping (code, constants, data), relocate with vectorised arithmetic, write, then protect.
-Invariants: no page is writable and executable at once; every offset is checked against the file, every
-value against its field; an object that needs anything unknown raises CompileError and nothing is mapped.
+A program found in the object cache must not pay for importing a 179 MB library.  LLVM's code for
+our modules uses few relocations, so linking is small: read sections and symbols, place the
+sections in one mapping (code, constants, data), relocate with vectorised arithmetic, write, then
+protect.
+Invariants: no page is writable and executable at once; every offset is checked against the file,
+every value against its field; an object that needs anything unknown raises CompileError and
+nothing is mapped.
 """
 
 from __future__ import annotations
@@ -32,7 +34,18 @@ _HEADER = struct.Struct("<4s3B9xHHIQQQIHHHHHH")
 _SECTION = np.dtype(
     "u4,u4,u8,u8,u8,u8,u4,u4,u8,u8"  # name type flags addr offset size link info align entsize
 )
-_SECTION.names = ("name", "type", "flags", "addr", "offset", "size", "link", "info", "align", "entsize")
+_SECTION.names = (
+    "name",
+    "type",
+    "flags",
+    "addr",
+    "offset",
+    "size",
+    "link",
+    "info",
+    "align",
+    "entsize",
+)
 _SYMBOL = np.dtype("u4,u1,u1,u2,u8,u8")
 _SYMBOL.names = ("name", "info", "other", "section", "value", "size")
 _RELA = np.dtype("u8,u4,u4,i8")
@@ -87,7 +100,9 @@ class LoadedObject:
         """The address of a global symbol. Raises CompileError where the object has none of this name."""
         found = self._addresses.get(symbol)
         if found is None:
-            raise CompileError(f"the object defines no symbol {symbol!r}; it has {sorted(self._addresses)}")
+            raise CompileError(
+                f"the object defines no symbol {symbol!r}; it has {sorted(self._addresses)}"
+            )
         return found
 
 
@@ -102,7 +117,9 @@ def load(
         raise CompileError(f"the object loader serves little-endian Linux, not {sys.platform}")
     layout = read(data)
     if layout.machine.name != os.uname().machine:
-        raise CompileError(f"the object is for {layout.machine.name}, this machine is {os.uname().machine}")
+        raise CompileError(
+            f"the object is for {layout.machine.name}, this machine is {os.uname().machine}"
+        )
     base = code_memory.map_pages(layout.size)
     try:
         code_memory.fill(base, link(layout, base, externals or {}))
@@ -118,7 +135,7 @@ def load(
     return loaded
 
 
-# -- reading ------------------------------------------------------------------------------------------
+# -- reading --------------------------------------------------------------------------------------
 
 
 def read(data: bytes) -> Layout:
@@ -162,13 +179,15 @@ def read(data: bytes) -> Layout:
 def _read_sections(data: bytes) -> tuple[Machine, Records]:
     if len(data) < _HEADER.size:
         raise CompileError(f"an object of {len(data)} bytes is too short to be ELF")
-    magic, width, order, _, kind, number, _, _, _, start, _, _, _, _, entry, count, _ = _HEADER.unpack_from(
-        data
+    magic, width, order, _, kind, number, _, _, _, start, _, _, _, _, entry, count, _ = (
+        _HEADER.unpack_from(data)
     )
     if magic != b"\x7fELF" or (width, order) != (2, 1) or kind != _RELOCATABLE:
         raise CompileError("not a relocatable 64-bit little-endian ELF object")
     if number not in MACHINES:
-        raise CompileError(f"the object is for ELF machine {number}, the loader knows {sorted(MACHINES)}")
+        raise CompileError(
+            f"the object is for ELF machine {number}, the loader knows {sorted(MACHINES)}"
+        )
     if entry != _SECTION.itemsize or count == 0:
         raise CompileError("the object has no readable section table")
     sections = _records(data, start, count * entry, _SECTION)
@@ -181,7 +200,9 @@ def _read_sections(data: bytes) -> tuple[Machine, Records]:
         raise CompileError(f"the object needs more than {_LARGEST} bytes of memory")
     loaded = sections[(sections["flags"] & _ALLOC) != 0]
     if np.any(loaded["flags"] & _TLS) or _INIT_TYPES.intersection(loaded["type"].tolist()):
-        raise CompileError("thread-local data and load-time functions are not supported by the loader")
+        raise CompileError(
+            "thread-local data and load-time functions are not supported by the loader"
+        )
     align = np.maximum(loaded["align"], 1)
     if np.any(align > mmap.PAGESIZE) or np.any(align & (align - np.uint64(1))):
         raise CompileError("a section of the object has an alignment that the loader cannot give")
@@ -243,7 +264,9 @@ def _read_relocations(
     """Every relocation of a loaded section, offsets within their section, and that section's number."""
     found: list[Records] = [np.empty(0, _RELA)]
     owners: list[Ints] = [np.empty(0, np.int64)]
-    for section in sections[(sections["type"] == _RELA_SECTION) | (sections["type"] == _REL_SECTION)]:
+    for section in sections[
+        (sections["type"] == _RELA_SECTION) | (sections["type"] == _REL_SECTION)
+    ]:
         owner = int(section["info"])
         if owner >= len(sections):
             raise CompileError("relocations of the object belong to no section")
@@ -255,9 +278,14 @@ def _read_relocations(
         for number in _distinct(records["type"]):
             relocation = machine.relocations.get(number)
             if relocation is None:
-                raise CompileError(f"relocation type {number} of {machine.name} is unknown to the loader")
+                raise CompileError(
+                    f"relocation type {number} of {machine.name} is unknown to the loader"
+                )
             limit = int(sections["size"][owner]) - relocation.width
-            if np.any(records["offset"][records["type"] == number].astype(np.int64) > limit) or limit < 0:
+            if (
+                np.any(records["offset"][records["type"] == number].astype(np.int64) > limit)
+                or limit < 0
+            ):
                 raise CompileError("a relocation of the object lies outside its section")
         if np.any(records["offset"] >= _LARGEST) or np.any(records["symbol"] >= symbols):
             raise CompileError("a relocation of the object is out of range")
@@ -283,7 +311,7 @@ def _up(value: int, to: int) -> int:
     return -(-value // to) * to
 
 
-# -- linking ------------------------------------------------------------------------------------------
+# -- linking --------------------------------------------------------------------------------------
 
 
 def link(layout: Layout, base: int, externals: Mapping[str, int]) -> bytes:
@@ -300,7 +328,9 @@ def link(layout: Layout, base: int, externals: Mapping[str, int]) -> bytes:
     step = len(layout.machine.stub(0))
     for k, symbol in enumerate(layout.stub_symbols):
         start = layout.stubs + k * step
-        image[start : start + step] = np.frombuffer(layout.machine.stub(int(values[symbol])), np.uint8)
+        image[start : start + step] = np.frombuffer(
+            layout.machine.stub(int(values[symbol])), np.uint8
+        )
         stub_of[symbol] = base + start
     slots = layout.slots + 8 * np.arange(len(layout.slot_symbols))
     image[layout.slots : layout.slots + 8 * len(slots)] = values[layout.slot_symbols].view(np.uint8)
@@ -322,7 +352,9 @@ def link(layout: Layout, base: int, externals: Mapping[str, int]) -> bytes:
         try:
             new = relocation.patch(words.view("<i8")[:, 0], target, place + base)
         except OverflowError as error:
-            raise CompileError(f"relocation type {number} of {layout.machine.name}: {error}") from error
+            raise CompileError(
+                f"relocation type {number} of {layout.machine.name}: {error}"
+            ) from error
         image[where] = new.astype("<i8").view(np.uint8).reshape(-1, 8)[:, : relocation.width]
     return image.tobytes()
 

@@ -1,8 +1,9 @@
 """How many processors the process may really use (runtime, floor 7).
 
-The number of threads is bounded by four things: the affinity mask, the CPU quota of the control groups
-(v1 and v2, every ancestor counts), OMP_NUM_THREADS, and the machine.  Invariant: `available() >= 1`,
-and a quota of 1.5 processors counts as 1, because spinning threads beyond a quota are throttled.
+The number of threads is bounded by four things: the affinity mask, the CPU quota of the control
+groups (v1 and v2, every ancestor counts), OMP_NUM_THREADS, and the machine.  Invariant:
+`available() >= 1`, and a quota of 1.5 processors counts as 1, because spinning threads beyond a
+quota are throttled.
 """
 
 from __future__ import annotations

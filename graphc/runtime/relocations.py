@@ -1,8 +1,9 @@
 """Relocation tables of the machines we load code for (runtime, floor 7): data, and bit arithmetic.
 
-Each type says what the symbol stands for (its address, a call stub, a slot of the address table), how
-many bytes are patched, and how value and place become those bytes.  All patches work on whole arrays.
-Sources: System V ABI, AMD64 supplement; ELF for the Arm 64-bit Architecture (the names are theirs).
+Each type says what the symbol stands for (its address, a call stub, a slot of the address table),
+how many bytes are patched, and how value and place become those bytes.  All patches work on whole
+arrays. Sources: System V ABI, AMD64 supplement; ELF for the Arm 64-bit Architecture (the names are
+theirs).
 """
 
 from __future__ import annotations

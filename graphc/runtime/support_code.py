@@ -1,7 +1,8 @@
 """The runtime's own native code (runtime, floor 7): LLVM text, compiled once per machine, then from the cache.
 
-The thread pool and the entry from Python are such code.  It is plain scalar code for the baseline of the
-machine, so that its object depends on nothing but its text, and LLVM is not imported where it is cached.
+The thread pool and the entry from Python are such code.  It is plain scalar code for the baseline
+of the machine, so that its object depends on nothing but its text, and LLVM is not imported where
+it is cached.
 """
 
 from __future__ import annotations

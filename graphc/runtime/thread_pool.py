@@ -1,10 +1,12 @@
 """The thread pool (runtime, floor 7): native code, shared by all sessions of the process.
 
-`graphc_parallel(fn, args, n, chunk, threads)` calls fn(args, begin, end, worker) over chunks of [0, n).
-The caller and the workers claim chunks from one 64-bit word, {generation, chunks not yet claimed}, and the
-caller waits for chunks, never for workers: a worker that wakes late costs nothing.
-Invariants: no thread exists before the first call that needs one; a job's fields are read only after a
-successful claim, which proves that the job is still running; a second caller and a nested call run serially.
+`graphc_parallel(fn, args, n, chunk, threads)` calls fn(args, begin, end, worker) over chunks of
+[0, n). The caller and the workers claim chunks from one 64-bit word, {generation, chunks not yet
+claimed}, and the caller waits for chunks, never for workers: a worker that wakes late costs
+nothing.
+Invariants: no thread exists before the first call that needs one; a job's fields are read only
+after a successful claim, which proves that the job is still running; a second caller and a nested
+call run serially.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ _SPINS = 50_000  # pauses before a worker sleeps: about a millisecond
 _SPINS_PER_YIELD = 16_384
 _PAUSE = {
     "x86-64": ("declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"),
-    "aarch64-linux": ("declare void @llvm.aarch64.hint(i32)", "call void @llvm.aarch64.hint(i32 1)"),
+    "aarch64-linux": (
+        "declare void @llvm.aarch64.hint(i32)",
+        "call void @llvm.aarch64.hint(i32 1)",
+    ),
 }
 _FUTEX = {"x86-64": 202, "aarch64-linux": 98}
 _EXTERNALS = ("pthread_create", "pthread_detach", "pthread_sigmask", "sched_yield", "syscall")
@@ -350,7 +355,7 @@ def _forget_after_fork(process: ctypes.CDLL, forget: int) -> None:
     # The C library's handlers also run when C code forks. glibc has no dynamic pthread_atfork.
     child = ctypes.c_void_p(forget)
     if hasattr(process, "__register_atfork"):
-        getattr(process, "__register_atfork")(None, None, child, None)  # noqa: B009
+        getattr(process, "__register_atfork")(None, None, child, None)
     elif hasattr(process, "pthread_atfork"):
         process.pthread_atfork(None, None, child)
     else:

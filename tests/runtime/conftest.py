@@ -13,11 +13,15 @@ Compile = Callable[..., bytes]
 TRIPLES = {"x86_64": "x86_64-unknown-linux-gnu", "aarch64": "aarch64-unknown-linux-gnu"}
 
 
-def compile_text(text: str, machine: str | None = None, reloc: str = "pic", codemodel: str = "default") -> bytes:
+def compile_text(
+    text: str, machine: str | None = None, reloc: str = "pic", codemodel: str = "default"
+) -> bytes:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     triple = TRIPLES[machine or os.uname().machine]
-    target = llvm.Target.from_triple(triple).create_target_machine(opt=2, reloc=reloc, codemodel=codemodel)
+    target = llvm.Target.from_triple(triple).create_target_machine(
+        opt=2, reloc=reloc, codemodel=codemodel
+    )
     module = llvm.parse_assembly(f'target triple = "{triple}"\n{text}')
     module.verify()
     return target.emit_object(module)

@@ -38,7 +38,9 @@ def test_keys_separate_their_parts() -> None:
     assert cache_key("ab") == cache_key(b"ab")
 
 
-@pytest.mark.parametrize("key", ["short", "../../../../etc/passwd", "with/slash/in/it", "nul\0nul\0nul"])
+@pytest.mark.parametrize(
+    "key", ["short", "../../../../etc/passwd", "with/slash/in/it", "nul\0nul\0nul"]
+)
 def test_keys_that_are_no_file_names(tmp_path: Path, key: str) -> None:
     with pytest.raises(ValueError, match="cache key"):
         ObjectCache(tmp_path).get(key)
@@ -93,7 +95,9 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, caplog: pytest.LogCaptureF
     assert len(caplog.records) == 1, "said once"
 
 
-def test_a_folder_open_to_others_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_open_to_others_is_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     tmp_path.chmod(0o777)
     cache = ObjectCache(tmp_path)
     with caplog.at_level(logging.WARNING, "graphc.cache"):
@@ -179,7 +183,16 @@ def test_two_hundred_processes_some_killed(tmp_path: Path) -> None:
     for _ in range(10):
         batch = [
             subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _WRITER, source, str(tmp_path), "4" if n % 3 else "100000"],
+                [
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    "-c",
+                    _WRITER,
+                    source,
+                    str(tmp_path),
+                    "4" if n % 3 else "100000",
+                ],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
             )

@@ -91,7 +91,9 @@ EXTERNALS = {
 }
 
 
-def function(loaded: object_loader.LoadedObject, name: str, *types: type, result: type = ctypes.c_int64):  # type: ignore[no-untyped-def]
+def function(
+    loaded: object_loader.LoadedObject, name: str, *types: type, result: type = ctypes.c_int64
+):  # type: ignore[no-untyped-def]
     return ctypes.CFUNCTYPE(result, *types)(loaded.address(name))
 
 
@@ -115,7 +117,12 @@ def check_everything(loaded: object_loader.LoadedObject) -> None:
     assert values.tolist() == list(range(16))
     jump = function(loaded, "jump", I)
     assert [jump(k) for k in range(6)] == [1, 14, 21, 8, 10, -1]
-    assert np.frombuffer(ctypes.string_at(loaded.address("exported"), 16), np.float32).tolist() == [1.5, 2.5, 3.5, 4.5]
+    assert np.frombuffer(ctypes.string_at(loaded.address("exported"), 16), np.float32).tolist() == [
+        1.5,
+        2.5,
+        3.5,
+        4.5,
+    ]
 
 
 @pytest.mark.parametrize("reloc", ["pic", "dynamicnopic"])
@@ -129,7 +136,9 @@ def test_large_code_model(compile_text) -> None:  # type: ignore[no-untyped-def]
 
 def test_static_addresses_that_do_not_fit(compile_text) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(CompileError, match="does not fit 32"):
-        load(compile_text(EVERYTHING, machine="x86_64", reloc="static", codemodel="small"), EXTERNALS)
+        load(
+            compile_text(EVERYTHING, machine="x86_64", reloc="static", codemodel="small"), EXTERNALS
+        )
 
 
 def test_missing_symbols_are_named(compile_text) -> None:  # type: ignore[no-untyped-def]
@@ -197,9 +206,17 @@ def test_thread_local_data_is_refused(compile_text) -> None:  # type: ignore[no-
 
 
 def test_unknown_relocations_are_named(compile_text) -> None:  # type: ignore[no-untyped-def]
-    data = bytearray(compile_text("declare i64 @g()\ndefine i64 @f() { %r = call i64 @g()  ret i64 %r }", "x86_64"))
+    data = bytearray(
+        compile_text(
+            "declare i64 @g()\ndefine i64 @f() { %r = call i64 @g()  ret i64 %r }", "x86_64"
+        )
+    )
     record = data.index(struct.pack("<I", 4), data.index(b"\x7fELF") + 64)
-    found = [k for k in range(len(data) - 24) if data[k + 8 : k + 12] == b"\x04\0\0\0" and data[k + 16 : k + 24] == b"\xfc" + b"\xff" * 7]
+    found = [
+        k
+        for k in range(len(data) - 24)
+        if data[k + 8 : k + 12] == b"\x04\0\0\0" and data[k + 16 : k + 24] == b"\xfc" + b"\xff" * 7
+    ]
     assert len(found) == 1, record
     data[found[0] + 8] = 37
     with pytest.raises(CompileError, match="relocation type 37 of x86_64"):
@@ -237,7 +254,9 @@ def test_not_elf() -> None:
 def test_linking_elsewhere_moves_every_address(compile_text) -> None:  # type: ignore[no-untyped-def]
     layout = read(compile_text(EVERYTHING))
     first, second = addresses(layout, 0x10_0000), addresses(layout, 0x7000_0000_0000)
-    assert {name: second[name] - first[name] for name in first} == dict.fromkeys(first, 0x7000_0000_0000 - 0x10_0000)
+    assert {name: second[name] - first[name] for name in first} == dict.fromkeys(
+        first, 0x7000_0000_0000 - 0x10_0000
+    )
 
 
 def test_loading_is_quick(compile_text) -> None:  # type: ignore[no-untyped-def]
@@ -251,5 +270,7 @@ def test_loading_is_quick(compile_text) -> None:  # type: ignore[no-untyped-def]
         start = time.perf_counter()
         loaded = load(data)
         best = min(best, time.perf_counter() - start)
-    assert function(loaded, "f300", ctypes.c_double, result=ctypes.c_double)(2.0) == 600.25 + 300.0625
+    assert (
+        function(loaded, "f300", ctypes.c_double, result=ctypes.c_double)(2.0) == 600.25 + 300.0625
+    )
     assert best < 0.02, "the aim is 3 ms; this bound only tells vectorised from not"

@@ -20,7 +20,9 @@ from graphc.runtime.thread_pool import ThreadPool, load_pool, pool_text
 
 Compile = Callable[..., bytes]
 
-pytestmark = pytest.mark.skipif(support_code.support_target() is None, reason="no native support code here")
+pytestmark = pytest.mark.skipif(
+    support_code.support_target() is None, reason="no native support code here"
+)
 
 # args: [0] int64 counts per index, [1] int64 worker per index, [2] int64 time of spinning per index,
 # [3] address of graphc_parallel for the nested kernel
@@ -86,9 +88,13 @@ class Runner:
         self.parallel = PARALLEL(pool.parallel)
         self.kernels = kernels
 
-    def __call__(self, n: int, chunk: int, threads: int, work: int = 0, name: str = "mark") -> tuple[np.ndarray, np.ndarray]:
+    def __call__(
+        self, n: int, chunk: int, threads: int, work: int = 0, name: str = "mark"
+    ) -> tuple[np.ndarray, np.ndarray]:
         counts, workers = np.zeros(max(n, 1), np.int64), np.full(max(n, 1), -1, np.int64)
-        args = np.array([counts.ctypes.data, workers.ctypes.data, work, self.pool.parallel], np.int64)
+        args = np.array(
+            [counts.ctypes.data, workers.ctypes.data, work, self.pool.parallel], np.int64
+        )
         self.parallel(self.kernels.address(name), args.ctypes.data, n, chunk, threads)
         return counts[:n], workers[:n]
 
@@ -99,9 +105,13 @@ def kernels(compile_text: Compile) -> LoadedObject:
 
 
 @pytest.fixture
-def pool(compile_text: Compile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadPool]:
+def pool(
+    compile_text: Compile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ThreadPool]:
     """A new pool per test; its sleeping threads stay until the process ends."""
-    monkeypatch.setattr(support_code, "compile_support_code", lambda text, target: compile_text(text))
+    monkeypatch.setattr(
+        support_code, "compile_support_code", lambda text, target: compile_text(text)
+    )
     pool = load_pool(ObjectCache(tmp_path))
     pool.set_limit(8)
     yield pool
@@ -141,7 +151,9 @@ def test_nothing_to_do(run: Runner, n: int) -> None:
 def test_huge_counts_run_serially(run: Runner, kernels: LoadedObject) -> None:
     """2**40 chunks do not fit the word; a kernel that looks at the range tells."""
     seen = []
-    callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 3)(lambda *a: seen.append(a[1:]))
+    callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 3)(
+        lambda *a: seen.append(a[1:])
+    )
     run.parallel(ctypes.cast(callback, ctypes.c_void_p).value, 0, 2**40, 1, 8)
     assert seen == [(0, 2**40, 0)]
 
@@ -234,7 +246,12 @@ def test_fork(run: Runner) -> None:
     def check() -> bool:
         fresh = run.pool.workers == 0 and threads_of_process() == 1
         good = all((run(1000, 1, 4, work=50)[0] == 1).all() for _ in range(200))
-        return fresh and good and run.pool.workers == 3 and in_child(lambda: run.pool.workers == 0) == 0
+        return (
+            fresh
+            and good
+            and run.pool.workers == 3
+            and in_child(lambda: run.pool.workers == 0) == 0
+        )
 
     for _ in range(5):
         assert in_child(check) == 0
@@ -252,7 +269,12 @@ def test_fork_while_another_thread_is_inside(run: Runner) -> None:
     thread.start()
     try:
         for _ in range(10):
-            assert in_child(lambda: bool((run(100, 1, 4, work=100)[0] == 1).all() and run.pool.workers == 3)) == 0
+            assert (
+                in_child(
+                    lambda: bool((run(100, 1, 4, work=100)[0] == 1).all() and run.pool.workers == 3)
+                )
+                == 0
+            )
     finally:
         stop.set()
         thread.join()
@@ -262,7 +284,11 @@ def test_signals_are_left_to_python(run: Runner) -> None:
     run(1000, 1, 4, work=1000)
     blocked = []
     for task in Path("/proc/self/task").iterdir():
-        fields = dict(line.split(":\t", 1) for line in (task / "status").read_text().splitlines() if ":\t" in line)
+        fields = dict(
+            line.split(":\t", 1)
+            for line in (task / "status").read_text().splitlines()
+            if ":\t" in line
+        )
         mask = int(fields["SigBlk"], 16)
         if mask >> (signal.SIGINT - 1) & 1:
             blocked.append(task.name)
@@ -285,7 +311,9 @@ def test_the_second_process_does_not_compile(
     assert len(compiled) == 1
 
 
-def test_other_systems_are_serial_and_say_so(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_systems_are_serial_and_say_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(thread_pool, "support_target", lambda: None)
     pool = load_pool(ObjectCache(None))
     assert pool.parallel == 0 and pool.workers == 0

@@ -1,0 +1,542 @@
+"""The LLVM text of the entry from Python (runtime, floor 7): data only; `python_entry` explains and loads it.
+
+`$NAME` is a constant of `python_entry`.  Three short forms stand for a load: `slot NAME type` at a
+place of the record, `item %row k type` at word k of a table row, `field %object offset type` in an
+object's struct.
+"""
+
+from __future__ import annotations
+
+TEXT = """
+@ndarray_type = external global i8
+@none = external global i8
+declare ptr @PyObject_Vectorcall(ptr, ptr, i64, ptr)
+declare ptr @PyTuple_New(i64)
+declare ptr @PyLong_FromLongLong(i64)
+declare void @Py_IncRef(ptr)
+declare void @Py_DecRef(ptr)
+declare ptr @PyEval_SaveThread()
+declare void @PyEval_RestoreThread(ptr)
+declare ptr @PyArray_NewFromDescr(ptr, ptr, i32, ptr, ptr, ptr, i32, ptr)
+
+; The value of a size expression.
+define internal i64 @evaluate(ptr %code, ptr %dims) nounwind {
+entry:
+  %stack = alloca [$CODE_STACK x i64], align 8
+  store i64 0, ptr %stack
+  br label %step
+step:
+  %pc = phi ptr [ %code, %entry ], [ %pc2, %push ], [ %pc1, %operate ]
+  %sp = phi i64 [ 0, %entry ], [ %sp1, %push ], [ %low, %operate ]
+  %op = load i64, ptr %pc
+  %pc1 = getelementptr i64, ptr %pc, i64 1
+  %end = icmp eq i64 %op, $END
+  br i1 %end, label %done, label %more
+more:
+  %low = sub i64 %sp, 1
+  %pushes = icmp sle i64 %op, $SYMBOL
+  br i1 %pushes, label %operand, label %operate
+operand:
+  %raw = load i64, ptr %pc1
+  %pc2 = getelementptr i64, ptr %pc, i64 2
+  %literal = icmp eq i64 %op, $CONSTANT
+  br i1 %literal, label %push, label %symbol
+symbol:
+  %where = getelementptr i64, ptr %dims, i64 %raw
+  %bound = load i64, ptr %where
+  br label %push
+push:
+  %value = phi i64 [ %raw, %operand ], [ %bound, %symbol ]
+  %top = getelementptr i64, ptr %stack, i64 %sp
+  store i64 %value, ptr %top
+  %sp1 = add i64 %sp, 1
+  br label %step
+operate:
+  %ra = getelementptr i64, ptr %stack, i64 %low
+  %lp = sub i64 %sp, 2
+  %la = getelementptr i64, ptr %stack, i64 %lp
+  %right = load i64, ptr %ra
+  %left = load i64, ptr %la
+  %sum = add i64 %left, %right
+  %product = mul i64 %left, %right
+  %positive = icmp sgt i64 %right, 0
+  %divisor = select i1 %positive, i64 %right, i64 1
+  %q = sdiv i64 %left, %divisor
+  %r = srem i64 %left, %divisor
+  %negative = icmp slt i64 %r, 0
+  %less = sext i1 %negative to i64
+  %quotient = add i64 %q, %less
+  %adds = icmp eq i64 %op, $ADD
+  %multiplies = icmp eq i64 %op, $MULTIPLY
+  %v0 = select i1 %multiplies, i64 %product, i64 %quotient
+  %v1 = select i1 %adds, i64 %sum, i64 %v0
+  store i64 %v1, ptr %la
+  br label %step
+done:
+  %result = load i64, ptr %stack
+  ret i64 %result
+}
+
+; Whether an argument fits its table entry; binds symbols.
+define internal i1 @fits(ptr %arg, ptr %row, ptr %dims) nounwind {
+entry:
+  %type = field %arg $TYPE ptr
+  %is_array = icmp eq ptr %type, @ndarray_type
+  br i1 %is_array, label %array, label %no
+array:
+  %descr = field %arg $DESCR ptr
+  %want_descr = item %row 0 ptr
+  %ok0 = icmp eq ptr %descr, %want_descr
+  %flags32 = field %arg $FLAGS i32
+  %flags = zext i32 %flags32 to i64
+  %want_flags = item %row 1 i64
+  %have_flags = and i64 %flags, %want_flags
+  %ok1 = icmp eq i64 %have_flags, %want_flags
+  %nd32 = field %arg $NDIM i32
+  %nd = sext i32 %nd32 to i64
+  %want_nd = item %row 2 i64
+  %ok2 = icmp eq i64 %nd, %want_nd
+  %ok01 = and i1 %ok0, %ok1
+  %ok = and i1 %ok01, %ok2
+  br i1 %ok, label %shape, label %no
+shape:
+  %lengths = field %arg $SHAPE_OF ptr
+  %table = item %row 3 ptr
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %shape ], [ %next, %good ]
+  %over = icmp eq i64 %i, %nd
+  br i1 %over, label %yes, label %one
+one:
+  %lp = getelementptr i64, ptr %lengths, i64 %i
+  %length = load i64, ptr %lp
+  %start = mul i64 %i, 4
+  %dim = getelementptr i64, ptr %table, i64 %start
+  %kind = item %dim 0 i64
+  %a = item %dim 1 i64
+  switch i64 %kind, label %good [ i64 $FIXED, label %fixed  i64 $BIND, label %bind  i64 $SYMBOL_DIM, label %same ]
+fixed:
+  %ok3 = icmp eq i64 %length, %a
+  br i1 %ok3, label %good, label %no
+same:
+  %sp = getelementptr i64, ptr %dims, i64 %a
+  %bound = load i64, ptr %sp
+  %ok4 = icmp eq i64 %length, %bound
+  br i1 %ok4, label %good, label %no
+bind:
+  %b = item %dim 2 i64
+  %c = item %dim 3 i64
+  %rest = sub i64 %length, %c
+  %simple = icmp eq i64 %b, 1
+  br i1 %simple, label %set, label %divide
+divide:
+  %q = sdiv i64 %rest, %b
+  %back = mul i64 %q, %b
+  %ok5 = icmp eq i64 %back, %rest
+  br i1 %ok5, label %set, label %no
+set:
+  %value = phi i64 [ %rest, %bind ], [ %q, %divide ]
+  %vp = getelementptr i64, ptr %dims, i64 %a
+  store i64 %value, ptr %vp
+  br label %good
+good:
+  %next = add i64 %i, 1
+  br label %loop
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}
+
+; All arguments, bounds and computed sizes; fills the buffers of the arguments.
+define internal i1 @check(ptr %record, ptr %args) nounwind {
+entry:
+  %count = slot ARGUMENTS i64
+  %table = slot ARGUMENT_TABLE ptr
+  %dims = slot DIMS ptr
+  %buffers = slot BUFFERS ptr
+  br label %arguments
+arguments:
+  %i = phi i64 [ 0, %entry ], [ %i1, %argument_fits ]
+  %last = icmp eq i64 %i, %count
+  br i1 %last, label %symbols_start, label %argument
+argument:
+  %ap = getelementptr ptr, ptr %args, i64 %i
+  %arg = load ptr, ptr %ap
+  %start = mul i64 %i, 5
+  %row = getelementptr i64, ptr %table, i64 %start
+  %ok0 = call i1 @fits(ptr %arg, ptr %row, ptr %dims)
+  br i1 %ok0, label %argument_fits, label %no
+argument_fits:
+  %data = field %arg $DATA i64
+  %to = item %row 4 i64
+  %bp = getelementptr i64, ptr %buffers, i64 %to
+  store i64 %data, ptr %bp
+  %i1 = add i64 %i, 1
+  br label %arguments
+symbols_start:
+  %symbols = slot SYMBOLS i64
+  %bounds = slot SYMBOL_TABLE ptr
+  br label %symbols_loop
+symbols_loop:
+  %s = phi i64 [ 0, %symbols_start ], [ %s1, %in_bounds ]
+  %s_last = icmp eq i64 %s, %symbols
+  br i1 %s_last, label %checks_start, label %symbol
+symbol:
+  %vp = getelementptr i64, ptr %dims, i64 %s
+  %value = load i64, ptr %vp
+  %s_start = mul i64 %s, 3
+  %s_row = getelementptr i64, ptr %bounds, i64 %s_start
+  %low = item %s_row 0 i64
+  %high = item %s_row 1 i64
+  %multiple = item %s_row 2 i64
+  %ge = icmp sge i64 %value, %low
+  %le = icmp sle i64 %value, %high
+  %within = and i1 %ge, %le
+  br i1 %within, label %multiples, label %no
+multiples:
+  %any = icmp eq i64 %multiple, 1
+  br i1 %any, label %in_bounds, label %remainder
+remainder:
+  %rem = srem i64 %value, %multiple
+  %exact = icmp eq i64 %rem, 0
+  br i1 %exact, label %in_bounds, label %no
+in_bounds:
+  %s1 = add i64 %s, 1
+  br label %symbols_loop
+checks_start:
+  %checks = slot CHECKS i64
+  %check_table = slot CHECK_TABLE ptr
+  br label %checks_loop
+checks_loop:
+  %k = phi i64 [ 0, %checks_start ], [ %k1, %check_fits ]
+  %k_last = icmp eq i64 %k, %checks
+  br i1 %k_last, label %yes, label %one_check
+one_check:
+  %k_start = mul i64 %k, 3
+  %k_row = getelementptr i64, ptr %check_table, i64 %k_start
+  %which = item %k_row 0 i64
+  %axis = item %k_row 1 i64
+  %code = item %k_row 2 ptr
+  %cap = getelementptr ptr, ptr %args, i64 %which
+  %carg = load ptr, ptr %cap
+  %lengths = field %carg $SHAPE_OF ptr
+  %lp = getelementptr i64, ptr %lengths, i64 %axis
+  %length = load i64, ptr %lp
+  %wanted = call i64 @evaluate(ptr %code, ptr %dims)
+  %equal = icmp eq i64 %length, %wanted
+  br i1 %equal, label %check_fits, label %no
+check_fits:
+  %k1 = add i64 %k, 1
+  br label %checks_loop
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}
+
+; New arrays for the outputs, or the given ones. The number made: fewer than asked for after an error.
+define internal i64 @make_outputs(ptr %record, ptr %args) nounwind {
+entry:
+  %count = slot OUTPUTS i64
+  %given = slot GIVEN i64
+  %results = slot RESULTS ptr
+  %is_given = icmp ne i64 %given, 0
+  br i1 %is_given, label %take_start, label %make_start
+take_start:
+  %arguments = slot ARGUMENTS i64
+  %inputs = sub i64 %arguments, %count
+  br label %take
+take:
+  %t = phi i64 [ 0, %take_start ], [ %t1, %take_one ]
+  %t_last = icmp eq i64 %t, %count
+  br i1 %t_last, label %done, label %take_one
+take_one:
+  %ti = add i64 %inputs, %t
+  %tp = getelementptr ptr, ptr %args, i64 %ti
+  %taken = load ptr, ptr %tp
+  call void @Py_IncRef(ptr %taken)
+  %trp = getelementptr ptr, ptr %results, i64 %t
+  store ptr %taken, ptr %trp
+  %t1 = add i64 %t, 1
+  br label %take
+make_start:
+  %table = slot OUTPUT_TABLE ptr
+  %dims = slot DIMS ptr
+  %buffers = slot BUFFERS ptr
+  %shape = slot SHAPE ptr
+  br label %make
+make:
+  %o = phi i64 [ 0, %make_start ], [ %o1, %made ]
+  %o_last = icmp eq i64 %o, %count
+  br i1 %o_last, label %done, label %make_one
+make_one:
+  %start = mul i64 %o, 4
+  %row = getelementptr i64, ptr %table, i64 %start
+  %descr = item %row 0 ptr
+  %nd = item %row 1 i64
+  %dim_table = item %row 2 ptr
+  br label %size_loop
+size_loop:
+  %i = phi i64 [ 0, %make_one ], [ %i1, %sized ]
+  %i_last = icmp eq i64 %i, %nd
+  br i1 %i_last, label %allocate, label %size_one
+size_one:
+  %dim_start = mul i64 %i, 2
+  %dim = getelementptr i64, ptr %dim_table, i64 %dim_start
+  %kind = item %dim 0 i64
+  %a = item %dim 1 i64
+  switch i64 %kind, label %sized [ i64 $SYMBOL_DIM, label %bound  i64 $CODE, label %computed ]
+bound:
+  %vp = getelementptr i64, ptr %dims, i64 %a
+  %value = load i64, ptr %vp
+  br label %sized
+computed:
+  %code = inttoptr i64 %a to ptr
+  %result = call i64 @evaluate(ptr %code, ptr %dims)
+  br label %sized
+sized:
+  %size = phi i64 [ %a, %size_one ], [ %value, %bound ], [ %result, %computed ]
+  %shp = getelementptr i64, ptr %shape, i64 %i
+  store i64 %size, ptr %shp
+  %i1 = add i64 %i, 1
+  br label %size_loop
+allocate:
+  call void @Py_IncRef(ptr %descr)
+  %nd32 = trunc i64 %nd to i32
+  %array = call ptr @PyArray_NewFromDescr(ptr @ndarray_type, ptr %descr, i32 %nd32, ptr %shape, ptr null, ptr null, i32 0, ptr null)
+  %failed = icmp eq ptr %array, null
+  br i1 %failed, label %stopped, label %made
+made:
+  %rp = getelementptr ptr, ptr %results, i64 %o
+  store ptr %array, ptr %rp
+  %data = field %array $DATA i64
+  %to = item %row 3 i64
+  %bp = getelementptr i64, ptr %buffers, i64 %to
+  store i64 %data, ptr %bp
+  %o1 = add i64 %o, 1
+  br label %make
+stopped:
+  ret i64 %o
+done:
+  ret i64 %count
+}
+
+define internal void @drop_outputs(ptr %record, i64 %count) nounwind {
+entry:
+  %results = slot RESULTS ptr
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %i1, %one ]
+  %last = icmp sge i64 %i, %count
+  br i1 %last, label %done, label %one
+one:
+  %rp = getelementptr ptr, ptr %results, i64 %i
+  %object = load ptr, ptr %rp
+  call void @Py_DecRef(ptr %object)
+  %i1 = add i64 %i, 1
+  br label %loop
+done:
+  ret void
+}
+
+; swap false: the variables' pointers into the buffers. swap true: new values become current.
+define internal void @variables(ptr %record, i1 %swap) nounwind {
+entry:
+  %count = slot CELLS i64
+  %table = slot CELL_TABLE ptr
+  %buffers = slot BUFFERS ptr
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %i1, %next ]
+  %last = icmp eq i64 %i, %count
+  br i1 %last, label %done, label %one
+one:
+  %start = mul i64 %i, 3
+  %row = getelementptr i64, ptr %table, i64 %start
+  %cell = item %row 0 ptr
+  %from = item %row 1 i64
+  %to = item %row 2 i64
+  %current = item %cell 0 i64
+  %spare_p = getelementptr i64, ptr %cell, i64 1
+  %spare = load i64, ptr %spare_p
+  %updated = icmp sge i64 %to, 0
+  br i1 %swap, label %commit, label %read
+read:
+  %fp = getelementptr i64, ptr %buffers, i64 %from
+  store i64 %current, ptr %fp
+  br i1 %updated, label %target, label %next
+target:
+  %tp = getelementptr i64, ptr %buffers, i64 %to
+  store i64 %spare, ptr %tp
+  br label %next
+commit:
+  br i1 %updated, label %exchange, label %next
+exchange:
+  store i64 %spare, ptr %cell
+  store i64 %current, ptr %spare_p
+  br label %next
+next:
+  %i1 = add i64 %i, 1
+  br label %loop
+done:
+  ret void
+}
+
+; Run the program; the error site.
+define internal i64 @execute(ptr %record) nounwind {
+  %entry = slot ENTRY ptr
+  %context = slot CONTEXT ptr
+  %buffers = slot BUFFERS ptr
+  %dims = slot DIMS ptr
+  %arena_record = slot ARENA ptr
+  %arena = item %arena_record 0 ptr
+  store i64 0, ptr %context
+  %code = slot WORK ptr
+  %work = call i64 @evaluate(ptr %code, ptr %dims)
+  %threshold = slot RELEASE i64
+  %long = icmp sge i64 %work, %threshold
+  br i1 %long, label %release, label %keep
+release:
+  %state = call ptr @PyEval_SaveThread()
+  %site0 = call i64 %entry(ptr %context, ptr %buffers, ptr %dims, ptr %arena)
+  call void @PyEval_RestoreThread(ptr %state)
+  ret i64 %site0
+keep:
+  %site1 = call i64 %entry(ptr %context, ptr %buffers, ptr %dims, ptr %arena)
+  ret i64 %site1
+}
+
+define i64 @graphc_try_lock(ptr %word) nounwind {
+  %pair = cmpxchg ptr %word, i64 0, i64 1 acq_rel monotonic, align 8
+  %won = extractvalue { i64, i1 } %pair, 1
+  %result = zext i1 %won to i64
+  ret i64 %result
+}
+
+define ptr @graphc_python_call(ptr %self, ptr %args, i64 %nargs, ptr %keywords) nounwind {
+entry:
+  %argument = alloca ptr, align 8
+  %array = field %self $ITEMS ptr
+  %record = field %array $DATA ptr
+  %count = slot ARGUMENTS i64
+  %positional = icmp eq ptr %keywords, null
+  %as_many = icmp eq i64 %nargs, %count
+  %plain = and i1 %positional, %as_many
+  br i1 %plain, label %begin, label %refuse
+begin:
+  %outputs = slot OUTPUTS i64
+  %kind = slot KIND i64
+  %word = slot LOCK ptr
+  %several = icmp eq i64 %kind, 2
+  br i1 %several, label %make_tuple, label %lock
+make_tuple:
+  ; Before the lock: creating a tuple may collect garbage, that is, run Python code.
+  %new = call ptr @PyTuple_New(i64 %outputs)
+  %no_memory = icmp eq ptr %new, null
+  br i1 %no_memory, label %give_up, label %lock
+lock:
+  %tuple = phi ptr [ null, %begin ], [ %new, %make_tuple ]
+  %won = call i64 @graphc_try_lock(ptr %word)
+  %locked = icmp ne i64 %won, 0
+  br i1 %locked, label %checks, label %drop
+checks:
+  %ok = call i1 @check(ptr %record, ptr %args)
+  br i1 %ok, label %arena, label %unlock
+arena:
+  %arena_bytes = slot ARENA_BYTES ptr
+  %dims = slot DIMS ptr
+  %context = slot CONTEXT ptr
+  %threads = item %context 2 i64
+  %needed = call i64 %arena_bytes(ptr %dims, i64 %threads)
+  %arena_record = slot ARENA ptr
+  %capacity = item %arena_record 1 i64
+  %roomy = icmp sle i64 %needed, %capacity
+  br i1 %roomy, label %allocate, label %unlock
+allocate:
+  %made = call i64 @make_outputs(ptr %record, ptr %args)
+  %all = icmp eq i64 %made, %outputs
+  br i1 %all, label %run, label %unlock_give_up
+run:
+  call void @variables(ptr %record, i1 false)
+  %site = call i64 @execute(ptr %record)
+  %fine = icmp eq i64 %site, 0
+  br i1 %fine, label %commit, label %report
+commit:
+  call void @variables(ptr %record, i1 true)
+  %results = slot RESULTS ptr
+  %first = load ptr, ptr %results
+  switch i64 %kind, label %nothing [ i64 1, label %single  i64 2, label %fill ]
+nothing:
+  store atomic i64 0, ptr %word release, align 8
+  call void @Py_IncRef(ptr @none)
+  ret ptr @none
+single:
+  store atomic i64 0, ptr %word release, align 8
+  ret ptr %first
+fill:
+  %i = phi i64 [ 0, %commit ], [ %i1, %fill_one ]
+  %last = icmp eq i64 %i, %outputs
+  br i1 %last, label %filled, label %fill_one
+fill_one:
+  %rp = getelementptr ptr, ptr %results, i64 %i
+  %object = load ptr, ptr %rp
+  %items = getelementptr i8, ptr %tuple, i64 $ITEMS
+  %ip = getelementptr ptr, ptr %items, i64 %i
+  store ptr %object, ptr %ip
+  %i1 = add i64 %i, 1
+  br label %fill
+filled:
+  store atomic i64 0, ptr %word release, align 8
+  ret ptr %tuple
+report:
+  call void @drop_outputs(ptr %record, i64 %outputs)
+  store atomic i64 0, ptr %word release, align 8
+  call void @drop(ptr %tuple)
+  %on_error = slot ON_ERROR ptr
+  %number = call ptr @PyLong_FromLongLong(i64 %site)
+  %no_number = icmp eq ptr %number, null
+  br i1 %no_number, label %give_up, label %raise
+raise:
+  store ptr %number, ptr %argument
+  %raised = call ptr @PyObject_Vectorcall(ptr %on_error, ptr %argument, i64 1, ptr null)
+  call void @Py_DecRef(ptr %number)
+  ret ptr %raised
+unlock_give_up:
+  call void @drop_outputs(ptr %record, i64 %made)
+  store atomic i64 0, ptr %word release, align 8
+  call void @drop(ptr %tuple)
+  br label %give_up
+give_up:
+  ret ptr null
+unlock:
+  %why_not = phi i64 [ $REFUSE_ARGUMENTS, %checks ], [ $REFUSE_ARENA, %arena ]
+  store atomic i64 0, ptr %word release, align 8
+  br label %drop
+drop:
+  %why = phi i64 [ $REFUSE_BUSY, %lock ], [ %why_not, %unlock ]
+  call void @drop(ptr %tuple)
+  br label %refuse
+refuse:
+  %reason = phi i64 [ $REFUSE_ARGUMENTS, %entry ], [ %why, %drop ]
+  %fallback = slot FALLBACK ptr
+  %strict = icmp eq ptr %fallback, null
+  br i1 %strict, label %say, label %fall_back
+say:
+  %said = call ptr @PyLong_FromLongLong(i64 %reason)
+  ret ptr %said
+fall_back:
+  %result = call ptr @PyObject_Vectorcall(ptr %fallback, ptr %args, i64 %nargs, ptr %keywords)
+  ret ptr %result
+}
+
+define internal void @drop(ptr %tuple) nounwind {
+  %none = icmp eq ptr %tuple, null
+  br i1 %none, label %done, label %release
+release:
+  call void @Py_DecRef(ptr %tuple)
+  br label %done
+done:
+  ret void
+}
+"""

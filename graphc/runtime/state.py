@@ -1,0 +1,129 @@
+"""What the functions of one session share while they run (runtime, floor 7): variables, arena, lock, threads.
+
+A variable's value lives in a cell of two buffers that take turns: a call reads `current` and
+writes `spare`, and the commit exchanges them, so an update is either whole or not there.
+Invariant: the buffers of a cell, the arena and the records of functions are touched only under the
+lock.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import time
+import weakref
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from graphc.runtime import buffers
+from graphc.runtime.thread_pool import ThreadPool
+
+Array = npt.NDArray[Any]
+
+_FIRST_PAUSE = 20e-6
+_LONGEST_PAUSE = 1e-3
+
+
+def pauses() -> float:
+    """The first pause of a thread that waits for another's call; `longer` gives the next ones."""
+    return _FIRST_PAUSE
+
+
+def longer(pause: float) -> float:
+    """The pause after `pause`."""
+    return min(2 * pause, _LONGEST_PAUSE)
+
+
+class CallLock:
+    """The lock of a session: a word that native code takes too. Not reentrant.
+
+    Waiting sleeps in short pauses, so that Ctrl-C is heard.
+    """
+
+    def __init__(self, try_lock: int = 0) -> None:
+        self.word = np.zeros(8, np.int64)  # a cache line of its own
+        self.address = buffers.address(self.word)
+        self._threads = threading.Lock()
+        # PYFUNCTYPE keeps the interpreter's lock: taking the word costs no switch.
+        self._try = (
+            ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(try_lock) if try_lock else None
+        )
+        _locks.add(self)
+
+    def __enter__(self) -> None:
+        self._threads.acquire()
+        pause = pauses()
+        try:
+            while self._try is not None and not self._try(self.address):
+                time.sleep(pause)
+                pause = longer(pause)
+        except BaseException:
+            self._threads.release()
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.word[0] = 0
+        self._threads.release()
+
+    def forget(self) -> None:
+        """In a forked child: the thread that held the lock is not here."""
+        self.word[0] = 0
+        self._threads = threading.Lock()
+
+
+_locks: weakref.WeakSet[CallLock] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for lock in list(_locks):
+        lock.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
+
+
+class Cell:
+    """A variable's value: two buffers that take turns. `record` is [current address, spare address]."""
+
+    def __init__(self, value: Array) -> None:
+        self._current = buffers.empty(value.shape, value.dtype)
+        np.copyto(self._current, value)
+        self._spare: Array | None = None
+        self.record = np.array([buffers.address(self._current), 0], np.int64)
+
+    def make_spare(self) -> None:
+        """Have the second buffer; needed before a function that updates the variable runs."""
+        if self._spare is None:
+            self._spare = buffers.empty(self._current.shape, self._current.dtype)
+            self.record[1] = buffers.address(self._spare)
+
+    @property
+    def current(self) -> Array:
+        """The value itself, not a copy; valid until the next commit. Read and write it under the lock."""
+        if self._spare is None or int(self.record[0]) == buffers.address(self._current):
+            return self._current
+        return self._spare
+
+    def exchange(self) -> None:
+        """Commit: the spare buffer's content becomes the value."""
+        self.record[:] = self.record[::-1].copy()
+
+
+class CallState:
+    """Arena, lock and threads of a session. `pool` None: one thread."""
+
+    def __init__(self, pool: ThreadPool | None, threads: int, try_lock: int = 0) -> None:
+        self.arena = buffers.Arena()
+        self.lock = CallLock(try_lock)
+        self.parallel = pool.parallel if pool is not None and threads > 1 else 0
+        self.threads = threads if self.parallel else 1
