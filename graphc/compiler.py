@@ -36,8 +36,7 @@ from graphc.ir.node import Node, Tensor
 from graphc.loops.text import kernel_text
 from graphc.lower.lower_graph import Lowered, lower_graph
 from graphc.ops.families import Contraction, Reduction
-from graphc.passes.expand import expand
-from graphc.passes.pipeline import optimize
+from graphc.passes.pipeline import lowerable, optimize
 from graphc.runtime.cache import ObjectCache
 from graphc.runtime.executable import COMPILER, CompileOptions, Executable, KernelInfo, Site
 from graphc.version import __version__
@@ -75,7 +74,9 @@ class Compilation:
     @functools.cached_property
     def lowered(self) -> Lowered:
         """Regions, kernels and the buffer plan."""
-        graph = self._timed("expand", lambda: expand(self.optimized))
+        graph = self.optimized
+        if not self.options.optimize:
+            graph = self._timed("expand", lambda: lowerable(graph))
         lowered: Lowered = self._timed(
             "lower", lambda: lower_graph(graph, self.graph.variables, self.target, self.options.fuse)
         )
