@@ -38,6 +38,7 @@ Facts = Mapping[int, int]  # size atom -> least value, beyond what its declarati
 
 _UNBOUNDED: Bounds = (None, None)
 _POLYNOMIAL_OPS = frozenset(("add", "sub", "mul", "neg"))
+_NO_FACTS: Facts = {}
 _PRODUCT_LIMIT = 256  # terms of a product that is multiplied out; beyond, it is an atom
 
 
@@ -58,7 +59,7 @@ class Ranges:
         self._expressions: dict[tuple[tuple[Monomial, int], ...], Expr] = {}
         self._coefficients: dict[tuple[tuple[Monomial, int], ...], Expr] = {}
         self._bounds: dict[int, Bounds] = {}
-        self._facts: dict[int, Facts] = {}
+        self._facts: dict[Expr, Facts] = {}
         for v in self._extents:  # outer loops first: sums then start with what changes least
             self._rank(v)
 
@@ -168,15 +169,10 @@ class Ranges:
             variables = tuple(r for r in monomial if self._dims[r] is None)
             sizes = tuple(r for r in monomial if self._dims[r] is not None)
             groups.setdefault(variables, {})[sizes] = coefficient
-        lead = max(divisor, key=lambda m: (len(m), m))
         quotient: Polynomial = {}
         for variables, coefficients in groups.items():
-            # One step of long division by the leading term decides: rows of a tensor have such
-            # strides.
-            top = {m: c for m, c in coefficients.items() if m == lead}
-            parts = split_by_divisor(top, {lead: divisor[lead]})
-            factor = parts[0] if parts is not None else {}
-            if factor and product(factor, divisor) == coefficients:
+            factor = _exact_quotient(coefficients, divisor)
+            if factor:
                 quotient = total(quotient, product(factor, {variables: 1}))
         return quotient, total(a, scaled(product(quotient, divisor), -1))
 
@@ -250,25 +246,27 @@ class Ranges:
 
     def facts(self, *polynomials: Polynomial) -> Facts:
         """Least values of size atoms that hold wherever the polynomials' variables exist."""
-        found: dict[int, int] = {}
+        found: Facts = _NO_FACTS
         for polynomial in polynomials:
             for rank in {r for m in polynomial for r in m}:
                 if self._dims[rank] is None:
-                    _merge(found, self._facts_of(rank))
+                    found = _merged(found, self._facts_of(self._expr_atom(rank)))
         return found
 
-    def _facts_of(self, rank: int) -> Facts:
-        known = self._facts.get(rank)
-        if known is not None:
-            return known
-        found: dict[int, int] = {}
-        for node in topological((self._expr_atom(rank),), lambda e: e.args):
+    def _facts_of(self, root: Expr) -> Facts:
+        known = self._facts
+        for node in topological((root,), lambda e: () if e in known else e.args):
+            if node in known:
+                continue
+            found: Facts = _NO_FACTS
+            for a in node.args:
+                found = _merged(found, known[a])
             extent = self._extents.get(node) if isinstance(node, Var) else None
             if extent is not None:
                 # The loop runs, so its extent is at least 1.
-                _merge(found, self._at_least_one(self.polynomial(extent)))
-        self._facts[rank] = found
-        return found
+                found = self._at_least_one(self.polynomial(extent))
+            known[node] = found
+        return known[root]
 
     def _at_least_one(self, extent: Polynomial) -> Facts:
         ranks = {r for m in extent for r in m}
@@ -314,6 +312,8 @@ class Ranges:
         return result
 
     def _bound_children(self, node: Expr) -> tuple[Expr, ...]:
+        if self._ranks.get(node, -1) in self._bounds:
+            return ()
         if isinstance(node, Var):
             source = self._lets.get(node, self._extents.get(node))
             return () if source is None else (source,)
@@ -509,9 +509,30 @@ def split_by_divisor(a: Polynomial, divisor: Polynomial) -> tuple[Polynomial, Po
     return quotient, rest
 
 
-def _merge(found: dict[int, int], more: Facts) -> None:
-    for rank, least in more.items():
-        found[rank] = max(least, found.get(rank, least))
+def _exact_quotient(a: Polynomial, divisor: Polynomial) -> Polynomial | None:
+    """a / divisor by long division over sizes, or None where it leaves a rest."""
+    lead = max(divisor, key=_by_degree)
+    quotient: Polynomial = {}
+    while a:
+        top = max(a, key=_by_degree)
+        left = _without(top, lead)
+        if left is None or a[top] % divisor[lead]:
+            return None
+        step = {left: a[top] // divisor[lead]}
+        quotient = total(quotient, step)
+        a = total(a, scaled(product(step, divisor), -1))
+    return quotient
+
+
+def _by_degree(monomial: Monomial) -> tuple[int, Monomial]:
+    return len(monomial), monomial
+
+
+def _merged(a: Facts, b: Facts) -> Facts:
+    """Both facts; one of the two objects where that says it all."""
+    if not b or a is b:
+        return a
+    return {r: max(a.get(r, v), b.get(r, v)) for r, v in {**a, **b}.items()} if a else b
 
 
 def _without(monomial: Monomial, factor: Monomial) -> Monomial | None:

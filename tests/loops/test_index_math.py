@@ -57,7 +57,7 @@ from graphc.loops.ranges import Ranges
 from graphc.loops.text import expr_text, kernel_text
 from graphc.loops.walk import substitute
 
-I, J, K = var("i"), var("j"), var("k")
+I, J, K = var("i"), var("j"), var("k")  # noqa: E741
 N, M = Dim("n"), Dim("m", min=1)
 EXTENTS: dict[Var, Size] = {I: N, J: 64, K: M}
 C = const
@@ -111,7 +111,7 @@ def value_of(expr: Expr, values: dict[Var, int], sizes: dict[str, int]) -> int |
         (EXPR.ne(J, C(64)), "true"),
         (EXPR.eq(iadd(I, C(1)), I), "false"),
         (select(EXPR.lt(I, ZERO), iadd(I, size(N)), I), "i"),
-        (imul(iadd(I, C(2)), iadd(J, C(3))), "i * j + i * 3 + j * 2 + 6"),
+        (imul(iadd(I, C(2)), iadd(J, C(3))), "i * 3 + i * j + j * 2 + 6"),
     ],
 )
 def test_normal_forms(before: Expr, after: str) -> None:
@@ -143,6 +143,11 @@ def random_index(rng: random.Random, depth: int) -> Expr:
     return select(
         EXPR.op(compare, x, random_index(rng, depth - 1)), x, random_index(rng, depth - 1)
     )
+
+
+def point_in(rng: random.Random, sizes: dict[str, int]) -> dict[Var, int]:
+    """Values of the loop variables inside their loops."""
+    return {I: rng.randrange(sizes["n"]), J: rng.randrange(64), K: rng.randrange(sizes["m"])}
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -177,7 +182,7 @@ def test_linear_parts_rebuild_the_value(seed: int) -> None:
         linear += 1
         rebuilt = iadd(imul(parts[0], J), parts[1])
         sizes = {"n": rng.randint(1, 9), "m": rng.randint(1, 9)}
-        point = {I: rng.randrange(sizes["n"]), J: rng.randrange(64), K: rng.randrange(sizes["m"])}
+        point = point_in(rng, sizes)
         assert value_of(rebuilt, point, sizes) == value_of(expr, point, sizes), expr_text(expr)
     assert linear > 20
 
