@@ -19,8 +19,10 @@ import numpy as np
 from graphc.base.dtypes import ALL, DType
 from graphc.base.errors import GraphcError
 from graphc.ir.constant import ConstantValue
-from graphc.ir.node import Tensor
+from graphc.ir.graph import normalize
+from graphc.ir.node import Tensor, TensorType
 from graphc.ir.opdef import REGISTRY
+from graphc.ops import catalog as _catalog  # the registry must be full before patterns name ops
 
 Number = bool | int | float
 
@@ -240,8 +242,10 @@ def uniform(node: Tensor) -> Number | None:
     while node.op.name == "broadcast_to" or node.op.name == "reshape":
         node = node.inputs[0]
     if node.op.name == "full":
-        value = node.attr("value")
-        return value if isinstance(value, bool | int | float) else None
+        # The attribute is a Python number: what counts is what the dtype makes of it.
+        array = normalize(node.attr("value"), TensorType((), node.dtype))
+        rounded: Number = array.item()
+        return rounded
     if node.op.name != "constant":
         return None
     return _uniform_value(node.attr("value"))

@@ -1,0 +1,60 @@
+"""Every op module, imported (floor 2): whoever needs the whole registry (rules, the parser, tests) imports this.
+
+Invariant: a module of `graphc.ops` that declares ops is in the list; a test compares it with the directory.
+"""
+
+from __future__ import annotations
+
+from graphc.ops import (
+    contraction,
+    copy,
+    creation,
+    cumulative,
+    einsum,
+    elementwise,
+    elementwise_math,
+    gather,
+    indexing,
+    joining,
+    logical,
+    promotion,
+    random,
+    reduction,
+    reshape,
+    rounding,
+    searching,
+    softmax,
+    sorting,
+    special,
+    state,
+    statistical,
+    view,
+    windows,
+)
+
+MODULES = (
+    contraction,
+    copy,
+    creation,
+    cumulative,
+    einsum,
+    elementwise,
+    elementwise_math,
+    gather,
+    indexing,
+    joining,
+    logical,
+    promotion,
+    random,
+    reduction,
+    reshape,
+    rounding,
+    searching,
+    softmax,
+    sorting,
+    special,
+    state,
+    statistical,
+    view,
+    windows,
+)
