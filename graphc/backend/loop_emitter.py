@@ -49,6 +49,7 @@ from graphc.loops.walk import statements
 
 _NO_EFFECTS = Effects((), ())
 NAME = "@KERNEL@"  # replaced by the function's name last
+TILE = "%tile"  # how the names of register buffers start: the driver promotes only where there are some
 FUNCTION_ATTRIBUTES = 'nounwind "min-legal-vector-width"="512"'
 
 
@@ -119,8 +120,8 @@ class LoopEmitter(MemoryEmitter):
             self._dummy = self._alloca("[8 x i64]")
         return self._dummy
 
-    def _alloca(self, t: str) -> str:
-        name = self.e.fresh()
+    def _alloca(self, t: str, prefix: str = "%stack") -> str:
+        name = f"{prefix}{len(self._allocas)}"
         self._allocas.append(f"  {name} = alloca {t}, align 64")
         return name
 
@@ -169,7 +170,8 @@ class LoopEmitter(MemoryEmitter):
     def _alloc(self, stmt: Alloc) -> None:
         buffer = stmt.buffer
         if buffer in self._on_stack:
-            pointer = self._alloca(f"[{product(buffer.shape)} x {memory_type(buffer.dtype)}]")
+            t = f"[{product(buffer.shape)} x {memory_type(buffer.dtype)}]"
+            pointer = self._alloca(t, TILE if buffer.scope == "register" else "%stack")
         else:
             pointer = self._scratch(buffer)
         self.bind(buffer, Entry((pointer,), 1, 0))

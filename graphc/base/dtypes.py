@@ -183,7 +183,8 @@ def from_storage(stored: Array, dtype: DType) -> Array:
     """Stored elements (`dtype.storage`) as values of the reference form (`dtype.numpy`)."""
     if dtype is not bfloat16:
         return stored
-    return (np.asarray(stored).astype(np.uint32) << np.uint32(16)).view(np.float32)
+    # NumPy makes a scalar of a 0-d result: asarray keeps it an array.
+    return np.asarray((np.asarray(stored).astype(np.uint32) << np.uint32(16)).view(np.float32))
 
 
 def host_bfloat16() -> np.dtype[Any] | None:
