@@ -1,1 +1,1 @@
-"""Graph passes (floor 3): each a function from graph to graph."""
+"""Floor 3: graph passes: frozen dataclasses with a name, typed options, and `run(graph, context)`."""

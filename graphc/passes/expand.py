@@ -1,42 +1,61 @@
-"""Expansion (floor 3): what lowering does not know disappears just before it.
+"""Passes that remove kinds of ops (floor 3): composites are expanded, aliases stripped.
 
-Composite ops become the ops they stand for, alias ops (stop_gradient, with_gradient, barrier) the value that they pass on.
-Both only matter to differentiation and rewriting, which are over by now.
+Both are needed to compile at all, so they are not rewrites of the log: a limit does not stop them.
 """
 
 from __future__ import annotations
 
-from graphc.base.errors import CompileError
+from dataclasses import dataclass
+
 from graphc.ir.graph import Graph
-from graphc.ir.node import Node, Tensor, make
-from graphc.ir.provenance import set_derived
-from graphc.ops.families import Alias, Composite
-
-_MAX_ROUNDS = 16  # composites may expand to composites, this deep
-
-
-def expand(graph: Graph) -> Graph:
-    """The graph without composite and alias ops. Raises CompileError where an expansion does not end."""
-    for _ in range(_MAX_ROUNDS):
-        if not any(isinstance(n.op.form, Composite | Alias) for n in graph.nodes):
-            return graph
-        graph = graph.map(_expand_node)
-    raise CompileError(f"graph {graph.name!r}: composite ops still expand after {_MAX_ROUNDS} rounds")
+from graphc.ir.node import Tensor
+from graphc.ops.families import Composite
+from graphc.passes.context import Context
+from graphc.rewrite.driver import RuleSet, rewrite
+from graphc.rewrite.pattern import EXACT, NodeRule, node_rule
 
 
-def _expand_node(node: Node, inputs: tuple[Tensor, ...]) -> Node:
+@node_rule(cls=EXACT)
+def expand_composite(node: Tensor) -> Tensor | None:
+    """f(x) = its definition out of other ops"""
     form = node.op.form
-    if isinstance(form, Alias):
-        return inputs[0]
-    same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
-    if same and not isinstance(form, Composite):
-        return node
-    set_derived(node)
-    try:
-        fresh = node if same else make(node.op, inputs, node.attrs)
-        if isinstance(form, Composite):
-            assert isinstance(fresh, Tensor)
-            return form.expand(fresh)
-        return fresh
-    finally:
-        set_derived(None)
+    return form.expand(node) if isinstance(form, Composite) else None
+
+
+_EXPANSION = RuleSet([expand_composite])
+
+
+@dataclass(frozen=True)
+class ExpandComposites:
+    """Composite ops replaced by what they are made of, until none is left."""
+
+    name: str = "expand-composites"
+
+    def run(self, graph: Graph, context: Context) -> Graph:
+        """The graph without composite ops."""
+        if not any(isinstance(n.op.form, Composite) for n in graph.nodes):
+            return graph
+        return rewrite(graph, _EXPANSION, stage=self.name)[0]
+
+
+@dataclass(frozen=True)
+class StripAliases:
+    """Ops that are their first input at run time, removed: they spoke to differentiation only.
+
+    `barrier` is not among them: without it, what a checkpoint computes again would be one node with the original.
+    """
+
+    ops: tuple[str, ...] = ("stop_gradient", "with_gradient")
+    name: str = "strip-aliases"
+
+    def run(self, graph: Graph, context: Context) -> Graph:
+        """The graph without these ops."""
+        if not any(n.op.name in self.ops for n in graph.nodes):
+            return graph
+        strip = NodeRule("strip_alias", self.ops, _first_input, EXACT, "alias(x, …) = x")
+        return rewrite(graph, RuleSet([strip]), stage=self.name)[0]
+
+
+def _first_input(node: Tensor) -> Tensor:
+    return node.inputs[0]
+

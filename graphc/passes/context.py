@@ -1,0 +1,28 @@
+"""What a pass is and what it is told (floor 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from graphc.ir.graph import Graph
+from graphc.rewrite.trace import Trace
+
+
+@dataclass(frozen=True)
+class Context:
+    """numerics: which rule classes may run ("exact", "standard", "fast"). trace: the log, with its limit."""
+
+    numerics: str = "standard"
+    trace: Trace = field(default_factory=Trace)
+
+
+class Pass(Protocol):
+    """One transformation of a graph. Options are fields; the result has the same meaning and verifies."""
+
+    @property
+    def name(self) -> str:
+        """The name in pipelines and logs."""
+
+    def run(self, graph: Graph, context: Context) -> Graph:
+        """The transformed graph."""

@@ -1,0 +1,78 @@
+"""Constant folding (floor 3): what depends on constants only is computed now, by the reference meaning.
+
+EXACT for ops whose result is the same bits in every implementation; the others (transcendental functions, float sums) are ROUNDING.
+Nothing is folded that would make the program larger: broadcasts and generated values stay symbolic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from graphc.base.dims import Dim
+from graphc.ir.constant import constant_value
+from graphc.ir.graph import evaluate_node
+from graphc.ir.node import Tensor
+from graphc.ops.families import Map, Reshape
+from graphc.ops.state import constant_node
+from graphc.rewrite.pattern import EXACT, ROUNDING, NodeRule, RuleClass
+
+# One correctly rounded operation, or none: every implementation gives these bits.
+CORRECTLY_ROUNDED = frozenset(
+    "add subtract multiply divide negative abs sqrt square reciprocal cast where floor ceil trunc round sign copysign "
+    "equal not_equal less less_equal greater greater_equal isnan isinf isfinite signbit "
+    "bitwise_and bitwise_or bitwise_xor bitwise_invert bitwise_left_shift bitwise_right_shift bitwise_count "
+    "chain_multiply chain_divide any all argmax argmin nextafter".split()
+)
+INTEGER_EXACT = frozenset(
+    "sum prod max min maximum minimum floor_divide remainder pow cumulative_sum cumulative_prod cumulative_max einsum".split()
+)
+# Results larger than their operands stay as they are; sources and aliases have no value here.
+NEVER = frozenset("broadcast_to placeholder variable constant stop_gradient with_gradient barrier copy".split())
+
+
+def folding_rules(limit_bytes: int) -> tuple[NodeRule, NodeRule]:
+    """The two folding rules (EXACT, ROUNDING) for results of at most `limit_bytes`."""
+    return (
+        _folding("fold_exact", EXACT, _is_exact, limit_bytes),
+        _folding("fold_rounding", ROUNDING, _is_any, limit_bytes),
+    )
+
+
+def _is_exact(node: Tensor) -> bool:
+    if isinstance(node.op.form, Map | Reshape) or node.op.name in CORRECTLY_ROUNDED:
+        return True
+    return node.op.name in INTEGER_EXACT and not node.dtype.is_float
+
+
+def _is_any(node: Tensor) -> bool:
+    return True
+
+
+def _folding(
+    name: str, cls: RuleClass, accepts: Callable[[Tensor], bool], limit_bytes: int
+) -> NodeRule:
+    def fold(node: Tensor) -> Tensor | None:
+        inputs = node.inputs
+        if not inputs or node.op.name in NEVER:
+            return None
+        for i in inputs:
+            if i.op.name != "constant":
+                return None
+        if node.op.reference is None or not accepts(node) or not _is_small(node, limit_bytes):
+            return None
+        value = evaluate_node(node, [i.attr("value").values for i in inputs], {})
+        return constant_node(constant_value(value, node.dtype))
+
+    return NodeRule(name, None, fold, cls, "f(constants) = constant", ulps=4.0)
+
+
+def _is_small(node: Tensor, limit_bytes: int) -> bool:
+    if any(isinstance(s, Dim) for s in node.shape):
+        return False
+    for value in node.attrs:
+        if isinstance(value, Dim) or (isinstance(value, tuple) and any(isinstance(v, Dim) for v in value)):
+            return False
+    size = int(np.prod(node.shape, dtype=np.int64)) * node.dtype.itemsize
+    return size <= limit_bytes

@@ -1,0 +1,261 @@
+"""Stability (floor 3): expressions that lose digits or overflow become the functions that do not.
+
+STABILIZING: closer to the true value wherever the result differs. These run before composites are expanded, on
+what the user wrote: afterwards the shape of a softmax is hidden.
+"""
+
+from __future__ import annotations
+
+from graphc.base.dtypes import FLOAT
+from graphc.ir.node import Tensor
+from graphc.ir.opdef import REGISTRY
+from graphc.ops.elementwise import add, multiply, negative, subtract
+from graphc.ops.elementwise_math import (
+    cosh,
+    expm1,
+    hypot,
+    log,
+    log1p,
+    logaddexp,
+    sigmoid,
+    sin,
+    sinh,
+    softplus,
+    square,
+    tanh,
+)
+from graphc.ops.reduction import MEAN
+from graphc.ops.reshape import to_shape
+from graphc.ops.softmax import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
+from graphc.ops.special import erfc
+from graphc.rewrite.pattern import STABILIZING, Match, OpPattern, node_rule, ops, rule, wildcards
+
+x, y = wildcards("x y")
+(index,) = wildcards("index")
+exp_, log_, log1p_, sqrt_, square_, cos_, erf_ = ops("exp log log1p sqrt square cos erf")
+sum_, mean_, max_, softmax_, sigmoid_, softplus_ = ops("sum mean max softmax sigmoid softplus")
+reciprocal_, logsumexp_, exp_m1 = ops("reciprocal logsumexp expm1")
+
+
+def _stabilize(pattern: OpPattern, ulps: float = 4.0):  # type: ignore[no-untyped-def]
+    return rule(pattern, cls=STABILIZING, dtypes=FLOAT, ulps=ulps)
+
+
+# -- logarithms and exponentials near 1 -----------------------------------------------------------------
+
+
+@_stabilize(log_(exp_(x) + 1))
+def softplus_of_exp(m: Match) -> Tensor:
+    """log(1 + exp(x)) = softplus(x)"""
+    return softplus(m.x)
+
+
+@_stabilize(log1p_(exp_(x)))
+def softplus_of_log1p(m: Match) -> Tensor:
+    """log1p(exp(x)) = softplus(x)"""
+    return softplus(m.x)
+
+
+@_stabilize(log_(exp_(x) + exp_(y)))
+def log_of_exponentials(m: Match) -> Tensor:
+    """log(exp(x) + exp(y)) = logaddexp(x, y)"""
+    return logaddexp(m.x, m.y)
+
+
+@_stabilize(log_(x + 1))
+def log_one_plus(m: Match) -> Tensor:
+    """log(1 + x) = log1p(x)"""
+    return log1p(m.x)
+
+
+@_stabilize(log_(1 - x))
+def log_one_minus(m: Match) -> Tensor:
+    """log(1 - x) = log1p(-x)"""
+    return log1p(negative(m.x))
+
+
+@_stabilize(exp_(x) - 1)
+def exp_minus_one(m: Match) -> Tensor:
+    """exp(x) - 1 = expm1(x)"""
+    return expm1(m.x)
+
+
+@_stabilize(exp_(x) + -1)
+def exp_plus_minus_one(m: Match) -> Tensor:
+    """exp(x) + -1 = expm1(x)"""
+    return expm1(m.x)
+
+
+@_stabilize(1 - exp_(x))
+def one_minus_exp(m: Match) -> Tensor:
+    """1 - exp(x) = -expm1(x)"""
+    return negative(expm1(m.x))
+
+
+@_stabilize(1 - cos_(x), ulps=8)
+def one_minus_cos(m: Match) -> Tensor:
+    """1 - cos(x) = 2 sin(x / 2)²"""
+    return multiply(square(sin(multiply(m.x, 0.5))), 2.0)
+
+
+@_stabilize(1 - erf_(x))
+def one_minus_erf(m: Match) -> Tensor:
+    """1 - erf(x) = erfc(x)"""
+    return erfc(m.x)
+
+
+# -- the logistic function ------------------------------------------------------------------------------
+
+
+@_stabilize(1 / (exp_(-x) + 1))
+def logistic(m: Match) -> Tensor:
+    """1 / (1 + exp(-x)) = sigmoid(x)"""
+    return sigmoid(m.x)
+
+
+@_stabilize(reciprocal_(exp_(-x) + 1))
+def logistic_reciprocal(m: Match) -> Tensor:
+    """reciprocal(1 + exp(-x)) = sigmoid(x)"""
+    return sigmoid(m.x)
+
+
+@_stabilize(1 / (exp_(x) + 1))
+def logistic_of_negative(m: Match) -> Tensor:
+    """1 / (1 + exp(x)) = sigmoid(-x)"""
+    return sigmoid(negative(m.x))
+
+
+@_stabilize(exp_(x).named("e") / (exp_(x) + 1))
+def logistic_quotient(m: Match) -> Tensor:
+    """exp(x) / (1 + exp(x)) = sigmoid(x)"""
+    return sigmoid(m.x)
+
+
+@_stabilize(1 - sigmoid_(x))
+def one_minus_sigmoid(m: Match) -> Tensor:
+    """1 - sigmoid(x) = sigmoid(-x)"""
+    return sigmoid(negative(m.x))
+
+
+@_stabilize(log_(sigmoid_(x)))
+def log_sigmoid(m: Match) -> Tensor:
+    """log(sigmoid(x)) = -softplus(-x)"""
+    return negative(softplus(negative(m.x)))
+
+
+@_stabilize(log1p_(-sigmoid_(x)))
+def log_one_minus_sigmoid(m: Match) -> Tensor:
+    """log1p(-sigmoid(x)) = -softplus(x)"""
+    return negative(softplus(m.x))
+
+
+# -- hyperbolic functions -------------------------------------------------------------------------------
+
+
+@_stabilize((exp_(x) - exp_(-x)) / (exp_(x) + exp_(-x)))
+def hyperbolic_tangent(m: Match) -> Tensor:
+    """(exp(x) - exp(-x)) / (exp(x) + exp(-x)) = tanh(x)"""
+    return tanh(m.x)
+
+
+@_stabilize((exp_(x) - exp_(-x)) * 0.5)
+def hyperbolic_sine(m: Match) -> Tensor:
+    """(exp(x) - exp(-x)) / 2 = sinh(x)"""
+    return sinh(m.x)
+
+
+@_stabilize((exp_(x) + exp_(-x)) * 0.5)
+def hyperbolic_cosine(m: Match) -> Tensor:
+    """(exp(x) + exp(-x)) / 2 = cosh(x)"""
+    return cosh(m.x)
+
+
+@_stabilize(sqrt_(square_(x) + square_(y)))
+def hypotenuse(m: Match) -> Tensor:
+    """sqrt(x² + y²) = hypot(x, y)"""
+    return hypot(m.x, m.y)
+
+
+# -- sums of exponentials -------------------------------------------------------------------------------
+
+
+@_stabilize(log_(sum_(exp_(x)).named("total")))
+def log_of_sum_of_exp(m: Match) -> Tensor:
+    """log(sum(exp(x))) = logsumexp(x)"""
+    axes, keepdims = m.total.attrs
+    return LOGSUMEXP(m.x, axes=axes, keepdims=keepdims)
+
+
+@_stabilize(exp_(x) / sum_(exp_(x)).named("total"))
+def naive_softmax(m: Match) -> Tensor | None:
+    """exp(x) / sum(exp(x), axis, keepdims) = softmax(x, axis)"""
+    axes, keepdims = m.total.attrs
+    # A sum without kept dims lines up with the last axes of x: that is a softmax for a vector only.
+    if len(axes) != 1 or not (keepdims or m.x.ndim == 1):
+        return None
+    return SOFTMAX(_unshifted(m.x, axes), axis=axes[0])
+
+
+def _unshifted(shifted: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """x where `shifted` is x - max(x) over those axes, which softmax does itself."""
+    if shifted.op.name != "subtract":
+        return shifted
+    x, top = shifted.inputs
+    while top.op.name in ("stop_gradient", "barrier", "broadcast_to"):
+        top = top.inputs[0]
+    if top.op.name == "max" and top.inputs[0] is x and top.attrs == (axes, True):
+        return x
+    return shifted
+
+
+@_stabilize(log_(softmax_(x).named("p")))
+def log_of_softmax(m: Match) -> Tensor:
+    """log(softmax(x)) = log_softmax(x)"""
+    return LOG_SOFTMAX(m.x, axis=m.p.attr("axis"))
+
+
+@_stabilize(x - logsumexp_(x).named("total"))
+def minus_logsumexp(m: Match) -> Tensor | None:
+    """x - logsumexp(x, axis, keepdims) = log_softmax(x, axis)"""
+    axes, keepdims = m.total.attrs
+    if len(axes) != 1 or not (keepdims or m.x.ndim == 1):
+        return None
+    return LOG_SOFTMAX(m.x, axis=axes[0])
+
+
+# What picks or moves elements: the logarithm of what it picks is picked from the logarithm.
+PICKING = (
+    "take_along_axis", "take", "gather", "slice", "reshape", "permute_dims", "flip", "index", "broadcast_to",
+)  # fmt: skip
+
+
+@node_rule("log", cls=STABILIZING)
+def log_of_picked_softmax(node: Tensor) -> Tensor | None:
+    """log(pick(softmax(x))) = pick(log_softmax(x)): the usual loss, before or after choosing the label"""
+    chain = []
+    inner = node.inputs[0]
+    while inner.op.name in PICKING:
+        chain.append(inner)
+        inner = inner.inputs[0]
+    if not chain or inner.op.name not in ("softmax", "sigmoid"):
+        return None
+    value = log(inner)
+    for picker in reversed(chain):
+        value = picker.op(value, *picker.inputs[1:], **picker.attributes)
+    return value
+
+
+# -- variance -------------------------------------------------------------------------------------------
+
+
+@_stabilize(mean_(square_(x)).named("squares") - square_(mean_(x).named("average")), ulps=16)
+def variance(m: Match) -> Tensor | None:
+    """mean(x²) - mean(x)² = mean((x - mean(x))²), in two passes"""
+    if m.squares.attrs != m.average.attrs:
+        return None
+    axes, _ = m.squares.attrs
+    centered = subtract(m.x, MEAN(m.x, axes=axes, keepdims=True))
+    return MEAN(square(centered), axes=axes, keepdims=m.squares.attr("keepdims"))
+
+
+RULES = tuple(r for r in globals().values() if type(r).__name__ in ("Rule", "NodeRule"))
