@@ -6,7 +6,17 @@ The keys are the names of the functions; "eval" is filled by the runtime.
 from __future__ import annotations
 
 from graphc.ir.node import OPERATORS
-from graphc.ops import elementwise, elementwise_math, indexing, logical, rounding, view
+from graphc.ops import (
+    contraction,
+    elementwise,
+    elementwise_math,
+    indexing,
+    logical,
+    numpy_protocol,
+    reduction,
+    rounding,
+    view,
+)
 from graphc.ops.promotion import astype
 from graphc.ops.reshape import reshape
 
@@ -39,4 +49,10 @@ OPERATORS.update(
     mT=view.matrix_transpose,
     at=indexing.IndexUpdater,
     getitem=indexing.getitem,
+    matmul=contraction.matmul,
+    sum=reduction.sum,
+    mean=reduction.mean,
+    array_ufunc=numpy_protocol.array_ufunc,
+    array_function=numpy_protocol.array_function,
+    array_namespace=numpy_protocol.array_namespace,
 )

@@ -19,6 +19,7 @@ from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error, shape_error
 from graphc.ops.axes import normalize_axis
 from graphc.ops.cumulative import along, line_extents
 from graphc.ops.families import Opaque
+from graphc.ops.indexing import take, take_along_axis
 from graphc.ops.joining import take_slice
 from graphc.ops.promotion import TensorLike, as_tensor, promoted
 from graphc.ops.sampling import distinct, draw, strided, with_nan
@@ -152,7 +153,7 @@ def _sort_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
     axis = node.attr("axis")
     order = ARGSORT(node.inputs[0], axis=axis, descending=node.attr("descending"))
     inverse = ARGSORT(order, axis=axis, descending=False)
-    return [REGISTRY["take_along_axis"](g, inverse, axis=axis)]
+    return [take_along_axis(g, inverse, axis=axis)]
 
 
 def _sort_type(name: str, result: DType | None) -> Callable[..., TensorType]:
@@ -254,7 +255,7 @@ def top_k(
         shape_error(f"top_k: k must be an int from 0 to {size}, got {k!r:.40}", [x])
     order = ARGSORT(x, axis=axis, descending=bool(largest))
     places = take_slice(order, axis, 0, count)
-    return REGISTRY["take_along_axis"](x, places, axis=axis), places
+    return take_along_axis(x, places, axis=axis), places
 
 
 # -- searchsorted -----------------------------------------------------------------------------------
@@ -356,5 +357,5 @@ def searchsorted(
         shape_error(f'searchsorted: side must be "left" or "right", got {side!r}')
     table, x = promoted("searchsorted", x1, x2)
     if sorter is not None:
-        table = REGISTRY["take"](table, as_tensor(sorter, op="searchsorted"), axis=0)
+        table = REGISTRY["gather"](table, as_tensor(sorter, op="searchsorted"), axes=(0,), position=0)
     return SEARCHSORTED(table, x, side=side)
