@@ -107,7 +107,7 @@ def coefficients(fit: Fit) -> list[float]:
     """The rounded coefficients, lowest first."""
     fixed: list[mpf] = []
     solution, _ = remez(fit, fixed)
-    # Only on one side of zero: with both, fixed coefficients leave the exchange nothing to hold at zero.
+    # Only on one side of zero: with both, the exchange finds no alternation at zero any more.
     for _ in range(min(3, fit.degree) if fit.low > 0 else 0):
         fixed.append(round_to(solution[0], fit.bits))
         solution, _ = remez(fit, fixed)
@@ -124,6 +124,7 @@ def coefficients(fit: Fit) -> list[float]:
 # -----------------------------------------------------------------------------
 
 TINY = mpf(10) ** -24
+HALF = mpf("0.501")
 HALF_LN2 = mp.log(2) / 2 * mpf("1.01")
 QUARTER_PI = (mp.pi / 4 * mpf("1.01")) ** 2
 LOG_LOW, LOG_HIGH = mp.sqrt(mpf(1) / 2) - 1 - mpf("1e-6"), mp.sqrt(2) - 1 + mpf("1e-6")
@@ -282,10 +283,10 @@ FITS: list[Fit] = [
     Fit("POW_EXP2_NARROW_64", exp2_rest, 5, mpf("-0.501"), mpf("0.502"), lambda r: r * r, 53),
     erfc_fit("ERFC_NARROW_64", 10, "10.3", 53),
     erfc_fit("ERFC_64", 22, "27.4", 53),
-    Fit("LGAMMA_64", lgamma_ratio, 19, mpf("-0.501"), mpf("0.5"), lambda t: 1 / lgamma_ratio(t), 53),
+    Fit("LGAMMA_64", lgamma_ratio, 19, -HALF, HALF, lambda t: 1 / lgamma_ratio(t), 53),
     Fit("STIRLING_64", stirling_rest, 5, mpf(10) ** -16, mpf("7.49") ** -2, mp.sqrt, 53),
-    Fit("DIGAMMA_64", digamma_ratio, 20, mpf("-0.5"), mpf("0.5"), lambda t: 1 / digamma_ratio(t), 53),
-    Fit("DIGAMMA_TAIL_64", digamma_rest, 5, mpf(10) ** -16, mpf("7.49") ** -2, lambda z: z, 53),
+    Fit("DIGAMMA_64", digamma_ratio, 20, -HALF, HALF, lambda t: 1 / digamma_ratio(t), 53),
+    Fit("DIGAMMA_TAIL_64", digamma_rest, 9, mpf(10) ** -16, mpf("3.49") ** -2, lambda z: z, 53),
     *both("ERF", erf_ratio, TINY, mpf(1), erf_ratio_weight, (6, 12)),
     Fit("LOG_ERFC_32", log_erfc, 7, mpf(1), mpf("4.1"), mp.erfc, 24),
     Fit("LOG_ERFC_64", log_erfc, 17, mpf(1), mpf("6.1"), mp.erfc, 53),

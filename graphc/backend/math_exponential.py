@@ -1,8 +1,9 @@
 """Exponentials and hyperbolic functions (floor 6), in the scalar language.
 
-Reduction x = n ln 2 + r with a two-part ln 2 (Cody and Waite), a polynomial in r, and scaling by 2**n in
-two steps, so that results round once into the denormals. No operand needs a branch: NaN falls through
-the comparisons, and operands beyond the range are clamped to where the result is 0 or infinity.
+Reduction x = n ln 2 + r with a two-part ln 2 (Cody and Waite), a polynomial in r, and scaling by
+2**n in two steps, so that results round once into the denormals. No operand needs a branch: NaN
+falls through the comparisons, and operands beyond the range are clamped to where the result is 0
+or infinity.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def expm1_of(x: Term[V]) -> Term[V]:
     lost = (near - r) + correction
     q = polynomial(r, choose(x, fits.EXPM1_32, fits.EXPM1_64))
     rest = fma(r * r, q, lost)
-    # (r + rest) 2**n + 2**n - 1, with 2**n in two factors because it may overflow before the sum does.
+    # (r + rest) 2**n + 2**n - 1, with 2**n in two factors: it may overflow before the sum does.
     half = n >> 1
     first, second = power_of_two(half, x), power_of_two(n - half, x)
     one = power_of_two(half - n, x)
@@ -112,9 +113,8 @@ def tanh(s: ScalarLanguage[V], operand: V) -> V:
 
 def half_exp(size: Term[V]) -> Term[V]:
     """e**size / 2 for size >= 0, infinite only where the half is."""
-    p, n = exp_parts(
-        where(size > 712.0, 712.0, size) if size.wide else where(size > 91.0, 91.0, size)
-    )
+    limit = 712.0 if size.wide else 91.0
+    p, n = exp_parts(where(size > limit, limit, size))
     return scale(p, n - 1)
 
 

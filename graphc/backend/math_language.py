@@ -170,7 +170,7 @@ def bias(x: Term[V]) -> int:
 
 def sign_mask(x: Term[V]) -> int:
     """The sign bit of the integer type as wide as `x`, as a value of that signed type."""
-    return -(2 ** (x.dtype.bits - 1))
+    return -(1 << (x.dtype.bits - 1))
 
 
 def copy_sign(magnitude: Term[V], sign: Term[V]) -> Term[V]:
@@ -229,7 +229,7 @@ def split(x: Term[V]) -> tuple[Term[V], Term[V]]:
 
 
 def two_product(a: Term[V], b: Term[V]) -> tuple[Term[V], Term[V]]:
-    """(p, e): p = a * b rounded, p + e = a * b exactly up to one rounding of e, with or without fma."""
+    """(p, e): p = a * b rounded, p + e = a * b up to one rounding of e; holds without fma."""
     product = a * b
     a_high, a_low = split(a)
     b_high, b_low = split(b)

@@ -1,7 +1,8 @@
 """Logarithms and inverse hyperbolic functions (floor 6), in the scalar language.
 
 x = 2**e * (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)). float32 uses a polynomial in f; float64 the
-series of log((1 + s) / (1 - s)) in s = f / (2 + f), which is half as long. e ln 2 is added in two parts.
+series of log((1 + s) / (1 - s)) in s = f / (2 + f), which is half as long (fdlibm's form). e ln 2
+is added in two parts, of which e times the first is exact.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def log10(s: ScalarLanguage[V], operand: V) -> V:
 
 
 def log_of_sum(high: Term[V], low: Term[V], octaves: Term[V] | None = None) -> Term[V]:
-    """log(high + low) + octaves * ln 2 for positive normal or infinite high, low within an ulp of it."""
+    """log(high + low) + octaves * ln 2; high positive, no denormal, low within an ulp of it."""
     n, m = separate(high)
     # The rest in the scale of m. Where 2**-n is no normal number the rest is too small to matter.
     inverse = ((bias(high) - n) << mantissa_bits(high)).bitcast(high.dtype)
@@ -151,22 +152,24 @@ def asinh(s: ScalarLanguage[V], operand: V) -> V:
     large = size > _doubling(x)
     z = size * size
     total, lost = two_sum(x.like(1.0), size + z / ((z + 1.0).sqrt() + 1.0))
-    result = log_of_sum(
-        where(large, size, total), where(large, 0.0, lost), where(large, x.like(1.0), 0.0)
-    )
+    result = log_or_log_twice(large, size, total, lost)
     return copy_sign(where(x.equals(0.0), size, result), x).value
 
 
 def acosh(s: ScalarLanguage[V], operand: V) -> V:
-    """log(x + sqrt(x**2 - 1)) as log1p(t + sqrt(t (t + 2))), t = x - 1; log 2x for large x."""
+    """log(x + sqrt(x**2 - 1)) as log1p(t + sqrt(2t + t**2)), t = x - 1; log 2x for large x."""
     x = Term(s, operand)
     large = x > _doubling(x)
     t = x - 1.0
-    total, lost = two_sum(x.like(1.0), t + (t * (t + 2.0)).sqrt())
-    result = log_of_sum(
-        where(large, x, total), where(large, 0.0, lost), where(large, x.like(1.0), 0.0)
-    )
+    total, lost = two_sum(x.like(1.0), t + fma(t, t, t + t).sqrt())
+    result = log_or_log_twice(large, x, total, lost)
     return where(x < 1.0, float("nan"), result).value
+
+
+def log_or_log_twice(large: Term[V], x: Term[V], total: Term[V], lost: Term[V]) -> Term[V]:
+    """log(2x) where `large`, else log(total + lost)."""
+    octaves = where(large, x.like(1.0), 0.0)
+    return log_of_sum(where(large, x, total), where(large, 0.0, lost), octaves)
 
 
 def _doubling(x: Term[V]) -> float:

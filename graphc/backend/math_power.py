@@ -1,7 +1,8 @@
 """Powers, roots and steps between floats (floor 6), in the scalar language.
 
-x**y = 2**(y log2 x), log2 x by the series of log((1 + s) / (1 - s)). float32 computes it in float64. float64
-needs log2 x to about 2**-66: its leading terms are sums of two floats (the scheme of fdlibm's e_pow.c).
+x**y = 2**(y log2 x), log2 x by the series of log((1 + s) / (1 - s)). float32 computes it in
+float64. float64 needs log2 x to about 2**-66: its leading terms are sums of two floats (the scheme
+of fdlibm's e_pow.c). Whether y is an odd integer, and C99's special values, are settled at the end.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from graphc.backend.math_language import (
     polynomial,
     power_of_two,
     scale,
+    sign_mask,
     split,
     two_sum,
     where,
@@ -30,7 +32,7 @@ from graphc.ir.scalar import ScalarLanguage
 
 V = TypeVar("V")
 
-# 2 / (3 ln 2) and ln 2 in two parts; the high parts have 26 bits, so that products with halves are exact.
+# 2 / (3 ln 2) and ln 2 in two parts; high parts of 26 bits make products with halves exact.
 THIRD_LOG2_E = (0.9617967009544373, -7.028461650952758e-09)
 LN2_HALVES = (0.6931471824645996, -1.904654299957768e-09)
 
@@ -114,7 +116,7 @@ def pow_(s: ScalarLanguage[V], base: V, exponent: V) -> V:
     infinite = size.equals(float("inf"))
     zero = size.equals(0.0)
     plain = magnitude(where(zero | infinite, 1.0, size), y)
-    at_limit = where(zero.call("bit_xor", y < 0.0), x.like(0.0), float("inf"))
+    at_limit = where(zero ^ (y < 0.0), x.like(0.0), float("inf"))
     result = where(zero | infinite, at_limit, plain)
     half = y * 0.5
     whole = y.call("round_even").equals(y)
@@ -158,9 +160,9 @@ def nextafter(s: ScalarLanguage[V], start: V, direction: V) -> V:
     """The next float from x towards y; any float dtype."""
     x, y = Term(s, start), Term(s, direction)
     pattern = x.bits()
-    away = (y > x).call("eq", x > 0.0)
+    away = (y > x).equals(x > 0.0)
     stepped = pattern + where(away, pattern.like(1), -1)
-    smallest = (y.bits() & -(2 ** (x.dtype.bits - 1))) | 1
+    smallest = (y.bits() & sign_mask(x)) | 1
     result = where(x.equals(0.0), smallest, stepped).bitcast(x.dtype)
     result = where(x.equals(y), y, result)
     return where(x.differs(x) | y.differs(y), x + y, result).value

@@ -33,8 +33,9 @@ V = TypeVar("V")
 PI = 3.141592653589793
 HALF_LOG_2PI = 0.9189385332046727
 DIGAMMA_ROOT = (1.4616321449683622, 9.549995429965697e-17)
-# From here on the asymptotic series of lgamma and digamma are used.
-ASYMPTOTIC = 7.5
+# From here on the asymptotic series are used.
+STIRLING_FROM = 7.5
+DIGAMMA_TAIL_FROM = 3.5
 
 
 def erf(s: ScalarLanguage[V], operand: V) -> V:
@@ -82,7 +83,7 @@ def log_positive(x: Term[V]) -> Term[V]:
 
 def lgamma_positive(x: Term[V]) -> Term[V]:
     """lgamma for finite x > 0."""
-    stirling = x >= ASYMPTOTIC
+    stirling = x >= STIRLING_FROM
     # x = 7/4 + steps + t: the fit at 7/4 + t, then one logarithm for the steps from there to x.
     # The zeros at 1 and 2 stay exact: `zero` is x - 1 or x - 2 next to them.
     steps = (where(stirling, 1.75, x) - 1.75).call("round_even")
@@ -134,14 +135,14 @@ def lgamma(s: ScalarLanguage[V], operand: V) -> V:
 
 def digamma_positive(x: Term[V]) -> Term[V]:
     """digamma for finite x > 0."""
-    asymptotic = x >= ASYMPTOTIC
-    # x = 3/2 + k + t: the fit at 3/2 + t, then one quotient for the sum of reciprocals on the way to x.
+    asymptotic = x >= DIGAMMA_TAIL_FROM
+    # x = 3/2 + steps + t: the fit at 3/2 + t, then one quotient for the reciprocals on the way.
     steps = (where(asymptotic, 1.5, x) - 1.5).call("round_even")
     base = x - steps
     t = base - 1.5
     near = ((base - DIGAMMA_ROOT[0]) - DIGAMMA_ROOT[1]) * polynomial(t, fits.DIGAMMA_64)
     numerator, denominator = x.like(0.0), x.like(1.0)
-    for k in range(1, 7):
+    for k in (1, 2):
         term = x - float(k)
         reached = steps >= float(k)
         numerator = where(reached, fma(numerator, term, denominator), numerator)
@@ -156,7 +157,7 @@ def digamma_positive(x: Term[V]) -> Term[V]:
 
 
 def digamma(s: ScalarLanguage[V], operand: V) -> V:
-    """The derivative of lgamma; NaN at the negative integers, an infinity of the other sign at 0."""
+    """The derivative of lgamma; NaN at negative integers, an infinity of the other sign at 0."""
     x = Term(s, operand)
     wide = x.cast(float64)
     size = abs(wide)

@@ -1,9 +1,9 @@
 """sin, cos, tan over the full range, and their inverses (floor 6), in the scalar language.
 
-|x| = n pi/2 + r. Up to `LIMIT` by subtracting n pi/2 in pieces whose products with n are exact (Cody and
-Waite, with error-free sums, so it holds without fma). Beyond it exactly: float32 sums the products
-of x with 28-bit pieces of 2/pi modulo 4 in float64; float64 multiplies integers with the 192 bits of
-1/(2 pi) that matter (Payne and Hanek). r comes as a sum of two floats.
+|x| = n pi/2 + r. Up to `LIMIT` by subtracting n pi/2 in pieces whose products with n are exact
+(Cody and Waite, with error-free sums, so it holds without fma). Beyond it exactly: float32 sums the
+products of x with 28-bit pieces of 2/pi modulo 4 in float64; float64 multiplies integers with the
+192 bits of 1/(2 pi) that matter (Payne and Hanek). r comes as a sum of two floats.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Reduced = tuple[Term[V], Term[V], Term[V]]
 TWO_OVER_PI = 0.6366197723675814
 LIMIT_32 = 8192.0
 LIMIT_64 = 1048576.0
-# pi/2 in pieces of 11 (33) bits: n < 2**13 (2**20) times a piece is exact. The last has all its bits.
+# pi/2 in pieces of 11 (33) bits: n < 2**13 (2**20) times one is exact. The last is the rest.
 HALF_PI_32 = (
     1.5703125,
     0.0004837512969970703,
@@ -326,7 +326,7 @@ def atan2(s: ScalarLanguage[V], ordinate: V, abscissa: V) -> V:
 
 
 def arcs(size: Term[V]) -> tuple[Term[V], Term[V], Term[V]]:
-    """(outer, base, bend): asin(base) = base + bend; outer: base is sqrt((1 - size) / 2), else size."""
+    """(outer, base, bend): asin(base) = base + bend; base: size, outer sqrt((1 - size) / 2)."""
     outer = size > 0.5
     z = where(outer, (1.0 - size) * 0.5, size * size)
     base = where(outer, z.sqrt(), size)

@@ -2,8 +2,8 @@
 
 References, constant folding and tests evaluate scalar bodies with it. A value is an array in the
 reference form (`DType.numpy`) together with its DType, because bfloat16 travels as float32.
-Integer results are exactly those that ir/scalar.py promises; arithmetic on floats is IEEE; functions
-such as exp are computed in float64 and rounded, so they are better than any decomposition in float32.
+Integer results are exactly those that ir/scalar.py promises; arithmetic on floats is IEEE;
+functions such as exp are computed in float64 and rounded, so that float32 has nearly no error.
 Operands broadcast. Nothing here warns or raises because of a value.
 """
 
@@ -49,7 +49,7 @@ def evaluate(body: Callable[..., Value], operands: Sequence[tuple[Array, DType]]
 
 
 class NumpyScalar(ScalarLanguage[Value]):
-    """The scalar language on arrays. `has_fma=False` gives the meaning of fma on targets without it."""
+    """The scalar language on arrays. `has_fma=False`: what fma means on targets without it."""
 
     def __init__(self, has_fma: bool = True) -> None:
         self.has_fma = has_fma
@@ -89,7 +89,7 @@ class NumpyScalar(ScalarLanguage[Value]):
         return Value(np.where(condition.array, a.array, b.array), a.dtype)
 
     def cast(self, x: Value, dtype: DType) -> Value:
-        """Convert; float to integer saturates, NaN becomes 0, float64 to bfloat16 goes by float32."""
+        """Convert; float to int saturates, NaN becomes 0, float64 to bfloat16 goes by float32."""
         if x.dtype is dtype:
             return x
         with np.errstate(all="ignore"):
@@ -131,7 +131,7 @@ def _saturate(array: Array, dtype: DType) -> Array:
     return np.where(above, limits[0], np.where(below, limits[1], inside))
 
 
-# -- floats -------------------------------------------------------------------------------------------
+# -- floats --------------------------------------------------------------------------------------
 
 
 def _float_op(name: str, arrays: list[Array], dtype: DType) -> Array:
@@ -198,7 +198,7 @@ def fused(a: Array, b: Array, c: Array) -> Array:
     t, t_error = _two_sum(c, low)
     v, v_error = _two_sum(high, t)
     odd = _add_to_odd(v, _add_to_odd(t_error, v_error, _WIDE_BITS), _WIDE_BITS)
-    # The error terms are NaN where anything is infinite; exact zeros keep the sign of the plain sum.
+    # The error terms are NaN where anything is infinite; exact zeros keep the plain sum's sign.
     keep_plain = ~np.isfinite(plain) | ((plain == 0) & (low == 0))
     return np.where(keep_plain, plain, odd).astype(np.float64)
 
@@ -231,7 +231,7 @@ def _fused_exactly(a: float, b: float, c: float) -> float:
 
 
 def _elementwise(function: Callable[[float], float]) -> Callable[[Array], Array]:
-    """A function of `math` on float64 arrays; where it raises, the limit that C99 gives: inf or nan."""
+    """A function of `math` on float64 arrays; where it raises, the infinity that C99 gives."""
 
     def one(x: float) -> float:
         try:
@@ -328,11 +328,11 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-# -- integers and bool --------------------------------------------------------------------------------
+# -- integers and bool ---------------------------------------------------------------------------
 
 
 def _integer_power(x: Array, n: Array) -> Array:
-    """Wrapping power; a negative exponent gives the exact power truncated toward zero: 1, -1 or 0."""
+    """Wrapping power; for a negative exponent the exact power truncated toward zero."""
     positive = np.power(x, np.where(n < 0, 0, n).astype(n.dtype))
     if x.dtype.kind == "u":
         return np.asarray(positive)
