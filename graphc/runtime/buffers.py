@@ -41,7 +41,7 @@ def allocate(size: int) -> Bytes:
 
 def _allocate_huge(size: int) -> Bytes:
     length = -(-size // _HUGE_PAGE) * _HUGE_PAGE + _HUGE_PAGE
-    # Private: the default of Python's mmap is shared, and a forked child would then write into ours.
+    # Private: Python's default is shared, and a forked child would then write into our memory.
     memory = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     raw: Bytes = np.frombuffer(memory, np.uint8)
     start = -address(raw) % _HUGE_PAGE

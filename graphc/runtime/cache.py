@@ -120,7 +120,7 @@ class ObjectCache:
             self.sweep()
 
     def sweep(self) -> None:
-        """Remove what killed processes left, then the least recently used files beyond the limit."""
+        """Remove what killed processes left, then the files used longest ago beyond the limit."""
         found: list[tuple[float, int, str]] = []
         now = time.time()
         for path, status in self._files():
@@ -166,7 +166,7 @@ class ObjectCache:
                 if not self._usable:
                     self._disable(PermissionError(f"{directory} is not writable"))
                 elif not self._trusted(directory.stat()):
-                    # Objects are run: a folder in which others may write is a way into this process.
+                    # Objects are run: a folder where others may write is a way into the process.
                     self._disable(PermissionError(f"{directory} is writable by other users"))
             except OSError as error:
                 self._disable(error)

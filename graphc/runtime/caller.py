@@ -1,4 +1,4 @@
-"""Makes the function that runs a loaded program (runtime, floor 7): native where possible, else in Python.
+"""Makes the function that runs a loaded program (runtime, floor 7): native, or else in Python.
 
 `make_caller` writes the record that `python_entry` works from: what to check, where the pointers
 go.  The same record without a fallback serves the slow path, which reads the arguments with care
@@ -71,7 +71,7 @@ class Caller:
     """A program with its signature, ready to be called.
 
     `function(*arrays)` returns new arrays; `into(arrays, outputs)` writes into given ones.
-    `context` is what the program gets: error site, parallel function, threads, and what it profiles.
+    `context` is what the program gets: error site, parallel function, threads, profile.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Caller:
             bindings.cells[variable].make_spare()
 
     def into(self, args: Sequence[object], outputs: Sequence[Array]) -> None:
-        """Run with the results written into `outputs`, exactly fitting arrays that no input overlaps."""
+        """Run with the results written into `outputs`: fitting arrays that no input overlaps."""
         arrays, sizes = read_arguments(self.signature, args, {})
         for spec, array in zip(self.signature.outputs, outputs, strict=True):
             check_given(spec, array, sizes)
@@ -162,7 +162,7 @@ class NativeCaller(Caller):
             self.function = self._slow
 
     def into(self, args: Sequence[object], outputs: Sequence[Array]) -> None:
-        """Run with the results written into `outputs`, exactly fitting arrays that no input overlaps."""
+        """Run with the results written into `outputs`: fitting arrays that no input overlaps."""
         if type(self._attempt_into(*args, *outputs)) is not int:
             return
         arrays, sizes = read_arguments(self.signature, args, {})
@@ -210,7 +210,7 @@ def make_caller(
     state: CallState,
     entry: LoadedObject | None,
 ) -> Caller:
-    """The fastest caller that serves. `entry`: from `python_entry.load_entry`, None where there is none."""
+    """The fastest caller that serves. `entry`: from `python_entry`, None where there is none."""
     if entry is None:
         return Caller(signature, program, bindings, state)
     try:

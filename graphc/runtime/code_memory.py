@@ -56,7 +56,7 @@ def fill(address: int, image: bytes | bytearray) -> None:
 def protect(address: int, size: int, *, execute: bool) -> None:
     """Make whole pages read-only, and executable where asked; afterwards nobody writes there.
 
-    The kernel brings the instruction cache up to date when pages become executable (arm64 included).
+    The kernel updates the instruction cache when pages become executable (arm64 included).
     """
     mode = mmap.PROT_READ | (mmap.PROT_EXEC if execute else 0)
     if size and _require().mprotect(address, size, mode):

@@ -1,4 +1,4 @@
-"""What a device must offer (runtime, floor 7): memory, loading of object bytes, and one native call.
+"""What a device must offer (runtime, floor 7): memory, loading of objects, and one native call.
 
 A session talks to devices through this protocol only.  A program is loaded once; its entry
 function runs all kernels of a graph over pointers, sizes and one arena (the native ABI, see
@@ -19,7 +19,7 @@ from graphc.base.target import Target
 
 @dataclass(frozen=True, slots=True)
 class LoadedProgram:
-    """A program's code in memory. `owner` keeps that memory; the addresses are valid as long as it lives."""
+    """A program's code in memory. `owner` keeps it there: the addresses live as long as it does."""
 
     entry: int
     arena_bytes: int

@@ -65,7 +65,7 @@ _LARGEST = 1 << 30  # everything must be within reach of a 32-bit displacement
 class Layout:
     """An object that was read and placed, ready to be linked at any address.
 
-    The image is code in [0, constants), constants in [constants, data), data in [data, size): whole pages.
+    The image is code in [0, constants), constants up to data, data up to size: whole pages.
     `offsets`: each section's place in the image, -1 where it is not loaded.
     `sites`: what to relocate: image offset, type, symbol number, addend.
     """
@@ -97,7 +97,7 @@ class LoadedObject:
         self._addresses = addresses
 
     def address(self, symbol: str) -> int:
-        """The address of a global symbol. Raises CompileError where the object has none of this name."""
+        """The address of a global symbol. Raises CompileError where the object has no such."""
         found = self._addresses.get(symbol)
         if found is None:
             raise CompileError(
@@ -150,7 +150,7 @@ def read(data: bytes) -> Layout:
     stub_symbols = stub_symbols[undefined[stub_symbols]]
     slot_symbols = _symbols_of(sites, machine, Reference.GOT)
 
-    # The stubs follow the code, the table of addresses the constants: both are read-only in the end.
+    # The stubs follow the code, the table of addresses the constants: both end as read-only.
     offsets = np.full(len(sections), -1, np.int64)
     stubs = _up(_place(sections, groups, _CODE, 0, offsets), 16)
     constants = _up(stubs + len(stub_symbols) * len(machine.stub(0)), mmap.PAGESIZE)
@@ -261,7 +261,7 @@ def _place(sections: Records, groups: Ints, group: int, start: int, offsets: Int
 def _read_relocations(
     data: bytes, sections: Records, groups: Ints, machine: Machine, symbols: int
 ) -> tuple[Records, Ints]:
-    """Every relocation of a loaded section, offsets within their section, and that section's number."""
+    """Every relocation of a loaded section, offset within the section, and the section numbers."""
     found: list[Records] = [np.empty(0, _RELA)]
     owners: list[Ints] = [np.empty(0, np.int64)]
     for section in sections[

@@ -37,7 +37,7 @@ def _affinity() -> int:
 
 
 def _omp_num_threads(text: str) -> int | None:
-    """The outermost level of OMP_NUM_THREADS ("4" or "4,2"); None where it is not a positive number."""
+    """The outermost level of OMP_NUM_THREADS ("4" or "4,2"); None where it is no number above 0."""
     first = text.split(",")[0].strip()
     return int(first) if first.isascii() and first.isdigit() and int(first) > 0 else None
 
@@ -63,7 +63,7 @@ def cgroup_quota(root: Path = _CGROUP_ROOT, own: Path = _OWN_CGROUPS) -> float |
 
 
 def _ancestor_quotas(mount: Path, path: str, read: _Reader) -> list[float]:
-    # Inside a container the path may name a group that is not visible; the mount itself then is ours.
+    # In a container the path may name a group that is not visible; the mount itself then is ours.
     parts = [part for part in path.split("/") if part and part != ".."]
     found = [read(mount.joinpath(*parts[:length])) for length in range(len(parts) + 1)]
     return [quota for quota in found if quota is not None]

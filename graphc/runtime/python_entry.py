@@ -1,4 +1,4 @@
-"""The native function behind every compiled `Function` (runtime, floor 7): from Python arguments to results.
+"""The native function behind every compiled `Function` (runtime, floor 7).
 
 One METH_FASTCALL function serves all programs: its `self` is a tuple whose first item is a
 *record*, an int64 array that says what to check and what to call (`caller.py` writes it).  The
@@ -187,7 +187,7 @@ def entry_text(layout: ObjectLayout) -> str:
         "ITEMS": layout.items,
     }
     text = re.sub(r"\$([A-Z_]+)", lambda match: str(int(names[match[1]])), TEXT)
-    # `slot`, `item` and `field` are a load at a place of the record, of a table row, of an object's struct.
+    # `slot`, `item`, `field`: a load from the record, from a table row, from an object's struct.
     text = re.sub(
         r"^  %(\w+) = slot (\w+) (\w+)$",
         lambda m: _load(m[1], "record", "i64", int(Slot[m[2]]), m[3]),
@@ -216,7 +216,7 @@ def _load(name: str, base: str, unit: str, index: int, kind: str) -> str:
 
 
 def load_entry(cache: ObjectCache) -> LoadedObject:
-    """The entry in memory. Raises CompileError where this interpreter or NumPy is not the known one."""
+    """The entry in memory. Raises CompileError where this Python or NumPy is not a known one."""
     layout = object_layout()
     if layout is None:
         raise CompileError("the structs of this Python or NumPy are laid out in an unknown way")
@@ -232,7 +232,7 @@ _shared_lock = threading.Lock()
 
 
 def shared_entry(cache: ObjectCache) -> LoadedObject | None:
-    """The one entry of the process, loaded at the first call; None where calls go through Python."""
+    """The entry of the process, loaded at the first call; None where calls go through Python."""
     with _shared_lock:
         if not _shared:
             try:

@@ -1,4 +1,4 @@
-"""The LLVM text of the entry from Python (runtime, floor 7): data only; `python_entry` explains and loads it.
+"""The LLVM text of the entry from Python (runtime, floor 7): data; `python_entry` explains it.
 
 `$NAME` is a constant of `python_entry`.  Three short forms stand for a load: `slot NAME type` at a
 place of the record, `item %row k type` at word k of a table row, `field %object offset type` in an
@@ -114,7 +114,11 @@ one:
   %dim = getelementptr i64, ptr %table, i64 %start
   %kind = item %dim 0 i64
   %a = item %dim 1 i64
-  switch i64 %kind, label %good [ i64 $FIXED, label %fixed  i64 $BIND, label %bind  i64 $SYMBOL_DIM, label %same ]
+  switch i64 %kind, label %good [
+    i64 $FIXED, label %fixed
+    i64 $BIND, label %bind
+    i64 $SYMBOL_DIM, label %same
+  ]
 fixed:
   %ok3 = icmp eq i64 %length, %a
   br i1 %ok3, label %good, label %no
@@ -235,7 +239,7 @@ no:
   ret i1 false
 }
 
-; New arrays for the outputs, or the given ones. The number made: fewer than asked for after an error.
+; New arrays for the outputs, or the given ones. How many: too few after an error.
 define internal i64 @make_outputs(ptr %record, ptr %args) nounwind {
 entry:
   %count = slot OUTPUTS i64
@@ -304,7 +308,8 @@ sized:
 allocate:
   call void @Py_IncRef(ptr %descr)
   %nd32 = trunc i64 %nd to i32
-  %array = call ptr @PyArray_NewFromDescr(ptr @ndarray_type, ptr %descr, i32 %nd32, ptr %shape, ptr null, ptr null, i32 0, ptr null)
+  %array = call ptr @PyArray_NewFromDescr(
+    ptr @ndarray_type, ptr %descr, i32 %nd32, ptr %shape, ptr null, ptr null, i32 0, ptr null)
   %failed = icmp eq ptr %array, null
   br i1 %failed, label %stopped, label %made
 made:

@@ -1,4 +1,4 @@
-"""What a compiled function takes and gives (runtime, floor 7), and the careful, explaining reading of arguments.
+"""What a compiled function takes and gives (runtime, floor 7); the careful reading of arguments.
 
 The native entry checks arguments in nanoseconds and says only yes or no.  On a no,
 `read_arguments` decides: it converts what may be converted without loss, and otherwise raises an
@@ -56,8 +56,8 @@ class ArraySpec:
 class CallSignature:
     """Inputs in order, outputs in order, and the symbols whose sizes the program takes, in order.
 
-    single: the only output is returned itself, not in a tuple. work: scalar operations of one call, which
-    decides whether the interpreter's lock is released.
+    single: the only output is returned itself, not in a tuple. work: scalar operations of one call;
+    it decides whether the interpreter's lock is released.
     """
 
     inputs: tuple[ArraySpec, ...]
@@ -69,7 +69,7 @@ class CallSignature:
 
     @property
     def has_foreign_dtypes(self) -> bool:
-        """Whether users see another dtype than native code does: bfloat16 where ml_dtypes is missing."""
+        """Whether users see other dtypes than native code: bfloat16 where ml_dtypes is missing."""
         specs = (*self.inputs, *self.outputs)
         return any(spec.dtype is bfloat16 for spec in specs) and host_bfloat16() is None
 
@@ -90,7 +90,7 @@ def linear(size: Size) -> tuple[Symbol, int, int] | None:
 
 
 def binding_places(signature: CallSignature) -> dict[str, tuple[int, int]]:
-    """Per symbol the (input, dim) that tells its size: a dim that is the symbol itself if there is one.
+    """Per symbol the (input, dim) that tells its size: the symbol itself where there is one.
 
     Raises GraphError where no input tells a symbol.
     """
@@ -116,7 +116,7 @@ def binding_places(signature: CallSignature) -> dict[str, tuple[int, int]]:
 def read_arguments(
     signature: CallSignature, args: Sequence[object], keywords: Mapping[str, object]
 ) -> tuple[list[Array], dict[str, int]]:
-    """The arguments as arrays that native code takes, and the symbols' sizes. Raises where they do not fit."""
+    """The arguments as arrays for native code, and the sizes. Raises where they do not fit."""
     values = _by_position(signature, args, keywords)
     arrays = [_read(spec, value) for spec, value in zip(signature.inputs, values)]
     return arrays, read_sizes(signature, arrays)
@@ -149,8 +149,8 @@ def _read(spec: ArraySpec, value: object) -> Array:
         array = _convert_python(spec, value)
     if array.ndim != len(spec.shape):
         raise _shape_error(spec, array)
-    # `asarray` keeps the dims of 0-d arrays and copies only what is not C-contiguous; the view gives the
-    # dtype object that native code knows, where an equal one (long long, unpickled) came.
+    # `require` copies only what is not C-contiguous and aligned; the view gives the dtype object
+    # that native code knows, where an equal one (long long, unpickled) came.
     array = np.require(array, requirements=["C", "A"])
     return array if array.dtype is spec.host else array.view(np.ndarray).view(spec.host)
 
@@ -259,7 +259,7 @@ def _dtype_error(spec: ArraySpec, got: str) -> DTypeError:
 
 
 def check_given(spec: ArraySpec, array: object, sizes: Mapping[str, int]) -> None:
-    """An array that a result is to be written into must be exactly right: nothing can be converted."""
+    """An array that a result is written into must be exactly right: nothing can be converted."""
     shape = tuple(evaluate(size, sizes) for size in spec.shape)
     expected = (
         f"{spec.name}: out must be a writable C-contiguous {spec.host} array of shape {shape}"

@@ -1,4 +1,4 @@
-"""What the functions of one session share while they run (runtime, floor 7): variables, arena, lock, threads.
+"""What the functions of one session share (runtime, floor 7): variables, arena, lock, threads.
 
 A variable's value lives in a cell of two buffers that take turns: a call reads `current` and
 writes `spare`, and the commit exchanges them, so an update is either whole or not there.
@@ -93,7 +93,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class Cell:
-    """A variable's value: two buffers that take turns. `record` is [current address, spare address]."""
+    """A variable's value: two buffers that take turns. `record`: their addresses, current first."""
 
     def __init__(self, value: Array) -> None:
         self._current = buffers.empty(value.shape, value.dtype)
@@ -109,7 +109,7 @@ class Cell:
 
     @property
     def current(self) -> Array:
-        """The value itself, not a copy; valid until the next commit. Read and write it under the lock."""
+        """The value itself, valid until the next commit. Read and write it under the lock."""
         if self._spare is None or int(self.record[0]) == buffers.address(self._current):
             return self._current
         return self._spare

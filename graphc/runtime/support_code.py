@@ -1,4 +1,4 @@
-"""The runtime's own native code (runtime, floor 7): LLVM text, compiled once per machine, then from the cache.
+"""The runtime's own native code (runtime, floor 7): LLVM text, compiled once, then cached.
 
 The thread pool and the entry from Python are such code.  It is plain scalar code for the baseline
 of the machine, so that its object depends on nothing but its text, and LLVM is not imported where
@@ -21,7 +21,7 @@ _TARGETS = {"x86_64": X86_BASELINE, "aarch64": AARCH64}
 
 
 def support_target() -> Target | None:
-    """The target of support code on this machine; None where there is none (not Linux, another machine)."""
+    """The target of support code here; None where there is none (not Linux, another machine)."""
     if sys.platform != "linux" or sys.byteorder != "little" or sys.maxsize < 1 << 32:
         return None
     return _TARGETS.get(os.uname().machine)

@@ -37,7 +37,7 @@ _PAUSE = {
 _FUTEX = {"x86-64": 202, "aarch64-linux": 98}
 _EXTERNALS = ("pthread_create", "pthread_detach", "pthread_sigmask", "sched_yield", "syscall")
 
-# Signals are for Python's own threads, except those that a faulty instruction raises in the thread itself:
+# Signals are for Python's own threads, except those that a faulty instruction raises in its thread:
 # SIGILL 4, SIGTRAP 5, SIGBUS 7, SIGFPE 8, SIGSEGV 11, SIGSYS 31.
 _BLOCKED = ~sum(1 << (signal - 1) for signal in (4, 5, 7, 8, 11, 31))
 
@@ -132,7 +132,8 @@ doze:
   br i1 %work, label %awake, label %sleep
 sleep:
   %value = zext i32 %seen to i64
-  %r = call i64 (i64, ...) @syscall(i64 {futex}, ptr @wake, i64 128, i64 %value, ptr null, ptr null, i64 0)
+  %r = call i64 (i64, ...) @syscall(
+    i64 {futex}, ptr @wake, i64 128, i64 %value, ptr null, ptr null, i64 0)
   br label %awake
 awake:
   %b1 = atomicrmw sub ptr @sleepers, i32 1 seq_cst
@@ -226,7 +227,8 @@ publish:
   %asleep = icmp ne i32 %sleeping, 0
   br i1 %asleep, label %wake_up, label %work
 wake_up:
-  %r = call i64 (i64, ...) @syscall(i64 {futex}, ptr @wake, i64 129, i64 2147483647, ptr null, ptr null, i64 0)
+  %r = call i64 (i64, ...) @syscall(
+    i64 {futex}, ptr @wake, i64 129, i64 2147483647, ptr null, ptr null, i64 0)
   br label %work
 work:
   %ran = call i1 @claim(i64 0)
@@ -294,7 +296,7 @@ def _store_mask() -> Iterator[str]:
 
 
 class ThreadPool:
-    """The pool in this process: `parallel` is the address of graphc_parallel, 0 where all is serial."""
+    """The pool in this process. `parallel`: address of graphc_parallel, 0 where all is serial."""
 
     def __init__(self, parallel: int = 0, set_limit: int = 0, workers: int = 0) -> None:
         self.parallel = parallel
@@ -313,7 +315,7 @@ class ThreadPool:
 
 
 def load_pool(cache: ObjectCache) -> ThreadPool:
-    """A pool of its own; `shared_pool` is what sessions use. Serial, and says so, where it cannot be."""
+    """A pool of its own; sessions use `shared_pool`. Serial, and says so, where it cannot be."""
     target = support_target()
     if target is None:
         _log.warning("graphc runs on one thread: there is no thread pool for %s yet", sys.platform)

@@ -1,4 +1,4 @@
-"""The object loader: code, constants, data, tables and calls run from it; nothing malformed gets through."""
+"""The object loader: what it loads runs, and nothing malformed gets through."""
 
 from __future__ import annotations
 
@@ -67,13 +67,16 @@ define double @polynomial(double %x) {
 }
 define void @scale(ptr %p) {
   %v = load <16 x float>, ptr %p, align 4
-  %w = fmul <16 x float> %v, <float 0.0, float 1.0, float 2.0, float 3.0, float 4.0, float 5.0, float 6.0, float 7.0,
+  %w = fmul <16 x float> %v, <
+    float 0.0, float 1.0, float 2.0, float 3.0, float 4.0, float 5.0, float 6.0, float 7.0,
     float 8.0, float 9.0, float 10.0, float 11.0, float 12.0, float 13.0, float 14.0, float 15.0>
   store <16 x float> %w, ptr %p, align 4
   ret void
 }
 define i64 @jump(i64 %k) {
-  switch i64 %k, label %other [ i64 0, label %a  i64 1, label %b  i64 2, label %c  i64 3, label %d  i64 4, label %e ]
+  switch i64 %k, label %other [
+    i64 0, label %a  i64 1, label %b  i64 2, label %c  i64 3, label %d  i64 4, label %e
+  ]
 a: %ra = call i64 @one(i64 1)  ret i64 %ra
 b: %rb = call i64 @two(i64 7)  ret i64 %rb
 c: %rc = call i64 @three(i64 7) ret i64 %rc
@@ -97,25 +100,25 @@ def function(
     return ctypes.CFUNCTYPE(result, *types)(loaded.address(name))
 
 
-I = ctypes.c_int64
+INT = ctypes.c_int64
 
 
 def check_everything(loaded: object_loader.LoadedObject) -> None:
-    dispatch = function(loaded, "dispatch", I, I)
+    dispatch = function(loaded, "dispatch", INT, INT)
     assert [dispatch(k, 10) for k in range(3)] == [1, 20, 30]
     count = function(loaded, "count")
     assert [count(), count()] == [6, 7]
-    bump = function(loaded, "bump", I)
+    bump = function(loaded, "bump", INT)
     assert [bump(99), bump(99), bump(0)] == [10, 20, 10]
-    assert function(loaded, "calls", I)(5) == 315
-    assert function(loaded, "takes_address", I)(0) == EXTERNALS["outside"]
+    assert function(loaded, "calls", INT)(5) == 315
+    assert function(loaded, "takes_address", INT)(0) == EXTERNALS["outside"]
     assert function(loaded, "reads_outside")() == 4711
     polynomial = function(loaded, "polynomial", ctypes.c_double, result=ctypes.c_double)
     assert polynomial(2.0) == 2.0 * np.pi + np.e
     values = np.ones(16, np.float32)
     function(loaded, "scale", ctypes.c_void_p, result=None)(values.ctypes.data)  # type: ignore[arg-type]
     assert values.tolist() == list(range(16))
-    jump = function(loaded, "jump", I)
+    jump = function(loaded, "jump", INT)
     assert [jump(k) for k in range(6)] == [1, 14, 21, 8, 10, -1]
     assert np.frombuffer(ctypes.string_at(loaded.address("exported"), 16), np.float32).tolist() == [
         1.5,
@@ -146,7 +149,7 @@ def test_missing_symbols_are_named(compile_text) -> None:  # type: ignore[no-unt
     with pytest.raises(CompileError, match="'elsewhere'"):
         load(data, {"outside": 1})
     loaded = load(data, EXTERNALS)
-    with pytest.raises(CompileError, match="no symbol 'nothing'; it has .*'count'"):
+    with pytest.raises(CompileError, match=r"no symbol 'nothing'; it has .*'count'"):
         loaded.address("nothing")
     with pytest.raises(CompileError, match="no symbol 'one'"):  # internal
         loaded.address("one")
@@ -224,7 +227,7 @@ def test_unknown_relocations_are_named(compile_text) -> None:  # type: ignore[no
 
 
 def test_no_damage_crashes_the_reader(compile_text) -> None:  # type: ignore[no-untyped-def]
-    """Every byte of the tables is bent in several ways: the answer is a layout or a CompileError."""
+    """Bytes are bent in several ways: the answer is a layout or a CompileError."""
     data = compile_text(EVERYTHING)
     for length in range(0, len(data), 7):
         with pytest.raises(CompileError):
@@ -261,7 +264,8 @@ def test_linking_elsewhere_moves_every_address(compile_text) -> None:  # type: i
 
 def test_loading_is_quick(compile_text) -> None:  # type: ignore[no-untyped-def]
     body = "\n".join(
-        f"define double @f{k}(double %x) {{ %a = fmul double %x, {k}.125  %b = fadd double %a, {k}.0625  ret double %b }}"
+        f"define double @f{k}(double %x) {{ %a = fmul double %x, {k}.125  "
+        f"%b = fadd double %a, {k}.0625  ret double %b }}"
         for k in range(1, 301)
     )
     data = compile_text(body)
