@@ -78,7 +78,9 @@ class Compilation:
         if not self.options.optimize:
             graph = self._timed("expand", lambda: lowerable(graph))
         lowered: Lowered = self._timed(
-            "lower", lambda: lower_graph(graph, self.graph.variables, self.target, self.options.fuse)
+            "lower", lambda: lower_graph(
+                graph, self.graph.variables, self.target, self.options.fuse, self.options.check_numerics
+            ),
         )
         return lowered
 
@@ -124,8 +126,8 @@ class Compilation:
         names = self.optimized.names
         by_id = {id(n): name for name, n in names.items()}
         return tuple(
-            Site(n.op.name, provenance.where(n), _site_hint(n), "value", by_id.get(id(n), ""))
-            for n in self.lowered.sites.nodes
+            Site(n.op.name, provenance.where(n), _site_hint(n, kind), kind, by_id.get(id(n), ""))
+            for n, kind in self.lowered.sites.entries
         )
 
     def kernel_infos(self) -> tuple[KernelInfo, ...]:
@@ -157,7 +159,9 @@ def _flops(node: Tensor) -> Size:
     return product(node.shape)
 
 
-def _site_hint(node: Node) -> str:
+def _site_hint(node: Node, kind: str) -> str:
+    if kind == "numerics":
+        return f"a NaN or an infinity came out of {node.op.name}"
     operands = ", ".join(str(i.type) for i in node.inputs)
     return f"an index is out of bounds for its operand ({node.op.name} of {operands})"
 
@@ -203,7 +207,7 @@ def pack(compilation: Compilation, data: bytes) -> bytes:
     """Everything of an executable that is not in the declared graph, as bytes."""
     constants = compilation.lowered.plan.constants
     header = {
-        "sites": [_site_record(compilation, n) for n in compilation.lowered.sites.nodes],
+        "sites": [_site_record(compilation, n, kind) for n, kind in compilation.lowered.sites.entries],
         "kernels": [[k.name, k.nodes, k.lines] for k in compilation.kernel_infos()],
         "parallel": _has_parallel(compilation),
         "constants": [[c.dtype.name, list(c.shape), c.stored.nbytes] for c in constants],
@@ -213,13 +217,13 @@ def pack(compilation: Compilation, data: bytes) -> bytes:
     return b"".join([struct.pack("<Q", len(text)), text, data, *(c.stored.tobytes() for c in constants)])
 
 
-def _site_record(compilation: Compilation, node: Tensor) -> list[Any]:
+def _site_record(compilation: Compilation, node: Tensor, kind: str) -> list[Any]:
     """A site by the position of a declared node at the same line, so that moved lines stay right."""
     wanted = provenance.locations(node)[:1]
     for k, declared in enumerate(compilation.graph.nodes):
         if declared.op is node.op and provenance.locations(declared)[:1] == wanted:
-            return [node.op.name, k, _site_hint(node)]
-    return [node.op.name, -1, _site_hint(node)]
+            return [node.op.name, k, _site_hint(node, kind), kind]
+    return [node.op.name, -1, _site_hint(node, kind), kind]
 
 
 def unpack(graph: Graph, options: CompileOptions, packed: bytes) -> Executable:
@@ -236,7 +240,8 @@ def unpack(graph: Graph, options: CompileOptions, packed: bytes) -> Executable:
         constants.append(from_stored(stored, dtype))
         start += size
     sites = tuple(
-        Site(op, provenance.where(graph.nodes[k]) if k >= 0 else "", hint) for op, k, hint in header["sites"]
+        Site(op, provenance.where(graph.nodes[k]) if k >= 0 else "", hint, kind)
+        for op, k, hint, kind in header["sites"]
     )
     kernels = tuple(KernelInfo(n, tuple(nodes), tuple(lines)) for n, nodes, lines in header["kernels"])
     return _executable(graph, options, data, tuple(constants), sites, kernels, header["parallel"], None)

@@ -21,21 +21,33 @@ from graphc.ops.families import Alias, Constant, Elementwise, ElementLanguage, M
 Index = tuple[Expr, ...]
 Leaf = Callable[[Tensor, Index, Expr | None], Expr]
 
+# Elementwise ops that make NaN or infinity out of finite values: watched even where the value is not stored.
+RISKY = frozenset(
+    "divide reciprocal log log2 log10 log1p exp exp2 expm1 sqrt rsqrt pow sinh cosh tan asin acos atanh acosh "
+    "square lgamma digamma polygamma remainder floor_divide logaddexp hypot chain_divide".split()
+)
+
 
 class Elements:
     """Values of nodes at indices.
 
     inline(node): whether the node's value is computed here (else it is a leaf).
     leaf(node, index, predicate): the value of a leaf; `predicate` (or None) guards the memory access.
-    on_check(ok): an element computation asks for a run-time check on behalf of `node`.
+    on_check(node, ok): an element computation asks for a run-time check on behalf of `node`.
+    on_value(node, value): sees the values of `RISKY` ops (for check_numerics).
     """
 
     def __init__(
-        self, inline: Callable[[Tensor], bool], leaf: Leaf, on_check: Callable[[Tensor, Expr], None]
+        self,
+        inline: Callable[[Tensor], bool],
+        leaf: Leaf,
+        on_check: Callable[[Tensor, Expr], None],
+        on_value: Callable[[Tensor, Expr], None] | None = None,
     ) -> None:
         self.inline = inline
         self.leaf = leaf
         self.on_check = on_check
+        self.on_value = on_value
         self.memo: dict[tuple[int, ...], Expr] = {}
 
     def value(self, node: Tensor, index: Index, predicate: Expr | None = None) -> Expr:
@@ -72,6 +84,8 @@ class Elements:
     def _elementwise(self, node: Tensor, form: Elementwise, index: Index, predicate: Expr | None) -> Expr:
         operands = [self.value(o, broadcast_index(o.shape, index), predicate) for o in node.inputs]
         value: Expr = form.scalar(EXPR, *operands, **node.attributes)
+        if self.on_value is not None and predicate is None and node.op.name in RISKY:
+            self.on_value(node, value)
         return value
 
 

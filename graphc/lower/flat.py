@@ -10,7 +10,7 @@ from graphc.loops.build import EXPR, ZERO, iadd, imin, imul, isub, literal
 from graphc.loops.nodes import Expr, For, Stmt, Store, load, size
 from graphc.lower.edges import effective
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, label_of
-from graphc.lower.elements import storage_root
+from graphc.lower.elements import RISKY, storage_root
 from graphc.lower.regions import Region
 from graphc.ops.families import Alias, Constant, Elementwise, Reshape
 from graphc.schedule import policy_cpu as policy
@@ -28,9 +28,10 @@ def flat_kernel(region: Region, builder: KernelBuilder) -> LoweredKernel | None:
     for node in region.nodes:
         operands = [_operand(o, values, at, total, builder) for o in node.inputs]
         values[id(node)] = node.op.form.scalar(EXPR, *operands, **node.attributes)
-    body: list[Stmt] = [
-        Store(builder.output(n, (total,), label_of(n)), (at,), values[id(n)]) for n in region.outputs
-    ]
+        if node.op.name in RISKY or any(node is n for n in region.outputs):
+            builder.watch(node, values[id(node)])
+    body: list[Stmt] = builder.checks()
+    body += [Store(builder.output(n, (total,), label_of(n)), (at,), values[id(n)]) for n in region.outputs]
     width = policy.lanes(max((n.dtype.compute for n in region.nodes), key=lambda d: d.itemsize), total)
     extent = imin(literal(policy.FLAT_BLOCK, block.dtype), isub(size(total), start))
     loop = For(element, extent, tuple(body), "vector" if width > 1 else "serial", width)

@@ -26,7 +26,7 @@ from graphc.loops.nodes import (
     size,
     var,
 )
-from graphc.lower.elements import Elements, Index, storage_root
+from graphc.lower.elements import RISKY, Elements, Index, storage_root
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -50,16 +50,23 @@ class LoweredKernel:
 
 @dataclass
 class Sites:
-    """Run-time checks of a program: site k + 1 belongs to `nodes[k]`."""
+    """Run-time checks of a program: site k + 1 belongs to `entries[k]`, a node and the kind of check
+    ("value": an operand that the op cannot work with, "numerics": a NaN or an infinity).
 
-    nodes: list[Tensor] = field(default_factory=list)
+    numerics: whether kernels look for NaN and infinity.
+    """
 
-    def site(self, node: Tensor) -> int:
-        for k, known in enumerate(self.nodes):
-            if known is node:
-                return k + 1
-        self.nodes.append(node)
-        return len(self.nodes)
+    numerics: bool = False
+    entries: list[tuple[Tensor, str]] = field(default_factory=list)
+    _numbers: dict[tuple[int, str], int] = field(default_factory=dict)
+
+    def site(self, node: Tensor, kind: str = "value") -> int:
+        """The number of a check of `node`."""
+        key = (id(node), kind)
+        if key not in self._numbers:
+            self.entries.append((node, kind))
+            self._numbers[key] = len(self.entries)
+        return self._numbers[key]
 
 
 class KernelBuilder:
@@ -75,7 +82,9 @@ class KernelBuilder:
         self.pending_checks: list[Stmt] = []
         self.members = members
         self.is_producer = is_producer
-        self.elements = Elements(self._inline, self._leaf, self._check)
+        self.elements = Elements(
+            self._inline, self._leaf, self._check, self.watch if sites.numerics else None
+        )
 
     # -- variables and buffers ----------------------------------------------------------------------------
     def variable(self, prefix: str, dtype: DType = int64) -> Var:
@@ -118,6 +127,12 @@ class KernelBuilder:
         assert ok.dtype is bool_
         self.pending_checks.append(Check(ok, self.sites.site(node)))
 
+    def watch(self, node: Tensor, value: Expr) -> None:
+        """With `Sites.numerics`: look whether this value of `node` is finite, before the next store."""
+        if self.sites.numerics and node.dtype.is_float and not isinstance(value, Const):
+            site = self.sites.site(node, "numerics")
+            self.pending_checks.append(Check(EXPR.op("isfinite", value), site))
+
     def checks(self) -> list[Stmt]:
         """The checks that were asked for since the last call, to stand before the next store."""
         found, self.pending_checks = self.pending_checks, []
@@ -135,6 +150,8 @@ class KernelBuilder:
     def store(self, node: Tensor, index: Index, body: list[Stmt]) -> None:
         """Write the value of `node` at `index`."""
         value = self.elements.value(node, index)
+        if node.op.name not in RISKY:
+            self.watch(node, value)
         body.extend(self.checks())
         body.append(Store(self.output(node, node.shape, label_of(node)), index, value))
 

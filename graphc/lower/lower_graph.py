@@ -45,10 +45,13 @@ class Lowered:
         return "\n".join(lines)
 
 
-def lower_graph(graph: Graph, variables: list[Tensor], target: Target, fuse: bool = True) -> Lowered:
+def lower_graph(
+    graph: Graph, variables: list[Tensor], target: Target, fuse: bool = True, numerics: bool = False
+) -> Lowered:
     """Lower a graph in which composites are expanded and aliases are gone.
 
     fuse=False gives every node a kernel of its own (tests compare with it).
+    numerics=True makes kernels look for NaN and infinity.
     `variables`: the program's variables in order (of the declared graph, so that the order never depends on optimization).
     """
     graph = plain_reductions(graph)
@@ -56,7 +59,7 @@ def lower_graph(graph: Graph, variables: list[Tensor], target: Target, fuse: boo
     graph = own_memory(graph)
     roots = [storage_root(t) for _, t in graph.outputs] + [storage_root(v) for _, v in graph.updates]
     regions, partitioner = partition(graph, forced + roots, fuse)
-    sites = Sites()
+    sites = Sites(numerics)
     kernels: list[LoweredKernel] = []
     homes: list[Region] = []
     for region in regions:

@@ -251,7 +251,8 @@ def _row_reduction(
     body: list[Stmt] = [acc.declared, *_reduction_loops(builder, acc, axes, reduced, inside)]
     named = builder.let("r", acc.result(acc.declared.vars), body)
     builder.elements.define(node, index_in(node.shape, variables), named)
-    return body
+    builder.watch(node, named)
+    return body + builder.checks()
 
 
 def _reduction_loops(
@@ -319,7 +320,8 @@ def _column_reduction(
     body: list[Stmt] = [acc.declared, *builder.nest(loops, inside)]
     named = builder.let("r", acc.result(acc.declared.vars), body)
     builder.elements.define(node, index_in(node.shape, variables), named)
-    return body
+    builder.watch(node, named)
+    return body + builder.checks()
 
 
 # -- a whole tensor to one element ------------------------------------------------------------------------------
