@@ -33,6 +33,7 @@ from graphc.ir.node import Node, Tensor, TensorType
 from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error, fail, shape_error
 from graphc.ir.scalar_numpy import NumpyScalar, Value
 from graphc.ops.families import Elementwise, Map
+from graphc.ops.sampling import draw
 from graphc.ops.state import array_constant, constant_node, scalar_constant
 
 TensorLike = Union[Tensor, Dim, bool, int, float, "Array", "np.generic", "Sequence[Any]"]
@@ -73,7 +74,9 @@ def _cast_samples(dtype: DType) -> Sequence[Sample]:
         values = np.array([limits.min, limits.max, 0, 1, 2, 127, 100])
     with np.errstate(all="ignore"):
         x = NumpyScalar().cast(Value(values, dtype_of(values.dtype)), dtype).array
-    return [Sample((x,), {"dtype": d}) for d in ALL] + [Sample((x[:0],), {"dtype": float32})]
+    plain = draw((4, 33), dtype)
+    found = [Sample((x,), {"dtype": d}) for d in ALL] + [Sample((x[:0],), {"dtype": float32})]
+    return [*found, Sample((plain,), {"dtype": float64}), Sample((plain.T,), {"dtype": float32})]
 
 
 CAST = REGISTRY.add(
