@@ -14,6 +14,8 @@ from graphc.loops.build import EXPR, ZERO, iadd, imin, imul, isub, literal
 from graphc.loops.nodes import (
     Accumulate,
     Accumulators,
+    Alloc,
+    Buffer,
     Combine,
     Expr,
     For,
@@ -142,18 +144,22 @@ def _rows(region: Region, builder: KernelBuilder) -> LoweredKernel:
     variables: tuple[Expr, ...] = spread(row, outer) if outer else ()
     body: list[Stmt] = []
     work: Size = 0
+    staging = Staging(region, builder, variables)
     for node in region.nodes:
         if isinstance(node.op.form, Reduction):
-            body += _row_reduction(region, builder, node, variables)
+            body += _row_reduction(region, builder, node, variables, staging)
             work = work + product(node.inputs[0].shape) * 4
-    body += _row_results(region, builder, variables)
+    body += _row_results(region, builder, variables, staging)
+    body = staging.allocations() + body
     work = work + product(region.domain) * (len(region.nodes) + 1)
     if not outer:
         return builder.kernel(body, 0)
     return builder.kernel([For(row, size(product(outer)), tuple(body), "parallel")], work)
 
 
-def _row_results(region: Region, builder: KernelBuilder, variables: tuple[Expr, ...]) -> list[Stmt]:
+def _row_results(
+    region: Region, builder: KernelBuilder, variables: tuple[Expr, ...], staging: Staging
+) -> list[Stmt]:
     rows = len(variables)
     inner = region.domain[rows:]
     body: list[Stmt] = []
@@ -166,6 +172,7 @@ def _row_results(region: Region, builder: KernelBuilder, variables: tuple[Expr, 
         return body
     loops = [builder.variable("j") for _ in inner]
     everything = (*variables, *loops)
+    staging.recall(everything)
     evaluate_in_order(region, builder, region.domain, everything, ancestors(region, full, builder.is_producer))
     inside: list[Stmt] = []
     for node in full:
@@ -173,6 +180,63 @@ def _row_results(region: Region, builder: KernelBuilder, variables: tuple[Expr, 
     width = policy.lanes(_widest(region), inner[-1])
     last = For(loops[-1], size(inner[-1]), tuple(inside), "vector" if width > 1 else "serial", width)
     return body + builder.nest(list(zip(loops[:-1], inner[:-1], strict=True)), [last])
+
+
+class Staging:
+    """Row values that are dear to compute and wanted in more than one phase, kept in memory of the row.
+
+    The bits are those of computing them again; only time changes.
+    """
+
+    def __init__(self, region: Region, builder: KernelBuilder, variables: tuple[Expr, ...]) -> None:
+        self.builder = builder
+        self.variables = variables
+        self.buffers: dict[int, Buffer] = {}
+        rows = len(variables)
+        phases = [
+            ancestors(region, list(n.inputs), builder.is_producer)
+            for n in region.nodes
+            if isinstance(n.op.form, Reduction)
+        ]
+        full = [n for n in region.outputs if len(effective(n.shape)) > rows]
+        phases.append(ancestors(region, full, builder.is_producer))
+        self.candidates = [
+            n
+            for n in region.nodes
+            if n.op.name in policy.DEAR
+            and len(effective(n.shape)) > rows
+            and sum(id(n) in p for p in phases) > 1
+        ]
+
+    def keep(self, index: tuple[Expr, ...], wanted: set[int]) -> list[Stmt]:
+        """Stores of the candidates that this phase computes first."""
+        rows = len(self.variables)
+        if index[:rows] != self.variables:
+            return []
+        stores: list[Stmt] = []
+        for node in self.candidates:
+            if id(node) not in wanted or id(node) in self.buffers or len(effective(node.shape)) != len(index):
+                continue
+            name = self.builder.names.fresh("row")
+            buffer = Buffer(name, effective(node.shape)[rows:], node.dtype, "local")
+            self.buffers[id(node)] = buffer
+            value = self.builder.elements.value(node, index_in(node.shape, index))
+            stores.append(Store(buffer, index[rows:], value))
+        return stores
+
+    def recall(self, index: tuple[Expr, ...]) -> None:
+        """Use what earlier phases kept, at this phase's index."""
+        rows = len(self.variables)
+        if index[:rows] != self.variables:
+            return
+        for node in self.candidates:
+            buffer = self.buffers.get(id(node))
+            if buffer is not None and len(effective(node.shape)) == len(index):
+                self.builder.elements.define(node, index_in(node.shape, index), load(buffer, index[rows:]))
+
+    def allocations(self) -> list[Stmt]:
+        """The declarations of the row memory."""
+        return [Alloc(b) for b in self.buffers.values()]
 
 
 class _Accumulation:
@@ -237,7 +301,7 @@ def _position(node: Tensor, reduced: dict[int, Expr]) -> Expr:
 
 
 def _row_reduction(
-    region: Region, builder: KernelBuilder, node: Tensor, variables: tuple[Expr, ...]
+    region: Region, builder: KernelBuilder, node: Tensor, variables: tuple[Expr, ...], staging: Staging
 ) -> list[Stmt]:
     acc = _Accumulation(builder, node)
     operand = acc.operand
@@ -245,9 +309,12 @@ def _row_reduction(
     reduced: dict[int, Expr] = {a: builder.variable("k") for a in axes}
     index = operand_index(node, variables[: len(effective(node.shape))], reduced)
     own = tuple(i for s, i in zip(operand.shape, index, strict=True) if not (isinstance(s, int) and s == 1))
-    evaluate_in_order(region, builder, effective(operand.shape), own, ancestors(region, [operand], builder.is_producer))
+    wanted = ancestors(region, [operand], builder.is_producer)
+    staging.recall(own)
+    evaluate_in_order(region, builder, effective(operand.shape), own, wanted)
     value = builder.elements.value(operand, index)
-    inside: list[Stmt] = [*builder.checks(), acc.accumulate(value, _position(node, reduced))]
+    inside: list[Stmt] = [*builder.checks(), *staging.keep(own, wanted)]
+    inside.append(acc.accumulate(value, _position(node, reduced)))
     body: list[Stmt] = [acc.declared, *_reduction_loops(builder, acc, axes, reduced, inside)]
     named = builder.let("r", acc.result(acc.declared.vars), body)
     builder.elements.define(node, index_in(node.shape, variables), named)
