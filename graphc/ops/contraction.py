@@ -18,6 +18,7 @@ from graphc.base.dtypes import ALL, Array, DType, DTypeLike
 from graphc.ir import provenance
 from graphc.ir.node import OPERATORS, Node, Tensor, TensorType, as_index
 from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error, shape_error
+from graphc.ops import elementwise
 from graphc.ops.axes import normalize_axes, normalize_axis
 from graphc.ops.families import Contraction
 from graphc.ops.promotion import TensorLike, promoted
@@ -25,7 +26,7 @@ from graphc.ops.reduction import ANY, SUM, accurate
 from graphc.ops.reduction import sum as sum_
 from graphc.ops.reshape import to_shape
 from graphc.ops.sampling import draw, strided
-from graphc.ops.view import broadcasted, diagonal, matrix_T, matrix_transpose, permuted
+from graphc.ops.view import ROLL, broadcasted, diagonal, matrix_T, matrix_transpose, permuted
 
 LETTERS = string.ascii_letters
 
@@ -320,13 +321,11 @@ def cross(x1: TensorLike, x2: TensorLike, /, *, axis: int = -1) -> Tensor:
         shape_error(
             f"cross: needs 3 elements along axis {axis}, got {a.shape[i]} and {b.shape[j]}", [a, b]
         )
-    roll = REGISTRY["roll"]
     parts = []
     for first, second in ((-1, -2), (-2, -1)):
-        left, right = roll(a, shift=(first,), axes=(i,)), roll(b, shift=(second,), axes=(j,))
-        parts.append(OPERATORS["multiply"](left, right))
-    difference: Tensor = OPERATORS["subtract"](*parts)
-    return difference
+        left, right = ROLL(a, shift=(first,), axes=(i,)), ROLL(b, shift=(second,), axes=(j,))
+        parts.append(elementwise.multiply(left, right))
+    return elementwise.subtract(*parts)
 
 
 OPERATORS.update(matmul=matmul, T=matrix_T, mT=matrix_transpose)

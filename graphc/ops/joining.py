@@ -17,6 +17,7 @@ from graphc.ir.node import Node, Tensor, TensorType, as_index
 from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error, shape_error
 from graphc.ops.axes import as_size, normalize_axis
 from graphc.ops.families import Map
+from graphc.ops.gather import SLICE
 from graphc.ops.promotion import TensorLike, as_tensor, promoted
 from graphc.ops.reshape import expand_dims, to_shape
 from graphc.ops.sampling import draw, strided
@@ -31,7 +32,7 @@ def take_slice(x: Tensor, axis: int, start: Size, size: Size, step: int = 1) -> 
     starts[axis], steps[axis], shape[axis] = start, step, size
     if tuple(shape) == x.shape and step == 1:
         return x
-    return REGISTRY["slice"](x, starts=tuple(starts), steps=tuple(steps), shape=tuple(shape))
+    return SLICE(x, starts=tuple(starts), steps=tuple(steps), shape=tuple(shape))
 
 
 # -- concat -----------------------------------------------------------------------------------------------
@@ -290,7 +291,7 @@ def _pad_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
     steps = tuple(gap + 1 for gap in interior)
     if g.shape == shape and not any(starts) and not any(interior):
         return [g]
-    return [REGISTRY["slice"](g, starts=starts, steps=steps, shape=shape)]
+    return [SLICE(g, starts=starts, steps=steps, shape=shape)]
 
 
 def _pad_samples(dtype: DType) -> list[Sample]:

@@ -73,7 +73,7 @@ def _bits_reference(key: Array, shape: tuple[int, ...]) -> Array:
         np.arange(int(np.prod(shape, dtype=np.int64)), dtype=np.int64).reshape(shape), int64
     )
     words = (value(key[0], uint32), value(key[1], uint32))
-    return threefry(s, words, _words(s, position))[0].array
+    return np.asarray(threefry(s, words, _words(s, position))[0].array)
 
 
 def _bits_samples(dtype: DType) -> list[Sample]:

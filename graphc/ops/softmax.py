@@ -11,13 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from graphc.base.dtypes import FLOAT, Array, DType
+from graphc.base.dims import shape_text
+from graphc.base.dtypes import FLOAT, Array, DType, int64
 from graphc.ir.node import Node, Tensor, TensorType
-from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error
+from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error, shape_error
 from graphc.ops import elementwise, elementwise_math, logical
 from graphc.ops.axes import Axes, normalize_axes, normalize_axis
+from graphc.ops.creation import iota
 from graphc.ops.families import Composite
-from graphc.ops.promotion import TensorLike
+from graphc.ops.indexing import take_along_axis
+from graphc.ops.promotion import TensorLike, as_tensor, cast
 from graphc.ops.reduction import MAX, SUM, accurate, as_float, reduced_shape, restored
 from graphc.ops.reshape import to_shape
 from graphc.ops.sampling import draw, strided
@@ -220,3 +223,84 @@ def log_softmax(x: TensorLike, /, *, axis: int = -1) -> Tensor:
     """
     x = as_float("log_softmax", x)
     return LOG_SOFTMAX(x, axis=normalize_axis("log_softmax", x, axis))
+
+
+# -- cross entropy of integer labels ----------------------------------------------------------------
+
+
+def _entropy_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
+    logits, labels = inputs
+    (axis,) = attrs
+    assert isinstance(logits, Tensor)
+    assert isinstance(labels, Tensor)
+    if not logits.dtype.is_float or not labels.dtype.is_integer:
+        dtype_error(
+            f"softmax_cross_entropy: expected float logits and integer labels, got {logits.dtype} and {labels.dtype}",
+            inputs,
+        )
+    shape = (*logits.shape[:axis], *logits.shape[axis + 1 :])
+    if labels.shape != shape:
+        shape_error(
+            f"softmax_cross_entropy: labels of shape {shape_text(labels.shape)} do not fit logits without axis {axis}: "
+            f"{shape_text(shape)}",
+            inputs,
+        )
+    return TensorType(shape, logits.dtype)
+
+
+def _with_axis(x: Tensor, axis: int) -> Tensor:
+    return to_shape(x, (*x.shape[:axis], 1, *x.shape[axis:]))
+
+
+def _entropy_expand(node: Tensor) -> Tensor:
+    (logits, labels), (axis,) = node.inputs, node.attrs
+    chosen = take_along_axis(LOG_SOFTMAX(logits, axis=axis), _with_axis(labels, axis), axis=axis)
+    return elementwise.negative(to_shape(chosen, node.shape))
+
+
+def _entropy_reference(logits: Array, labels: Array, axis: int) -> Array:
+    picked = np.expand_dims(labels.astype(np.int64), axis)
+    found = np.take_along_axis(_log_softmax_reference(logits, axis), picked, axis)
+    return -np.squeeze(found, axis)
+
+
+def _entropy_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
+    # softmax(logits) with 1 subtracted at the label.
+    (logits, labels), (axis,) = node.inputs, node.attrs
+    classes = iota(logits.shape, axis)
+    wanted = cast(_with_axis(labels, axis), int64)
+    size = as_tensor(logits.shape[axis], like=int64)
+    wanted = elementwise.where(logical.less(wanted, 0), elementwise.add(wanted, size), wanted)
+    hit = cast(logical.equal(classes, wanted), logits.dtype)
+    error = subtract(SOFTMAX(logits, axis=axis), hit)
+    return [elementwise.multiply(_with_axis(g, axis), error), None]
+
+
+def _entropy_samples(dtype: DType) -> list[Sample]:
+    found = []
+    cases: list[tuple[tuple[int, ...], int]] = [
+        ((1,), 0), ((5,), 0), ((0, 4), 1), ((6, 10), 1), ((4, 3), 0), ((2, 5, 3), 1), ((3, 131), 1),
+    ]  # fmt: skip
+    for shape, axis in cases:
+        rest = (*shape[:axis], *shape[axis + 1 :])
+        labels = np.random.default_rng(3).integers(0, shape[axis], rest)
+        found.append(Sample((draw(shape, dtype), labels.astype(np.int64)), {"axis": axis}))
+    big = 1e4 if dtype.name != "float16" else 6e4
+    rows = np.asarray([[big, -big, 0.0], [big, -big, 0.0], [1.0, -np.inf, 2.0]]).astype(dtype.numpy)
+    found.append(Sample((rows, np.array([0, 1, 2], np.int32)), {"axis": 1}))
+    return found
+
+
+SOFTMAX_CROSS_ENTROPY = REGISTRY.add(
+    OpDef(
+        "softmax_cross_entropy",
+        ("axis",),
+        _entropy_type,
+        _entropy_reference,
+        _entropy_gradient,
+        Composite(_entropy_expand),
+        doc="-log_softmax(logits) at integer labels along an axis.",
+        samples=_entropy_samples,
+        dtypes=FLOAT,
+    )
+)

@@ -19,7 +19,7 @@ from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error, shape_error
 from graphc.ops.axes import normalize_axis
 from graphc.ops.cumulative import along, line_extents
 from graphc.ops.families import Opaque
-from graphc.ops.indexing import take, take_along_axis
+from graphc.ops.indexing import take_along_axis
 from graphc.ops.joining import take_slice
 from graphc.ops.promotion import TensorLike, as_tensor, promoted
 from graphc.ops.sampling import distinct, draw, strided, with_nan
@@ -357,5 +357,7 @@ def searchsorted(
         shape_error(f'searchsorted: side must be "left" or "right", got {side!r}')
     table, x = promoted("searchsorted", x1, x2)
     if sorter is not None:
-        table = REGISTRY["gather"](table, as_tensor(sorter, op="searchsorted"), axes=(0,), position=0)
+        table = REGISTRY["gather"](
+            table, as_tensor(sorter, op="searchsorted"), axes=(0,), position=0
+        )
     return SEARCHSORTED(table, x, side=side)

@@ -6,23 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.forms.numpy_forms import run_map, run_opaque, run_reduction
 
-import graphc.ir.evaluate
-import graphc.ops.contraction
-import graphc.ops.cumulative
-import graphc.ops.joining
-import graphc.ops.random
-import graphc.ops.reduction
-import graphc.ops.softmax
-import graphc.ops.sorting
-import graphc.ops.windows  # noqa: F401
+import graphc
+import graphc.ops.convolution
+import graphc.ops.random  # noqa: F401
 from graphc.base.dtypes import Array, DType, bfloat16, bool_, dtype_of, float16, float32, float64
 from graphc.ir.graph import Graph, evaluate_node
 from graphc.ir.node import Tensor, make
 from graphc.ir.opdef import REGISTRY, OpDef, Sample
 from graphc.ops.families import Composite, Map, Opaque, Reduction
 from graphc.ops.state import placeholder
+from tests.forms.numpy_forms import run_map, run_opaque, run_reduction
 
 FORMS = [op for op in REGISTRY if isinstance(op.form, Map | Reduction | Opaque | Composite)]
 EPSILON = {"float16": 1e-3, "bfloat16": 8e-3, "float32": 1e-6, "float64": 1e-12}

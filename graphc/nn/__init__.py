@@ -1,0 +1,113 @@
+"""Functions of neural networks (floor 8) under their common names: compositions of ops, no state.
+
+Layers hold nothing here: weights are arguments, and what they become is an update that the caller declares.
+"""
+
+from __future__ import annotations
+
+from graphc.nn.activations import (
+    celu,
+    elu,
+    gelu,
+    glu,
+    hard_sigmoid,
+    hard_swish,
+    hard_tanh,
+    leaky_relu,
+    log_sigmoid,
+    log_softmax,
+    mish,
+    relu,
+    relu6,
+    selu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    softsign,
+    swish,
+    tanh,
+)
+from graphc.nn.attention import scaled_dot_product_attention
+from graphc.nn.convolution import conv, conv_transpose
+from graphc.nn.embedding import embedding, linear, one_hot
+from graphc.nn.losses import (
+    binary_cross_entropy_with_logits,
+    cosine_similarity,
+    hinge,
+    huber,
+    kl_divergence,
+    l1,
+    mse,
+    nll,
+    softmax_cross_entropy,
+)
+from graphc.nn.normalization import (
+    batch_norm,
+    dropout,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    moments,
+    rms_norm,
+)
+from graphc.nn.pooling import (
+    adaptive_avg_pool,
+    adaptive_max_pool,
+    avg_pool,
+    global_avg_pool,
+    global_max_pool,
+    max_pool,
+)
+
+__all__ = [
+    "adaptive_avg_pool",
+    "adaptive_max_pool",
+    "avg_pool",
+    "batch_norm",
+    "binary_cross_entropy_with_logits",
+    "celu",
+    "conv",
+    "conv_transpose",
+    "cosine_similarity",
+    "dropout",
+    "elu",
+    "embedding",
+    "gelu",
+    "global_avg_pool",
+    "global_max_pool",
+    "glu",
+    "group_norm",
+    "hard_sigmoid",
+    "hard_swish",
+    "hard_tanh",
+    "hinge",
+    "huber",
+    "instance_norm",
+    "kl_divergence",
+    "l1",
+    "layer_norm",
+    "leaky_relu",
+    "linear",
+    "log_sigmoid",
+    "log_softmax",
+    "max_pool",
+    "mish",
+    "moments",
+    "mse",
+    "nll",
+    "one_hot",
+    "relu",
+    "relu6",
+    "rms_norm",
+    "scaled_dot_product_attention",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softmax_cross_entropy",
+    "softplus",
+    "softsign",
+    "swish",
+    "tanh",
+]

@@ -1,0 +1,183 @@
+"""Normalization (floor 8): batch, layer, group, instance and root-mean-square, and dropout.
+
+Variances are two-pass (mean of squared distances), so that large means do not cancel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from graphc.ir.node import Tensor
+from graphc.ir.opdef import shape_error
+from graphc.ops import elementwise, elementwise_math, logical, reduction
+from graphc.ops.axes import Axes, normalize_axes, normalize_axis
+from graphc.ops.promotion import TensorLike, as_tensor, cast
+from graphc.ops.reduction import MEAN, as_float
+from graphc.ops.reshape import split_axis, to_shape
+from graphc.random import uniform
+
+multiply, subtract = elementwise.multiply, elementwise.subtract
+
+
+def _normalized(x: Tensor, axes: tuple[int, ...], epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(x - mean) / sqrt(variance + epsilon) over axes; and mean and variance with those dims of size 1."""
+    mean = MEAN(x, axes=axes, keepdims=True)
+    centered = subtract(x, mean)
+    variance = MEAN(elementwise_math.square(centered), axes=axes, keepdims=True)
+    return multiply(centered, elementwise_math.rsqrt(variance + epsilon)), mean, variance
+
+
+def _affine(op: str, x: Tensor, scale: Any, bias: Any, axes: Sequence[int]) -> Tensor:
+    """x * scale + bias, each of the shape of x at `axes` (neighbours or not), 1 elsewhere."""
+    for what, value in (("scale", scale), ("bias", bias)):
+        if value is None:
+            continue
+        tensor = as_tensor(value, like=x, op=op)
+        tensor = cast(tensor, x.dtype)
+        shape = tuple(x.shape[a] for a in sorted(axes))
+        if tensor.shape not in ((), shape):
+            shape_error(
+                f"{op}: {what} must have shape {list(map(str, shape))}, got {tensor.type}",
+                [x, tensor],
+            )
+        if tensor.ndim:
+            tensor = to_shape(tensor, tuple(s if i in axes else 1 for i, s in enumerate(x.shape)))
+        x = multiply(x, tensor) if what == "scale" else elementwise.add(x, tensor)
+    return x
+
+
+def layer_norm(
+    x: TensorLike,
+    scale: TensorLike | None = None,
+    bias: TensorLike | None = None,
+    *,
+    axis: Axes = -1,
+    epsilon: float = 1e-5,
+) -> Tensor:
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias, mean and variance over `axis` (an int or several).
+
+    scale and bias have the shape of x at those axes. Raises ShapeError where they do not.
+    """
+    x = as_float("layer_norm", x)
+    axes = tuple(sorted(normalize_axes("layer_norm", x, axis)))
+    return _affine("layer_norm", _normalized(x, axes, epsilon)[0], scale, bias, axes)
+
+
+def rms_norm(
+    x: TensorLike,
+    scale: TensorLike | None = None,
+    *,
+    axis: Axes = -1,
+    epsilon: float = 1e-6,
+) -> Tensor:
+    """x / sqrt(mean(x**2) + epsilon) * scale, the mean over `axis`."""
+    x = as_float("rms_norm", x)
+    axes = tuple(sorted(normalize_axes("rms_norm", x, axis)))
+    squares = MEAN(elementwise_math.square(x), axes=axes, keepdims=True)
+    normal = multiply(x, elementwise_math.rsqrt(squares + epsilon))
+    return _affine("rms_norm", normal, scale, None, axes)
+
+
+def batch_norm(
+    x: TensorLike,
+    scale: TensorLike | None = None,
+    bias: TensorLike | None = None,
+    mean: TensorLike | None = None,
+    variance: TensorLike | None = None,
+    *,
+    axis: int = 1,
+    epsilon: float = 1e-5,
+) -> Any:
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias, per channel of `axis`.
+
+    With `mean` and `variance` given (inference): the normalized tensor. Without (training): a tuple of it and
+    the batch's own mean and (biased) variance, from which running averages are kept as updates:
+
+        y, m, v = graphc.nn.batch_norm(x, scale, bias)
+        updates[running_mean] = 0.9 * running_mean + 0.1 * m
+
+    All four have the shape (channels,). Raises ShapeError where one has not, or only one of mean and variance is given.
+    """
+    x = as_float("batch_norm", x)
+    channel = normalize_axis("batch_norm", x, axis)
+    if (mean is None) != (variance is None):
+        shape_error(
+            "batch_norm: give both mean and variance (inference) or neither (training)", [x]
+        )
+    if mean is None or variance is None:
+        axes = tuple(i for i in range(x.ndim) if i != channel)
+        normal, batch_mean, batch_variance = _normalized(x, axes, epsilon)
+        shape = (x.shape[channel],)
+        out = _affine("batch_norm", normal, scale, bias, (channel,))
+        return out, to_shape(batch_mean, shape), to_shape(batch_variance, shape)
+    spread = cast(as_tensor(variance, like=x, op="batch_norm"), x.dtype)
+    inverse = elementwise_math.rsqrt(spread + epsilon)
+    shift = elementwise.negative(cast(as_tensor(mean, like=x, op="batch_norm"), x.dtype))
+    normal = _affine(
+        "batch_norm", _affine("batch_norm", x, None, shift, (channel,)), inverse, None, (channel,)
+    )
+    return _affine("batch_norm", normal, scale, bias, (channel,))
+
+
+def group_norm(
+    x: TensorLike,
+    groups: int,
+    scale: TensorLike | None = None,
+    bias: TensorLike | None = None,
+    *,
+    axis: int = 1,
+    epsilon: float = 1e-5,
+) -> Tensor:
+    """Normalization over groups of channels and all spatial dims, per example (dim 0).
+
+    scale and bias have the shape (channels,). Raises ShapeError unless groups divides the channels.
+    """
+    x = as_float("group_norm", x)
+    channel = normalize_axis("group_norm", x, axis)
+    size = x.shape[channel]
+    if groups < 1 or size // groups * groups != size:
+        shape_error(f"group_norm: {size} channels do not split into {groups} groups", [x])
+    if channel == 0:
+        shape_error("group_norm: the axis of channels must not be the batch, dim 0", [x])
+    apart = split_axis(x, channel, (groups, size // groups))
+    axes = tuple(i for i in range(apart.ndim) if i not in (0, channel))
+    normal = to_shape(_normalized(apart, axes, epsilon)[0], x.shape)
+    return _affine("group_norm", normal, scale, bias, (channel,))
+
+
+def instance_norm(
+    x: TensorLike,
+    scale: TensorLike | None = None,
+    bias: TensorLike | None = None,
+    *,
+    axis: int = 1,
+    epsilon: float = 1e-5,
+) -> Tensor:
+    """Normalization over the spatial dims, per example and channel."""
+    x = as_float("instance_norm", x)
+    channel = normalize_axis("instance_norm", x, axis)
+    axes = tuple(i for i in range(x.ndim) if i not in (0, channel))
+    return _affine("instance_norm", _normalized(x, axes, epsilon)[0], scale, bias, (channel,))
+
+
+def dropout(x: TensorLike, rate: float, key: TensorLike, *, training: bool = True) -> Tensor:
+    """x with each element zeroed with probability `rate` and the others divided by 1 - rate.
+
+    key: of graphc.random.key; draw a new one per step (graphc.random.fold_in(key, step)). x itself without training.
+    Raises ShapeError unless 0 <= rate < 1.
+    """
+    x = as_float("dropout", x)
+    if not 0 <= rate < 1:
+        shape_error(f"dropout: rate must be from 0 to below 1, got {rate}", [x])
+    if not training or rate == 0:
+        return x
+    keep = logical.greater_equal(uniform(key, x.shape), rate)
+    return elementwise.where(keep, x * (1.0 / (1.0 - rate)), 0.0)
+
+
+def moments(x: TensorLike, *, axis: Axes = None, keepdims: bool = False) -> tuple[Tensor, Tensor]:
+    """The mean and the (biased, two-pass) variance over `axis`."""
+    tensor = as_float("moments", x)
+    mean = reduction.mean(tensor, axis=axis, keepdims=keepdims)
+    return mean, reduction.var(tensor, axis=axis, keepdims=keepdims)

@@ -1,0 +1,194 @@
+"""Pools (floor 8): max and average over windows, adaptive and global ones, of any spatial rank.
+
+A pool is padding, `windows` and a reduction; where windows lie side by side the view is a reshape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from graphc.base.dims import Dim
+from graphc.ir.node import Tensor
+from graphc.ir.opdef import shape_error
+from graphc.nn.convolution import channels_first, in_layout, positive, spatial_padding
+from graphc.ops import elementwise
+from graphc.ops.axes import per_axis
+from graphc.ops.contraction import EINSUM, LETTERS, tidy
+from graphc.ops.creation import filled
+from graphc.ops.joining import concat, padded, take_slice
+from graphc.ops.promotion import TensorLike, as_tensor
+from graphc.ops.reduction import MAX, MEAN, SUM, as_float, lowest
+from graphc.ops.windows import window_view
+
+Ints = tuple[int, ...]
+
+
+def _pool_operand(op: str, x: Tensor, layout: str) -> Tensor:
+    if x.ndim < 3:
+        hint = "x is [batch, channels, *spatial]; use x[None] where there is no batch"
+        shape_error(f"{op}: needs at least 3 dims, got {x.ndim}", [x], hint)
+    return channels_first(op, x, layout)
+
+
+def _settings(
+    op: str, x: Tensor, size: Any, stride: Any, padding: Any, dilation: Any
+) -> tuple[Ints, Ints, Ints, Ints, Ints]:
+    rank = x.ndim - 2
+    window = positive(op, "size", size, rank, x)
+    steps = window if stride is None else positive(op, "stride", stride, rank, x)
+    gaps = positive(op, "dilation", dilation, rank, x)
+    reach = [(k - 1) * d + 1 for k, d in zip(window, gaps, strict=True)]
+    pairs = spatial_padding(op, padding, x, reach, steps)
+    ends: list[list[int]] = [[], []]
+    for axis, (pair, r) in enumerate(zip(pairs, reach, strict=True)):
+        for side, width in zip(ends, pair, strict=True):
+            if not isinstance(width, int) or width >= r:
+                shape_error(
+                    f"{op}: padding {width} of spatial axis {axis} must be smaller than the window, {r}",
+                    [x],
+                )
+            side.append(width)
+    return window, steps, gaps, tuple(ends[0]), tuple(ends[1])
+
+
+def _windowed(x: Tensor, window: Ints, steps: Ints, gaps: Ints) -> tuple[Tensor, Ints]:
+    """The windows over the spatial axes of x and the axes within a window."""
+    axes = tuple(range(2, x.ndim))
+    return window_view(x, axes, window, steps, gaps), tuple(range(x.ndim, 2 * x.ndim - 2))
+
+
+def max_pool(
+    x: TensorLike,
+    size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: Any = 0,
+    *,
+    dilation: int | Sequence[int] = 1,
+    layout: str = "channels_first",
+) -> Tensor:
+    """The maximum of each window of `size`: x [N, C, *S] -> [N, C, *P]; NaN where one is in the window.
+
+    stride: `size` by default. padding: as in `conv`, smaller than the window; padding is never the maximum.
+    Elements that tie share the gradient. Raises ShapeError where windows do not fit.
+    """
+    first = _pool_operand("max_pool", as_tensor(x, op="max_pool"), layout)
+    window, steps, gaps, low, high = _settings("max_pool", first, size, stride, padding, dilation)
+    wide = padded(first, (0, 0, *low), (0, 0, *high), value=lowest(first.dtype))
+    view, inner = _windowed(wide, window, steps, gaps)
+    return in_layout(MAX(view, axes=inner, keepdims=False), layout)
+
+
+def avg_pool(
+    x: TensorLike,
+    size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: Any = 0,
+    *,
+    count_include_pad: bool = True,
+    layout: str = "channels_first",
+) -> Tensor:
+    """The mean of each window of `size`: x [N, C, *S] -> [N, C, *P].
+
+    stride: `size` by default. count_include_pad: padding counts as zeros; else only real elements are averaged.
+    bool and integers give float64. Raises ShapeError where windows do not fit.
+    """
+    first = _pool_operand("avg_pool", as_float("avg_pool", x), layout)
+    window, steps, gaps, low, high = _settings("avg_pool", first, size, stride, padding, 1)
+    wide = padded(first, (0, 0, *low), (0, 0, *high))
+    view, inner = _windowed(wide, window, steps, gaps)
+    if count_include_pad or not any((*low, *high)):
+        return in_layout(MEAN(view, axes=inner, keepdims=False), layout)
+    ones = filled(1.0, (1, 1, *first.shape[2:]), first.dtype)
+    real, _ = _windowed(padded(ones, (0, 0, *low), (0, 0, *high)), window, steps, gaps)
+    total = SUM(view, axes=inner, keepdims=False)
+    count = SUM(real, axes=inner, keepdims=False)
+    return in_layout(elementwise.divide(total, count), layout)
+
+
+def _bins(op: str, x: Tensor, output: Any) -> tuple[Ints, Ints]:
+    rank = x.ndim - 2
+    counts = per_axis(op, "output size", output, rank, [x])
+    sizes = []
+    for axis, (n, p) in enumerate(zip(x.shape[2:], counts, strict=True)):
+        if isinstance(n, Dim):
+            hint = "adaptive windows need a known size; a global pool takes any"
+            shape_error(f"{op}: spatial axis {axis} has the symbolic size {n}", [x], hint)
+        if p < 1 or n < 1:
+            shape_error(f"{op}: cannot pool {n} elements of spatial axis {axis} into {p}", [x])
+        sizes.append(n)
+    return tuple(sizes), counts
+
+
+def _bounds(n: int, p: int) -> list[tuple[int, int]]:
+    """The window of each of p results over n elements: from floor(i n / p) to ceil((i + 1) n / p)."""
+    return [(i * n // p, -(-(i + 1) * n // p)) for i in range(p)]
+
+
+def adaptive_avg_pool(
+    x: TensorLike, output: int | Sequence[int], *, layout: str = "channels_first"
+) -> Tensor:
+    """The means over windows that give `output` results per spatial axis: x [N, C, *S] -> [N, C, *output].
+
+    Window i goes from floor(i S / output) to ceil((i + 1) S / output). Raises ShapeError for symbolic spatial sizes.
+    """
+    first = _pool_operand("adaptive_avg_pool", as_float("adaptive_avg_pool", x), layout)
+    sizes, counts = _bins("adaptive_avg_pool", first, output)
+    if all(n % p == 0 for n, p in zip(sizes, counts, strict=True)):
+        window = tuple(n // p for n, p in zip(sizes, counts, strict=True))
+        view, inner = _windowed(first, window, window, (1,) * len(window))
+        return in_layout(MEAN(view, axes=inner, keepdims=False), layout)
+    letters = LETTERS[: first.ndim]
+    for axis, (n, p) in enumerate(zip(sizes, counts, strict=True), 2):
+        # Uneven windows: each axis is a product with a matrix of shares.
+        shares = np.zeros((p, n))
+        for i, (start, stop) in enumerate(_bounds(n, p)):
+            shares[i, start:stop] = 1.0 / (stop - start)
+        matrix = as_tensor(shares.astype(first.dtype.numpy))
+        if matrix.dtype is not first.dtype:
+            matrix = matrix.astype(first.dtype)
+        new = LETTERS[first.ndim]
+        result = letters.replace(letters[axis], new)
+        first = EINSUM(first, matrix, spec=tidy(f"{letters},{new}{letters[axis]}->{result}"))
+    return in_layout(first, layout)
+
+
+def adaptive_max_pool(
+    x: TensorLike, output: int | Sequence[int], *, layout: str = "channels_first"
+) -> Tensor:
+    """The maxima over windows that give `output` results per spatial axis, as in `adaptive_avg_pool`."""
+    first = _pool_operand("adaptive_max_pool", as_tensor(x, op="adaptive_max_pool"), layout)
+    sizes, counts = _bins("adaptive_max_pool", first, output)
+    if all(n % p == 0 for n, p in zip(sizes, counts, strict=True)):
+        window = tuple(n // p for n, p in zip(sizes, counts, strict=True))
+        view, inner = _windowed(first, window, window, (1,) * len(window))
+        return in_layout(MAX(view, axes=inner, keepdims=False), layout)
+    for axis, (n, p) in enumerate(zip(sizes, counts, strict=True), 2):
+        parts = [
+            MAX(take_slice(first, axis, start, stop - start), axes=(axis,), keepdims=True)
+            for start, stop in _bounds(n, p)
+        ]
+        first = concat(parts, axis=axis)
+    return in_layout(first, layout)
+
+
+def _global(op: str, x: Tensor, layout: str, keepdims: bool, reduce: Any) -> Tensor:
+    first = _pool_operand(op, x, layout)
+    out: Tensor = reduce(first, axes=tuple(range(2, first.ndim)), keepdims=keepdims)
+    return in_layout(out, layout) if keepdims else out
+
+
+def global_avg_pool(
+    x: TensorLike, *, keepdims: bool = False, layout: str = "channels_first"
+) -> Tensor:
+    """The mean over all spatial axes: [N, C, *S] -> [N, C]; with keepdims they stay, of size 1."""
+    return _global("global_avg_pool", as_float("global_avg_pool", x), layout, keepdims, MEAN)
+
+
+def global_max_pool(
+    x: TensorLike, *, keepdims: bool = False, layout: str = "channels_first"
+) -> Tensor:
+    """The maximum over all spatial axes: [N, C, *S] -> [N, C]; with keepdims they stay, of size 1."""
+    return _global("global_max_pool", as_tensor(x, op="global_max_pool"), layout, keepdims, MAX)
