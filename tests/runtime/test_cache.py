@@ -191,7 +191,7 @@ def test_two_hundred_processes_some_killed(tmp_path: Path) -> None:
                     _WRITER,
                     source,
                     str(tmp_path),
-                    "4" if n % 3 else "100000",
+                    "7" if n % 3 else "100000",
                 ],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
