@@ -1,1 +1,1 @@
-"""Floor 6: loop IR to machine code. LLVM IR is written as text; only `llvm_driver` imports llvmlite."""
+"""Floor 6: loop IR to machine code. LLVM IR is text; only `llvm_driver` imports llvmlite."""

@@ -2,7 +2,8 @@
 
 The module holds each distinct kernel once (kernels with equal text are equal), the entry
 `graphc_entry(ctx, buffers, dims, arena) -> error site` and `graphc_arena_bytes(dims, threads)`.
-Invariant: no symbol is needed from outside, so an object can be cached, shipped and loaded as it is.
+Invariant: no symbol is needed from outside, so an object can be cached, shipped and loaded as it
+is.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from dataclasses import dataclass, field
 from graphc.backend.kernel_facts import kernel_symbols, parallel_loop, scratch_bytes
 from graphc.backend.loop_emitter import FUNCTION_ATTRIBUTES, NAME, emit_kernel
 from graphc.backend.scalar_emitter import ScalarEmitter
-from graphc.base.dims import Dim, Quotient, Size, Symbol
+from graphc.backend.values import size_value
+from graphc.base.dims import Dim, Size, Symbol
 from graphc.base.dtypes import int64
 from graphc.base.errors import CompileError
 from graphc.base.target import Target
@@ -21,7 +23,8 @@ from graphc.loops.nodes import Const, For, Kernel, SizeOf
 
 ENTRY = "graphc_entry"
 ARENA_BYTES = "graphc_arena_bytes"
-# Below this many scalar operations, waking threads costs more than it saves (0.1 us hot, 0.8 us asleep).
+# Below this many scalar operations, waking threads costs more than it saves (0.1 us hot, 0.8 us
+# asleep).
 PARALLEL_THRESHOLD = 20_000
 CHUNKS_PER_THREAD = 4
 KINDS = ("input", "variable", "output", "update", "constant")
@@ -80,21 +83,12 @@ class _Sizes:
         if not isinstance(size, Dim):
             return str(size)
         found = self.known.get(size)
-        if found is not None:
-            return found
-        total = "0"
-        for monomial, coefficient in size.terms:
-            product = str(coefficient)
-            for atom in monomial:
-                if isinstance(atom, Quotient):
-                    numerator, denominator = self.value(atom.numerator), self.value(atom.denominator)
-                    factor = self.e.op("floordiv", int64, 1, numerator, denominator)
-                else:
-                    factor = self.symbol(atom.name)
-                product = self.e.op("mul", int64, 1, factor, product)
-            total = self.e.op("add", int64, 1, total, product)
-        self.known[size] = total
-        return total
+        if found is None:
+            found = self.known[size] = size_value(size, self.value, self.symbol, self._op)
+        return found
+
+    def _op(self, name: str, a: str, b: str) -> str:
+        return self.e.op(name, int64, 1, a, b)
 
 
 def round_up(size: Size) -> Size:
@@ -138,7 +132,11 @@ class _EntryEmitter:
     """Writes `graphc_entry`."""
 
     def __init__(
-        self, program: Program, target: Target, functions: dict[str, str], kernels: dict[Kernel, str]
+        self,
+        program: Program,
+        target: Target,
+        functions: dict[str, str],
+        kernels: dict[Kernel, str],
     ) -> None:
         self.program, self.kernels = program, kernels
         self.e = ScalarEmitter(target)
@@ -165,7 +163,8 @@ class _EntryEmitter:
             self._launch(launch)
         site = e.emit("load i64, ptr %ctx, align 8")
         return "\n".join([
-            f"define i64 @{ENTRY}(ptr %ctx, ptr %buffers, ptr %dims, ptr %arena) {FUNCTION_ATTRIBUTES} {{",
+            f"define i64 @{ENTRY}(ptr %ctx, ptr %buffers, ptr %dims, ptr %arena) "
+            f"{FUNCTION_ATTRIBUTES} {{",
             f"  %args = alloca [{self.longest} x i64], align 64",
             *e.lines, f"  ret i64 {site}", "}",
         ])  # fmt: skip
@@ -234,7 +233,8 @@ class _EntryEmitter:
         padded = e.emit(f"add i64 {n}, {e.emit(f'sub i64 {parts}, 1')}")
         chunk = e.emit(f"udiv i64 {padded}, {parts}")
         e.do(
-            f"call void {self.pool}(ptr {name}, ptr %args, i64 {n}, i64 {chunk}, i64 {self.threads})"
+            f"call void {self.pool}(ptr {name}, ptr %args, i64 {n}, i64 {chunk}, "
+            f"i64 {self.threads})"
         )
         e.do(f"br label %after{k}")
         e.lines.append(f"serial{k}:")

@@ -1,7 +1,8 @@
 """16-bit floats in float registers (floor 6): rounding, packing and unpacking, one rounding each.
 
-float16 uses the target's conversion instructions where it has them and integer arithmetic elsewhere;
-bfloat16 is always integer arithmetic. NaN stays NaN (quiet); denormals are exact. Never a library call.
+float16 uses the target's conversion instructions where it has them and integer arithmetic
+elsewhere; bfloat16 is always integer arithmetic. NaN stays NaN (quiet); denormals are exact. Never
+a library call.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""What the emitters need to know about a kernel before writing it (floor 6): symbols, effects, scratch."""
+"""Facts about a kernel that emitters need before writing it (floor 6).
+
+Its symbols, what its loops change, which buffers live on the stack and which in scratch memory, its
+parallel loop. Everything here is derived from the kernel alone, so callers and emitted code agree.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ STACK_BYTES = 16 * 1024  # local and register buffers up to this much live on th
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """What a statement changes that outlives it: accumulators, in order, with their declarations; buffers."""
+    """What a statement changes that outlives it: accumulators with their declarations; buffers."""
 
     accumulators: tuple[tuple[Var, Accumulators], ...]
     buffers: tuple[Buffer, ...]
@@ -75,7 +79,7 @@ def buffer_bytes(buffer: Buffer) -> Size:
 
 
 def stack_buffers(kernel: Kernel) -> frozenset[Buffer]:
-    """The allocated buffers that live on the stack: all register buffers, then local ones that fit."""
+    """The buffers that live on the stack: all register buffers, then local ones that fit."""
     room = STACK_BYTES
     result: set[Buffer] = set()
     for stmt in statements(kernel.body):
@@ -108,7 +112,10 @@ def parallel_loop(kernel: Kernel) -> For | None:
     """The outermost parallel loop, or None."""
     for stmt in kernel.body:
         if isinstance(stmt, For) and stmt.kind == "parallel":
-            if any(not isinstance(s, Let | For) or (isinstance(s, For) and s is not stmt) for s in kernel.body):
+            if any(
+                not isinstance(s, Let | For) or (isinstance(s, For) and s is not stmt)
+                for s in kernel.body
+            ):
                 raise CompileError(f"kernel {kernel.name}: statements beside its parallel loop")
             return stmt
     return None

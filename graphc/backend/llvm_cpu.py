@@ -1,4 +1,7 @@
-"""Programs to objects for CPUs (floor 6): emit the text, hand it to LLVM. llvmlite is imported only here."""
+"""Programs to objects for CPUs (floor 6): emit the text, hand it to the LLVM driver.
+
+The driver, and llvmlite with it, is imported when something is compiled, not before.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,14 @@ from graphc.base.target import Target
 
 
 def driver() -> Any:
-    """The llvmlite driver, imported on first use: most processes load cached objects and never need it."""
+    """The llvmlite driver, imported on first use: cached objects are loaded without it."""
     return importlib.import_module("graphc.backend.llvm_driver")
 
 
 def host_target() -> Target:
     """The target of this machine."""
-    return driver().host_target()  # type: ignore[no-any-return]
+    target: Target = driver().host_target()
+    return target
 
 
 def emit_program_text(program: Program, target: Target) -> str:
@@ -25,13 +29,22 @@ def emit_program_text(program: Program, target: Target) -> str:
 
 
 def compile_program(program: Program, target: Target) -> bytes:
-    """The relocatable object of a program, with the symbols `graphc_entry` and `graphc_arena_bytes`."""
-    return driver().compile_object(emit_program(program, target), target)  # type: ignore[no-any-return]
+    """The relocatable object of a program; it defines ENTRY and ARENA_BYTES."""
+    content: bytes = driver().compile_object(emit_program(program, target), target)
+    return content
 
 
 def program_assembly(program: Program, target: Target) -> str:
     """The assembly text of a program, for `explain("assembly")`."""
-    return driver().compile_assembly(emit_program(program, target), target)  # type: ignore[no-any-return]
+    text: str = driver().compile_assembly(emit_program(program, target), target)
+    return text
 
 
-__all__ = ["ENTRY", "compile_program", "driver", "emit_program_text", "host_target", "program_assembly"]
+__all__ = [
+    "ENTRY",
+    "compile_program",
+    "driver",
+    "emit_program_text",
+    "host_target",
+    "program_assembly",
+]

@@ -1,4 +1,4 @@
-"""The only module that talks to llvmlite (floor 6): text to object bytes, object bytes to addresses.
+"""The only module that talks to llvmlite (floor 6): text to objects, objects to addresses.
 
 Import it through `importlib` where it is first needed: llvmlite costs 60 ms and 179 MB of mapping.
 Object files hold no reference to outside symbols; `undefined_symbols` lets tests hold us to that.
@@ -44,8 +44,8 @@ def _machine(target: Target, level: int) -> llvm.TargetMachine:
     found = _machines.get(key)
     if found is None:
         if not _machines:
-            # A third of code generation for no gain: emitted loops have one counter, and both x86 and
-            # ARM address memory by base + scaled counter.
+            # A third of code generation for no gain: emitted loops have one counter, and both x86
+            # and ARM address memory by base + scaled counter.
             llvm.set_option("graphc", "-disable-lsr")
             llvm.initialize_all_targets()
             llvm.initialize_all_asmprinters()
@@ -78,7 +78,7 @@ def _promote(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
 
 
 def compile_object(text: str, target: Target, level: int = 2, verify: bool = False) -> bytes:
-    """LLVM IR text to a relocatable object for `target`. Raises CompileError with LLVM's message."""
+    """LLVM IR text to a relocatable object. Raises CompileError with LLVM's message."""
     with _LOCK:
         module, machine = _module(text, target, level)
         if verify:

@@ -1,8 +1,9 @@
 """LLVM's spelling of dtypes, vectors and literals (floor 6).
 
-A value in a register has the *compute* type of its dtype: `i1` for bool, `float` for the 16-bit floats
-(already rounded to them). In memory bool is `i8` and the 16-bit floats are `i16`. Literals are operands
-like any other: a scalar literal or a `splat (...)`, so that constants cost no instruction.
+A value in a register has the *compute* type of its dtype: `i1` for bool, `float` for the 16-bit
+floats (already rounded to them). In memory bool is `i8` and the 16-bit floats are `i16`. Literals
+are operands like any other: a scalar literal or a `splat (...)`, so that constants cost no
+instruction.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def suffix(scalar: str, width: int = 1) -> str:
 
 
 def float_literal(value: float) -> str:
-    """A float or double literal; the value is exact in its type (LLVM writes both as double bits)."""
+    """A float or double literal, exact in its type: LLVM writes both as the bits of a double."""
     return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
 
 

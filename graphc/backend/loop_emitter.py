@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from graphc.backend.control import ControlEmitter
 from graphc.backend.kernel_facts import (
     Effects,
     buffer_bytes,
@@ -17,10 +18,15 @@ from graphc.backend.kernel_facts import (
     scratch_buffers,
     stack_buffers,
 )
-from graphc.backend.llvm_types import compute_type, is_literal, literal, memory_type, splat_literal, vector_type
-from graphc.backend.memory_access import MemoryEmitter
+from graphc.backend.llvm_types import (
+    compute_type,
+    is_literal,
+    memory_type,
+    splat_literal,
+    vector_type,
+)
 from graphc.backend.scalar_emitter import ScalarEmitter
-from graphc.backend.values import Entry, Region, VectorContext
+from graphc.backend.values import Entry, VectorContext
 from graphc.base.dims import bounds, product
 from graphc.base.dtypes import int64
 from graphc.base.errors import CompileError
@@ -32,7 +38,6 @@ from graphc.loops.nodes import (
     Barrier,
     Buffer,
     Check,
-    Combine,
     Const,
     Expr,
     For,
@@ -43,17 +48,15 @@ from graphc.loops.nodes import (
     SizeOf,
     Stmt,
     Store,
-    Var,
 )
 from graphc.loops.walk import statements
 
-_NO_EFFECTS = Effects((), ())
 NAME = "@KERNEL@"  # replaced by the function's name last
-TILE = "%tile"  # how the names of register buffers start: the driver promotes only where there are some
+TILE = "%tile"  # how names of register buffers start: the driver promotes only where some are
 FUNCTION_ATTRIBUTES = 'nounwind "min-legal-vector-width"="512"'
 
 
-class LoopEmitter(MemoryEmitter):
+class LoopEmitter(ControlEmitter):
     """Writes one kernel as a function of the native ABI; see `emit_kernel`.
 
     functions: internal functions of the module, shared by its kernels.
@@ -131,9 +134,6 @@ class LoopEmitter(MemoryEmitter):
             found = self._vector_slots[scalar, width] = self._alloca(f"[{width} x {scalar}]")
         return found
 
-    def counted_loop(self, count: str, body: Callable[[str], None]) -> None:
-        self._loop("0", count, 1, _NO_EFFECTS, body)
-
     def _scratch(self, buffer: Buffer) -> str:
         base = self.memo.get("scratch")
         if base is None:
@@ -190,7 +190,9 @@ class LoopEmitter(MemoryEmitter):
         if entry.width > 1:
             t = vector_type("i1", entry.width)
             if self.vector is not None and self.vector.mask:
-                missing = e.emit(f"xor {t} {self.vector.mask}, {splat_literal('true', 'i1', entry.width)}")
+                missing = e.emit(
+                    f"xor {t} {self.vector.mask}, {splat_literal('true', 'i1', entry.width)}"
+                )
                 ok = e.emit(f"or {t} {ok}, {missing}")
             for name in entry.names[1:]:
                 ok = e.emit(f"and {t} {ok}, {name}")
@@ -208,16 +210,6 @@ class LoopEmitter(MemoryEmitter):
         self.region.block = passed
 
     # -- accumulators ---------------------------------------------------------------------------
-    def _identity(self, combine: Combine, k: int, width: int, groups: int) -> Entry:
-        const = combine.identity[k]
-        names = (literal(const.value, const.dtype, width),) * groups
-        return Entry(names, width, self.top)
-
-    def _set(self, variable: Var, entry: Entry) -> None:
-        """Give an accumulator its new value."""
-        self.invalidate(variable)
-        self.memo[variable] = Entry(entry.names, entry.width, self.top, frozenset((variable,)))
-
     def _accumulators(self, stmt: Accumulators) -> None:
         width, groups = (self.vector.width, self.vector.groups) if self.vector else (1, 1)
         for k, variable in enumerate(stmt.vars):
@@ -264,47 +256,6 @@ class LoopEmitter(MemoryEmitter):
         self._loop("0", vector.count, 1, changed, body)
         self.vector = vector
 
-    def _combine(self, combine: Combine, left: list[Entry], right: list[Entry]) -> list[Entry]:
-        """One combining step at the current place, on vectors of any one width."""
-        own = frozenset((combine,))
-        for params, entries in ((combine.left, left), (combine.right, right)):
-            for param, entry in zip(params, entries, strict=True):
-                self.memo[param] = Entry(entry.names, entry.width, self.top, own)
-        results = []
-        for result, before in zip(combine.results, left, strict=True):
-            entry = self.value(result)
-            if entry.width < before.width:
-                names = self.spread(entry, result, before.width, len(before.names))
-                entry = Entry(names, before.width, self.top)
-            results.append(entry)
-        self.invalidate(combine)
-        for param in (*combine.left, *combine.right):
-            del self.memo[param]
-        return results
-
-    def _fold_lanes(self, combine: Combine, entries: list[Entry], dtypes: list[str]) -> list[Entry]:
-        """Lane accumulators to one value each: groups in order, then lanes by halving."""
-        width, top = entries[0].width, self.top
-        total = [Entry(x.names[:1], width, top) for x in entries]
-        for group in range(1, len(entries[0].names)):
-            more = [Entry((x.names[group],), width, top) for x in entries]
-            total = self._combine(combine, total, more)
-        while width > 1:
-            width //= 2
-            low = [self._part(x, t, 0, width) for x, t in zip(total, dtypes, strict=True)]
-            high = [self._part(x, t, width, width) for x, t in zip(total, dtypes, strict=True)]
-            total = self._combine(combine, low, high)
-        return total
-
-    def _part(self, entry: Entry, scalar: str, start: int, width: int) -> Entry:
-        """Lanes start … start + width - 1 of a vector."""
-        e, t, name = self.here(), vector_type(scalar, entry.width), entry.names[0]
-        if width == 1:
-            return Entry((e.emit(f"extractelement {t} {name}, i64 {start}"),), 1, self.top)
-        mask = ", ".join(f"i32 {start + k}" for k in range(width))
-        part = e.emit(f"shufflevector {t} {name}, {t} poison, <{width} x i32> <{mask}>")
-        return Entry((part,), width, self.top)
-
     # -- control --------------------------------------------------------------------------------
     def _effects_of(self, stmt: For | If) -> Effects:
         found = self._effects.get(stmt)
@@ -312,93 +263,6 @@ class LoopEmitter(MemoryEmitter):
             body = stmt.body if isinstance(stmt, For) else stmt.body + stmt.otherwise
             found = self._effects[stmt] = effects(body)
         return found
-
-    def _settle(self, changed: Effects) -> None:
-        """After a scope closed: what it changed now lives in the scope around it."""
-        for variable, _ in changed.accumulators:
-            entry = self.memo[variable]
-            if entry.level > self.top:
-                self._set(variable, entry)
-        for buffer in changed.buffers:
-            self.buffer_level[buffer] = self.top
-            self.invalidate(buffer)
-
-    def _inline(self, changed: Effects, run: Callable[[], None]) -> None:
-        """`run` in a scope of its own within the current text."""
-        self.push()
-        run()
-        self.pop()
-        self._settle(changed)
-
-    def _guarded(
-        self, condition: str, changed: Effects, run: Callable[[], None], conditional: bool = False
-    ) -> None:
-        """`run` where the condition holds; accumulators merge afterwards."""
-        if condition == "false":
-            return
-        if condition == "true":
-            self._inline(changed, run)
-            return
-        outer, start = self.region, self.region.block
-        before = [self.memo[v] for v, _ in changed.accumulators]
-        inside, join = self.label(), self.label()
-        self.push(Region(inside), skipped=True, conditional=conditional)
-        run()
-        inner = self.pop().region
-        after = [self.memo[v] for v, _ in changed.accumulators]
-        outer.lines.append(f"  br i1 {condition}, label %{inside}, label %{join}")
-        outer.lines.append(f"{inside}:")
-        outer.lines += inner.lines
-        outer.lines += [f"  br label %{join}", f"{join}:"]
-        outer.block = join
-        e = self.here()
-        for (variable, _), old, new in zip(changed.accumulators, before, after, strict=True):
-            t = compute_type(variable.dtype, old.width)
-            names = tuple(
-                e.emit(f"phi {t} [ {a}, %{start} ], [ {b}, %{inner.block} ]")
-                for a, b in zip(old.names, new.names, strict=True)
-            )
-            self._set(variable, Entry(names, old.width, self.top))
-        self._settle(changed)
-
-    def _loop(
-        self, start: str, stop: str, step: int, changed: Effects, body: Callable[[str], None]
-    ) -> None:
-        """A do-while loop at the current place; start < stop is known."""
-        outer = self.region
-        entry_block, header, after = outer.block, self.label(), self.label()
-        before = [self.memo[v] for v, _ in changed.accumulators]
-        region = Region(header)
-        self.push(region)
-        counter = self.e.fresh()
-        phis: list[tuple[str, str, str]] = []
-        for (variable, _), old in zip(changed.accumulators, before, strict=True):
-            names = tuple(self.e.fresh() for _ in old.names)
-            t = compute_type(variable.dtype, old.width)
-            phis += [(name, t, x) for name, x in zip(names, old.names, strict=True)]
-            self._set(variable, Entry(names, old.width, self.top))
-        for buffer in changed.buffers:
-            self.buffer_level[buffer] = self.top
-            self.invalidate(buffer)
-        body(counter)
-        e = self.here()
-        following = e.emit(f"add nuw nsw i64 {counter}, {step}")
-        more = e.emit(f"icmp slt i64 {following}, {stop}")
-        results = [x for v, _ in changed.accumulators for x in self.memo[v].names]
-        latch = region.block
-        self.pop()
-        lines = outer.lines
-        lines += [
-            f"  br label %{header}",
-            f"{header}:",
-            f"  {counter} = phi i64 [ {start}, %{entry_block} ], [ {following}, %{latch} ]",
-        ]
-        for (name, t, first), last in zip(phis, results, strict=True):
-            lines.append(f"  {name} = phi {t} [ {first}, %{entry_block} ], [ {last}, %{latch} ]")
-        lines += region.lines
-        lines += [f"  br i1 {more}, label %{header}, label %{after}", f"{after}:"]
-        outer.block = after
-        self._settle(changed)
 
     def _if(self, stmt: If) -> None:
         changed = self._effects_of(stmt)
@@ -460,7 +324,9 @@ class LoopEmitter(MemoryEmitter):
 
     def _unroll(self, stmt: For, stop: str, changed: Effects) -> None:
         if not is_literal(stop):
-            raise CompileError(f"kernel {self.kernel.name}: an unrolled loop needs a constant extent")
+            raise CompileError(
+                f"kernel {self.kernel.name}: an unrolled loop needs a constant extent"
+            )
         for index in range(int(stop)):
             self._iteration(stmt, str(index), changed)
 
@@ -479,7 +345,9 @@ class LoopEmitter(MemoryEmitter):
             self._guarded(left, changed, lambda: self._serial(stmt, start, stop))
 
     def _vector_tail(self, stmt: For, start: str, stop: str) -> None:
-        """Vectors of which only the first lanes exist, so that short loops are vector code as well."""
+        """Vectors of which only the first lanes exist, so that short loops are vector code as
+        well.
+        """
         changed, width = self._effects_of(stmt), stmt.width
 
         def body(base: str) -> None:
@@ -534,7 +402,8 @@ class LoopEmitter(MemoryEmitter):
 def _maskable(stmt: For, changed: Effects) -> bool:
     """Whether the tail may run as masked vectors and still accumulate element after element.
 
-    Not where one element accumulates twice, or in an inner loop: its values must come before the next's.
+    Not where one element accumulates twice, or in an inner loop: its values must come before the
+    next's.
     """
     outer = {a for _, a in changed.accumulators}
     direct = [s.target for s in stmt.body if isinstance(s, Accumulate) and s.target in outer]
@@ -553,5 +422,8 @@ def _known_positive(extent: Expr) -> bool:
 
 
 def emit_kernel(kernel: Kernel, target: Target, functions: dict[str, str]) -> str:
-    """The kernel's function text, named NAME; internal functions it needs are added to `functions`."""
+    """The kernel's function text, named NAME;
+
+    Internal functions it needs are added to `functions`.
+    """
     return LoopEmitter(kernel, target, functions).function()

@@ -1,9 +1,10 @@
 """Loads and stores (floor 6): which form each access takes, and its text.
 
-In a vector loop an access whose offset is linear in the loop's variable with coefficient 1 is a vector
-load; coefficient 0 is one scalar load, splat; anything else is a gather over per-lane pointers. A false
-predicate never touches memory: uniform predicates redirect the pointer to a dummy slot, varying ones use
-the target's masked instructions or redirect lane by lane. Alignment is that of one element.
+In a vector loop an access whose offset is linear in the loop's variable with coefficient 1 is a
+vector load; coefficient 0 is one scalar load, splat; anything else is a gather over per-lane
+pointers. A false predicate never touches memory: uniform predicates redirect the pointer to a
+dummy slot, varying ones use the target's masked instructions or redirect lane by lane. Alignment
+is that of one element.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class MemoryEmitter(ValueEmitter):
     def access(self, shape_of: Buffer, indices: Indices) -> tuple[Expr, Expr]:
         """(coefficient, rest) of the flat offset over the vector variable.
 
-        (0, offset) outside vector loops, and where the offset is not linear: `rest` then varies itself.
+        (0, offset) outside vector loops, and where the offset is not linear: `rest` then varies
+        itself.
         """
         key = ("access", shape_of, indices, self.vector.var if self.vector else None)
         found = self._accesses.get(key)
@@ -97,15 +99,15 @@ class MemoryEmitter(ValueEmitter):
                 f"select i1 {predicate.names[0]}, ptr {address}, ptr {dummy}"
             )
         e = self.at(level)
-        value = e.from_memory(
-            e.emit(f"load {t}, ptr {address}, align {dtype.itemsize}"), dtype, 1
-        )
+        value = e.from_memory(e.emit(f"load {t}, ptr {address}, align {dtype.itemsize}"), dtype, 1)
         if predicate is None or fill is None:
             return value
         return e.select(predicate.names[0], value, fill.names[0], dtype, 1)
 
     def _offset(self, t: str, base: str, offset: str) -> str:
-        return base if offset == "0" else self.e.emit(f"getelementptr {t}, ptr {base}, i64 {offset}")
+        return (
+            base if offset == "0" else self.e.emit(f"getelementptr {t}, ptr {base}, i64 {offset}")
+        )
 
     def _load_vector(
         self,
@@ -130,13 +132,13 @@ class MemoryEmitter(ValueEmitter):
             addresses = self._contiguous(node.buffer, rest)
             for group, address in enumerate(addresses):
                 if native:
-                    names.append(self._load_row(address, masks and masks[group], dtype, width))
+                    names.append(self._load_row(address, _mask_of(masks, group), dtype, width))
                 else:
                     names.append(self._load_first(address, dtype, width))
         else:
             addresses = self._lane_addresses(node.buffer, coefficient, rest, masks)
             for group, address in enumerate(addresses):
-                names.append(self._gather(address, masks and masks[group], dtype, width))
+                names.append(self._gather(address, _mask_of(masks, group), dtype, width))
         e = self.here()
         values = [e.from_memory(raw, dtype, width) for raw in names]
         if masks is not None and fills is not None:
@@ -238,7 +240,9 @@ class MemoryEmitter(ValueEmitter):
         e = self.here()
         addresses = []
         for group, offset in enumerate(offsets):
-            pointers = e.emit(f"getelementptr {memory_type(buffer.dtype)}, ptr {pointer}, {t} {offset}")
+            pointers = e.emit(
+                f"getelementptr {memory_type(buffer.dtype)}, ptr {pointer}, {t} {offset}"
+            )
             if redirect and masks is not None:
                 nowhere = e.splat(dummy, "ptr", width)
                 pointers = e.choose(masks[group], pointers, nowhere, "ptr", width)
@@ -322,7 +326,7 @@ class MemoryEmitter(ValueEmitter):
         if contiguous and (native or predicate is None):
             for group, address in enumerate(self._contiguous(stmt.buffer, rest)):
                 if native:
-                    self._store_row(stored[group], address, masks and masks[group], dtype, width)
+                    self._store_row(stored[group], address, _mask_of(masks, group), dtype, width)
                 else:
                     self._store_first(stored[group], address, dtype, width)
             return
@@ -337,7 +341,9 @@ class MemoryEmitter(ValueEmitter):
                 f"{stored[group]}, <{width} x ptr> align {dtype.itemsize} {address}, {m} {active})"
             )
 
-    def _store_row(self, value: str, address: str, mask: str | None, dtype: DType, width: int) -> None:
+    def _store_row(
+        self, value: str, address: str, mask: str | None, dtype: DType, width: int
+    ) -> None:
         t, e = memory_type(dtype, width), self.here()
         if mask is None:
             e.do(f"store {t} {value}, ptr {address}, align {dtype.itemsize}")
@@ -355,6 +361,11 @@ class MemoryEmitter(ValueEmitter):
         self._copy(slot, address, scalar, dtype.itemsize)
 
 
+def _mask_of(masks: tuple[str, ...] | None, group: int) -> str | None:
+    """The mask of a group, None where all lanes are active."""
+    return None if masks is None else masks[group]
+
+
 def _memory_suffix(dtype: DType, width: int) -> str:
     return suffix(memory_type(dtype), width)
 
@@ -362,4 +373,3 @@ def _memory_suffix(dtype: DType, width: int) -> str:
 def _is_zero(name: str) -> bool:
     """Whether an operand is the literal whose bits are all zero."""
     return is_literal(name) and name.strip("splat()").rpartition(" ")[2] in _ZEROS
-

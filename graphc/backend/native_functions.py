@@ -1,8 +1,8 @@
-"""Internal functions of an emitted module (floor 6): exact fmod, integer powers, math decompositions.
+"""Internal functions of an emitted module (floor 6): fmod, integer powers, decompositions.
 
-Each is defined once per module, type and width, on the first call, in `ScalarEmitter.functions`. Those
-with loops work lane by lane where the trip count differs by lane. Names start with `graphc.`, which no
-user name can.
+Each is defined once per module, type and width, on the first call, in `ScalarEmitter.functions`.
+Those with loops work lane by lane where the trip count differs by lane. Names start with
+`graphc.`, which no user name can.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ATTRIBUTES = 'nounwind willreturn memory(none) "min-legal-vector-width"="512"'
 
 
 def call(e: ScalarEmitter, name: str, dtype: DType, width: int, args: tuple[str, ...]) -> str:
-    """A transcendental method on float32 or float64: its decomposition, inline where that is short."""
+    """A transcendental method on float32 or float64 by its decomposition, inlined where cheap."""
     if not dtype.is_float or name not in DECOMPOSITIONS:
         raise CompileError(f"the method {name!r} has no meaning for {dtype}")
     if DECOMPOSITIONS[name].cheap:
@@ -39,7 +39,8 @@ def call(e: ScalarEmitter, name: str, dtype: DType, width: int, args: tuple[str,
         outer, e.lines = e.lines, []
         result = _body(e, name, dtype, width, params)
         body, e.lines = e.lines, outer
-        header = f"define internal {t} @{function}({', '.join(f'{t} {p}' for p in params)}) {ATTRIBUTES} {{"
+        operands = ", ".join(f"{t} {p}" for p in params)
+        header = f"define internal {t} @{function}({operands}) {ATTRIBUTES} {{"
         e.functions[function] = "\n".join([header, "entry:", *body, f"  ret {t} {result}", "}"])
     return e.emit(f"call {t} @{function}({', '.join(f'{t} {a}' for a in args)})")
 
@@ -68,7 +69,9 @@ Traced = tuple[tuple[Var, ...], tuple[Expr, ...]]
 
 @functools.cache
 def _trace(name: str, dtype: DType, part: str) -> Traced:
-    """The parameters and the expressions of a decomposition, in an order in which they can be computed."""
+    """The parameters and the expressions of a decomposition, in an order in which they can be
+    computed.
+    """
     params = tuple(var(f"p{k}", dtype) for k in range(2 if name in BINARY else 1))
     root = getattr(DECOMPOSITIONS[name], part)(EXPR, *params)
     return params, tuple(topological([root], operands))
@@ -103,7 +106,8 @@ def emit_node(e: ScalarEmitter, node: Expr, args: list[str], width: int) -> str:
     raise CompileError(f"unexpected expression {type(node).__name__} in a pure computation")
 
 
-# -- integer powers -----------------------------------------------------------------------------------
+# -- integer powers
+# -----------------------------------------------------------------------------------
 
 _POW = """define internal {t} @{name}({t} %base, {t} %exponent) {attributes} {{
 entry:
@@ -144,19 +148,22 @@ def call_integer_pow(e: ScalarEmitter, dtype: DType, width: int, a: str, b: str)
     if function not in e.functions:
         one, minus = literal(1, dtype, width), literal(-1, dtype, width)
         reduce = f"call i1 @llvm.vector.reduce.or.v{width}i1({m} %going)" if width > 1 else None
-        signed = dtype.kind == "i"
+        finish = f"  ret {t} %next"
+        if dtype.kind == "i":
+            finish = _POW_SIGNED.format(t=t, m=m, one=one, minus=minus)
         e.functions[function] = _POW.format(
             t=t, m=m, name=function, attributes=ATTRIBUTES, one=one,
             any=f"  %more = {reduce or 'or i1 %going, false'}",
-            finish=_POW_SIGNED.format(t=t, m=m, one=one, minus=minus) if signed else f"  ret {t} %next",
+            finish=finish,
         )  # fmt: skip
     return e.emit(f"call {t} @{function}({t} {a}, {t} {b})")
 
 
-# -- fmod ---------------------------------------------------------------------------------------------
+# -- fmod
+# ---------------------------------------------------------------------------------------------
 
-# Long division on the mantissas: `chunk` quotient bits at a time, so that the shifted remainder stays in
-# 64 bits. Everything is exact, as C's fmod is.
+# Long division on the mantissas: `chunk` quotient bits at a time, so that the shifted remainder
+# stays in 64 bits. Everything is exact, as C's fmod is.
 _FMOD = """define internal {f} @{name}({f} %x, {f} %y) {attributes} {{
 entry:
   %xb = bitcast {f} %x to {i}

@@ -1,9 +1,10 @@
 """The scalar language as LLVM IR text at any vector width (floor 6).
 
-`ScalarEmitter.op` looks a method up in one table per kind of dtype: a single instruction (`INSTRUCTIONS`),
-a sequence of them (`scalar_sequences.SEQUENCES`), an internal function with a loop (`native_functions`), or
-a math decomposition. No emitted code calls into a library, on any target.
-Invariant: every value is the same bits at every width, so vector bodies and scalar tails agree.
+`ScalarEmitter.op` looks a method up in one table per kind of dtype: a single instruction
+(`INSTRUCTIONS`), a sequence of them (`scalar_sequences.SEQUENCES`), an internal function with a
+loop (`native_functions`), or a math decomposition. No emitted code calls into a library, on any
+target. Invariant: every value is the same bits at every width, so vector bodies and scalar tails
+agree.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ _TO_BOOL = frozenset(COMPARE + PREDICATE)
 
 
 class ScalarEmitter:
-    """Writes instructions to `lines` (swap it to write elsewhere); names are fresh within the object.
+    """Writes instructions to `lines` (swap it to write elsewhere), with fresh names.
 
     functions: definitions of internal functions that the written code calls, by name.
     """
@@ -180,7 +181,9 @@ class ScalarEmitter:
         """a * b + c: fused where the target can, never by a library call."""
         t = vector_type(scalar, width)
         if self.target.has_fma:
-            return self.emit(f"call {t} @llvm.fma.{suffix(scalar, width)}({t} {a}, {t} {b}, {t} {c})")
+            return self.emit(
+                f"call {t} @llvm.fma.{suffix(scalar, width)}({t} {a}, {t} {b}, {t} {c})"
+            )
         product = self.emit(f"fmul {t} {a}, {b}")
         return self.emit(f"fadd {t} {product}, {c}")
 
@@ -192,7 +195,9 @@ class ScalarEmitter:
         st, dt = vector_type(s, width), vector_type(d, width)
         if dtype.is_bool:
             if source.is_float:
-                return self.emit(f"fcmp une {st} {x}, {splat_literal(float_literal(0.0), s, width)}")
+                return self.emit(
+                    f"fcmp une {st} {x}, {splat_literal(float_literal(0.0), s, width)}"
+                )
             return self.emit(f"icmp ne {st} {x}, {splat_literal('0', s, width)}")
         if source.is_float:
             if dtype.is_float:
@@ -218,7 +223,9 @@ class ScalarEmitter:
                 )
             return x if dtype is float32 else self.round16(x, dtype, width)
         if dtype is float64:
-            return self.emit(f"fpext {vector_type('float', width)} {x} to {vector_type('double', width)}")
+            return self.emit(
+                f"fpext {vector_type('float', width)} {x} to {vector_type('double', width)}"
+            )
         return x if dtype is float32 else self.round16(x, dtype, width)
 
     def bitcast(self, x: str, source: DType, dtype: DType, width: int) -> str:
@@ -247,7 +254,9 @@ class ScalarEmitter:
     def from_memory(self, x: str, dtype: DType, width: int) -> str:
         """A value in memory form as a register value."""
         if dtype.is_bool:
-            return self.emit(f"icmp ne {vector_type('i8', width)} {x}, {splat_literal('0', 'i8', width)}")
+            return self.emit(
+                f"icmp ne {vector_type('i8', width)} {x}, {splat_literal('0', 'i8', width)}"
+            )
         if dtype is float16 or dtype is bfloat16:
             return float_formats.unpack(self, x, dtype, width)
         return x

@@ -1,8 +1,8 @@
 """Scalar-language methods that take several instructions (floor 6), by kind of dtype.
 
 Each function writes its instructions through the emitter it is handed and returns the value's name.
-They have no branches, so they serve every vector width. Divisions never trap: the divisor is made safe
-first and the defined answer is selected afterwards.
+They have no branches, so they serve every vector width. Divisions never trap: the divisor is made
+safe first and the defined answer is selected afterwards.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ def _float_literal(value: float, dtype: DType, width: int) -> str:
     return splat_literal(float_literal(value), compute_type(dtype), width)
 
 
-# -- floats -------------------------------------------------------------------------------------------
+# -- floats
+# -------------------------------------------------------------------------------------------
 
 
 def _extreme(predicate: str) -> Sequence:
     def sequence(e: ScalarEmitter, dtype: DType, width: int, a: str, b: str) -> str:
-        # The select form is one hardware min/max that gives b where either side is NaN; a NaN in `a`
-        # is put back afterwards.
+        # The select form is one hardware min/max that gives b where either side is NaN; a NaN in
+        # `a` is put back afterwards.
         t = compute_type(dtype, width)
         c = e.emit(f"fcmp {predicate} {t} {a}, {b}")
         chosen = e.select(c, a, b, dtype, width)
@@ -75,7 +76,7 @@ def _abs(e: ScalarEmitter, dtype: DType, width: int, x: str) -> str:
 
 
 def _nearest(e: ScalarEmitter, dtype: DType, width: int, magnitude: str) -> str:
-    """round_even of a non-negative number: adding and subtracting 2^mantissa lets the hardware round."""
+    """round_even of x >= 0: adding and subtracting 2^mantissa lets the hardware round."""
     t = compute_type(dtype, width)
     big = _float_literal(2.0**23 if dtype.compute is float32 else 2.0**52, dtype, width)
     rounded = e.emit(f"fsub {t} {e.emit(f'fadd {t} {magnitude}, {big}')}, {big}")
@@ -185,9 +186,7 @@ def _float_mod(e: ScalarEmitter, dtype: DType, width: int, a: str, b: str) -> st
     t = compute_type(dtype, width)
     remainder = _fmod(e, dtype, width, a, b)
     differs = _sign_differs(e, dtype, width, remainder, b)
-    moved = e.select(
-        differs, e.emit(f"fadd {t} {remainder}, {b}"), remainder, dtype, width
-    )
+    moved = e.select(differs, e.emit(f"fadd {t} {remainder}, {b}"), remainder, dtype, width)
     zero = _float_literal(0.0, dtype, width)
     is_zero = e.emit(f"fcmp oeq {t} {remainder}, {zero}")
     return e.select(is_zero, _copysign(e, dtype, width, zero, b), moved, dtype, width)
@@ -222,7 +221,8 @@ def float_to_integer(e: ScalarEmitter, x: str, source: DType, dtype: DType, widt
     signed = dtype.kind == "i"
     low = -(1 << dtype.bits - 1) if signed else 0
     high = (1 << dtype.bits - 1) if signed else 1 << dtype.bits  # first value above the range
-    # Everything above low - 1 truncates into the range; where low - 1 is no float, low is the bound.
+    # Everything above low - 1 truncates into the range; where low - 1 is no float, low is the
+    # bound.
     mantissa = 24 if source.compute is float32 else 53
     exact = dtype.bits <= mantissa or not signed
     bound = _float_literal(float(low - 1 if exact else low), source, width)
@@ -242,7 +242,8 @@ def float_to_integer(e: ScalarEmitter, x: str, source: DType, dtype: DType, widt
     return e.select(too_low, _int_literal(low, dtype, width), whole, dtype, width)
 
 
-# -- integers -----------------------------------------------------------------------------------------
+# -- integers
+# -----------------------------------------------------------------------------------------
 
 
 def _known_divisor(b: str) -> int | None:

@@ -1,16 +1,16 @@
 """Pure expressions of a kernel as LLVM values, each computed once where it belongs (floor 6).
 
-Scopes nest as loops do. An expression is written at the shallowest scope in which everything it reads is
-known, so loop-invariant code leaves its loop by construction: outer text is still open while an inner
-loop is being written. A value inside a vector loop is either *uniform* (one scalar, splat on demand) or
-*varying* (one vector per interleaved group).
-Invariant: `memo` holds only values that dominate the place being written and that no store or
-accumulation since has made stale (`dependents`).
+Scopes nest as loops do. An expression is written at the shallowest scope in which everything it
+reads is known, so loop-invariant code leaves its loop by construction: outer text is still open
+while an inner loop is being written. A value inside a vector loop is either *uniform* (one scalar,
+splat on demand) or *varying* (one vector per interleaved group). Invariant: `memo` holds only
+values that dominate the place being written and that no store or accumulation since has made stale
+(`dependents`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 
 from graphc.backend.llvm_types import compute_type, is_literal, literal, vector_type
@@ -102,7 +102,9 @@ class ValueEmitter:
         self._labels += 1
         return f"b{self._labels}"
 
-    def push(self, region: Region | None = None, skipped: bool = False, conditional: bool = False) -> None:
+    def push(
+        self, region: Region | None = None, skipped: bool = False, conditional: bool = False
+    ) -> None:
         """Open a scope, in the current text unless a region is given.
 
         skipped: it may not run at all; conditional: and it is not a loop, so work stays inside.
@@ -220,7 +222,9 @@ class ValueEmitter:
             return Entry((self.size(node.dim),), 1, 0)
         if self.vector is not None and node is self.vector.var:
             return self._lanes(self.vector)
-        raise CompileError(f"the variable {getattr(node, 'name', node)!r} is used where it has no value")
+        raise CompileError(
+            f"the variable {getattr(node, 'name', node)!r} is used where it has no value"
+        )
 
     def _lanes(self, vector: VectorContext) -> Entry:
         e, width = self.here(), vector.width
@@ -260,21 +264,33 @@ class ValueEmitter:
         if not isinstance(size, Dim):
             return str(size)
         found = self.memo.get(size)
-        if found is not None:
-            return found.names[0]
-        total = "0"
-        for monomial, coefficient in size.terms:
-            product = str(coefficient)
-            for atom in monomial:
-                if isinstance(atom, Quotient):
-                    # Floors of floors nest only as deep as a shape was divided by hand.
-                    numerator, denominator = self.size(atom.numerator), self.size(atom.denominator)
-                    factor = self.at(0).op("floordiv", int64, 1, numerator, denominator)
-                else:
-                    factor = self.symbol(atom.name)
-                product = self.at(0).op("mul", int64, 1, factor, product)
-            total = self.at(0).op("add", int64, 1, total, product)
-        self._remember(size, Entry((total,), 1, 0))
-        return total
+        if found is None:
+            found = Entry((size_value(size, self.size, self.symbol, self._size_op),), 1, 0)
+            self._remember(size, found)
+        return found.names[0]
+
+    def _size_op(self, name: str, a: str, b: str) -> str:
+        return self.at(0).op(name, int64, 1, a, b)
 
 
+def size_value(
+    dim: Dim,
+    size: Callable[[Size], str],
+    symbol: Callable[[str], str],
+    op: Callable[[str, str, str], str],
+) -> str:
+    """The value of a symbolic size from its symbols; `size` gives the parts of floor quotients.
+
+    Recursion through `size` goes as deep as floors nest in floors: divisions written in one shape.
+    """
+    total = "0"
+    for monomial, coefficient in dim.terms:
+        product = str(coefficient)
+        for atom in monomial:
+            if isinstance(atom, Quotient):
+                factor = op("floordiv", size(atom.numerator), size(atom.denominator))
+            else:
+                factor = symbol(atom.name)
+            product = op("mul", factor, product)
+        total = op("add", total, product)
+    return total

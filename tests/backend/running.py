@@ -57,7 +57,7 @@ class Native:
 
 
 def single(kernel: Kernel) -> Program:
-    """A program of one kernel: its read-only params are inputs, the written ones outputs, in order."""
+    """A program of one kernel: read-only params are inputs, written ones outputs, in order."""
     return chain([kernel])
 
 

@@ -1,4 +1,6 @@
-"""Whole kernels, compiled for every target of this machine, against the loop interpreter bit for bit."""
+"""Whole kernels, compiled for every target of this machine, against the loop interpreter bit for
+bit.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ TARGET_NAMES = [t.name for t in RUNNABLE]
 SIZES = [(3, 5), (1, 64), (2, 16), (4, 100), (3, 0), (0, 7), (2, 129), (1, 1)]
 
 
-def data(shape: tuple[Size, ...], dtype: DType, sizes: dict[str, int], seed: int) -> np.ndarray[Any, Any]:
+def data(
+    shape: tuple[Size, ...], dtype: DType, sizes: dict[str, int], seed: int
+) -> np.ndarray[Any, Any]:
     """Random values in the reference form; integers small enough to serve as indices."""
     rng = np.random.default_rng(seed)
     extent = tuple(evaluate(s, sizes) for s in shape)
@@ -71,7 +75,9 @@ def data(shape: tuple[Size, ...], dtype: DType, sizes: dict[str, int], seed: int
     return np.asarray(rng.integers(0, 2 if dtype.is_bool else 5, extent), dtype.numpy)
 
 
-def agree(kernel: Kernel, target: str, sizes: dict[str, int], seed: int = 0, native: Native | None = None) -> None:
+def agree(
+    kernel: Kernel, target: str, sizes: dict[str, int], seed: int = 0, native: Native | None = None
+) -> None:
     """Run both ways; the outputs' bits and the error sites are the same."""
     inputs = {
         p.name: data(p.shape, p.dtype, sizes, seed + k)
@@ -113,7 +119,13 @@ def broadcast(dtype: DType) -> Kernel:
     o = Buffer("o", (N, M), dtype)
     value = S.add(S.mul(load(a, (I, J)), load(b, (J,))), load(c, (I, const(0))))
     value = S.maximum(value, literal(0, dtype))
-    return Kernel("broadcast", (a, b, c, o), (o,), (parallel(I, N, vector(J, M, Store(o, (I, J), value))),), N * M)
+    return Kernel(
+        "broadcast",
+        (a, b, c, o),
+        (o,),
+        (parallel(I, N, vector(J, M, Store(o, (I, J), value))),),
+        N * M,
+    )
 
 
 def row_sums(dtype: DType) -> Kernel:
@@ -135,7 +147,10 @@ def column_sums(dtype: DType) -> Kernel:
     acc = accumulators("acc", summing(dtype))
     inner = For(I, size(N), (Accumulate(acc, (load(a, (I, J)),)),))
     return Kernel(
-        "column_sums", (a, o), (o,), (vector(J, M, acc, inner, Store(o, (J,), acc.vars[0]), interleave=2),)
+        "column_sums",
+        (a, o),
+        (o,),
+        (vector(J, M, acc, inner, Store(o, (J,), acc.vars[0]), interleave=2),),
     )
 
 
@@ -157,7 +172,9 @@ def argmax(dtype: DType) -> Kernel:
     assert all(isinstance(c, Const) for c in identity)
     how = Combine((x, p), (y, q), (select(left, x, y), select(left, p, q)), identity)
     acc = accumulators("best", how)
-    body = parallel(I, N, acc, vector(J, M, Accumulate(acc, (load(a, (I, J)), J))), Store(o, (I,), acc.vars[1]))
+    body = parallel(
+        I, N, acc, vector(J, M, Accumulate(acc, (load(a, (I, J)), J))), Store(o, (I,), acc.vars[1])
+    )
     return Kernel("argmax", (a, o), (o,), (body,), N * M)
 
 
@@ -168,7 +185,12 @@ def windows(dtype: DType) -> Kernel:
     for shift in (-1, 0, 1):
         at = iadd(J, const(shift))
         value = S.add(value, load(a, (I, at), within(at, const(0), size(M)), literal(2, dtype)))
-    return Kernel("windows", (a, o), (o,), (parallel(I, N, vector(J, M, Store(o, (I, J), value), interleave=2)),))
+    return Kernel(
+        "windows",
+        (a, o),
+        (o,),
+        (parallel(I, N, vector(J, M, Store(o, (I, J), value), interleave=2)),),
+    )
 
 
 def uniform_predicate(dtype: DType) -> Kernel:
@@ -208,7 +230,11 @@ def gathered(dtype: DType) -> Kernel:
     ok = within(index, const(0), const(4))
     clamped = S.maximum(S.minimum(index, const(3)), const(0))
     k = var("index")
-    body = parallel(I, N, vector(J, M, Let(k, clamped), Check(ok, 7), Store(o, (I, J), load(a, (k,))), interleave=2))
+    body = parallel(
+        I,
+        N,
+        vector(J, M, Let(k, clamped), Check(ok, 7), Store(o, (I, J), load(a, (k,))), interleave=2),
+    )
     return Kernel("gathered", (a, x, o), (o,), (body,))
 
 
@@ -222,7 +248,9 @@ def masked_stores(dtype: DType) -> Kernel:
         Store(p, (I, S.op("sub", size(M - 1), J)), value, keep),
         Store(q, (I, J), value, S.gt(I, const(0))),
     )
-    return Kernel("masked", (a, o, p, q), (o, p, q), (parallel(I, N, vector(J, M, *stores, interleave=2)),))
+    return Kernel(
+        "masked", (a, o, p, q), (o, p, q), (parallel(I, N, vector(J, M, *stores, interleave=2)),)
+    )
 
 
 def branches(dtype: DType) -> Kernel:
@@ -235,7 +263,9 @@ def branches(dtype: DType) -> Kernel:
         (vector(J, M, Accumulate(acc, (load(a, (I, J)),)), interleave=1),),
         (For(K, size(M), (Accumulate(acc, (S.mul(load(a, (I, K)), load(a, (I, K))),)),)),),
     )
-    return Kernel("branches", (a, o), (o,), (parallel(I, N, acc, arm, Store(o, (I,), acc.vars[0])),))
+    return Kernel(
+        "branches", (a, o), (o,), (parallel(I, N, acc, arm, Store(o, (I,), acc.vars[0])),)
+    )
 
 
 def scan(dtype: DType) -> Kernel:
@@ -251,10 +281,17 @@ def tiles(dtype: DType) -> Kernel:
     a, b, o = Buffer("a", (4, M), dtype), Buffer("b", (M, 32), dtype), Buffer("o", (4, 32), dtype)
     tile = Buffer("tile", (4, 32), dtype, "register")
     r, s, t = var("r"), var("s"), var("t")
-    zero = For(r, const(4), (vector(J, 32, Store(tile, (r, J), literal(0, dtype)), interleave=2),), "unroll")
+    zero = For(
+        r,
+        const(4),
+        (vector(J, 32, Store(tile, (r, J), literal(0, dtype)), interleave=2),),
+        "unroll",
+    )
     update = S.fma(load(a, (s, K)), load(b, (K, J)), load(tile, (s, J)))
     step = For(s, const(4), (vector(J, 32, Store(tile, (s, J), update), interleave=2),), "unroll")
-    out = For(t, const(4), (vector(J, 32, Store(o, (t, J), load(tile, (t, J))), interleave=2),), "unroll")
+    out = For(
+        t, const(4), (vector(J, 32, Store(o, (t, J), load(tile, (t, J))), interleave=2),), "unroll"
+    )
     return Kernel("tiles", (a, b, o), (o,), (Alloc(tile), zero, For(K, size(M), (step,)), out))
 
 
@@ -262,19 +299,22 @@ def local_rows(dtype: DType) -> Kernel:
     """A local row of symbolic size in scratch and a static one on the stack."""
     a, o = Buffer("a", (N, M), dtype), Buffer("o", (N, M), dtype)
     row, few = Buffer("row", (M,), dtype, "local"), Buffer("few", (8,), dtype, "local")
-    p, q = var("p"), var("q")
+    p = var("p")
+    back = S.op("sub", size(M - 1), K)
+    value = S.mul(load(row, (back,)), load(few, (imod(K, const(8)),)))
     body = parallel(
         I, N, Alloc(row), Alloc(few),
         vector(J, M, Store(row, (J,), S.add(load(a, (I, J)), literal(1, dtype)))),
         vector(p, 8, Store(few, (p,), literal(3, dtype)), width=8, interleave=1),
-        vector(K, M, Store(o, (I, K), S.mul(load(row, (S.op("sub", size(M - 1), K),)), load(few, (imod(K, const(8)),))))),
+        vector(K, M, Store(o, (I, K), value)),
     )  # fmt: skip
-    del q
     return Kernel("local_rows", (a, o), (o,), (body,))
 
 
 def unrolled(dtype: DType) -> Kernel:
-    """An unrolled loop inside a vector loop, with a Let that changes from one iteration to the next."""
+    """An unrolled loop inside a vector loop, with a Let that changes from one iteration to the
+    next.
+    """
     a, o = Buffer("a", (3, M), dtype), Buffer("o", (M,), dtype)
     acc = accumulators("acc", summing(dtype))
     weight = var("weight", dtype)
@@ -283,12 +323,17 @@ def unrolled(dtype: DType) -> Kernel:
         Accumulate(acc, (S.mul(weight, load(a, (K, J))),)),
     )
     loop = For(K, const(3), step, "unroll")
-    return Kernel("unrolled", (a, o), (o,), (vector(J, M, acc, loop, Store(o, (J,), acc.vars[0]), interleave=2),))
+    return Kernel(
+        "unrolled",
+        (a, o),
+        (o,),
+        (vector(J, M, acc, loop, Store(o, (J,), acc.vars[0]), interleave=2),),
+    )
 
 
 KERNELS: list[Callable[[DType], Kernel]] = [
-    broadcast, row_sums, column_sums, total, argmax, windows, uniform_predicate, transposed, strided,
-    gathered, masked_stores, branches, scan, tiles, local_rows, unrolled,
+    broadcast, row_sums, column_sums, total, argmax, windows, uniform_predicate, transposed,
+    strided, gathered, masked_stores, branches, scan, tiles, local_rows, unrolled,
 ]  # fmt: skip
 
 
@@ -303,8 +348,12 @@ def test_kernels_agree(make: Callable[[DType], Kernel], dtype: DType, target: st
 
 
 @pytest.mark.parametrize("static", [(2, 64), (3, 7), (1, 16), (2, 100), (0, 5), (5, 0), (3, 48)])
-@pytest.mark.parametrize("make", [broadcast, row_sums, column_sums, total, argmax, windows, gathered])
-def test_static_sizes(make: Callable[[DType], Kernel], static: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "make", [broadcast, row_sums, column_sums, total, argmax, windows, gathered]
+)
+def test_static_sizes(
+    make: Callable[[DType], Kernel], static: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same kernels over ints: guards and tails vanish at emission."""
     monkeypatch.setitem(globals(), "N", static[0])
     monkeypatch.setitem(globals(), "M", static[1])
@@ -321,7 +370,9 @@ def test_bytes(dtype: DType) -> None:
 
 def test_any_byte_is_true() -> None:
     a, o = Buffer("a", (N,), bool_), Buffer("o", (N,), int32)
-    kernel = Kernel("truth", (a, o), (o,), (vector(J, N, Store(o, (J,), cast(load(a, (J,)), int32))),))
+    kernel = Kernel(
+        "truth", (a, o), (o,), (vector(J, N, Store(o, (J,), cast(load(a, (J,)), int32))),)
+    )
     stored, result = np.array([0, 1, 2, 255] * 10, np.uint8), np.zeros(40, np.int32)
     Native(single(kernel), RUNNABLE[-1])([stored, result], {"n": 40})
     assert result.tolist() == [0, 1, 1, 1] * 10
@@ -335,7 +386,9 @@ CHUNK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, 
 
 @pytest.mark.parametrize("make", [broadcast, row_sums, local_rows, argmax])
 def test_parallel_chunks(make: Callable[[DType], Kernel]) -> None:
-    """Through a pool, in chunks run in reverse order by several workers, the bits are those of a serial run."""
+    """Through a pool, in chunks run in reverse order by several workers, the bits are those of a
+    serial run.
+    """
     calls: list[tuple[int, int]] = []
 
     def pool(function: int, args: int, n: int, chunk: int, threads: int) -> None:
@@ -354,7 +407,10 @@ def test_parallel_chunks(make: Callable[[DType], Kernel]) -> None:
     sizes = {"n": 301, "m": 77}
     inputs = [data(p.shape, p.dtype, sizes, 5) for p in kernel.params if p not in kernel.outputs]
     for pool_address, threads in ((0, 3), (address, 1), (address, 3)):
-        outputs = [np.zeros(tuple(evaluate(s, sizes) for s in p.shape), p.dtype.storage) for p in kernel.outputs]
+        outputs = [
+            np.zeros(tuple(evaluate(s, sizes) for s in p.shape), p.dtype.storage)
+            for p in kernel.outputs
+        ]
         assert native([*inputs, *outputs], sizes, pool_address, threads) == 0
         results.append([o.tobytes() for o in outputs])
         assert bool(calls) == (threads == 3 and pool_address != 0)
@@ -381,9 +437,10 @@ def test_first_error_site_wins() -> None:
     """Two checks fail in one kernel and one in the next: the first site stays."""
     x, o = Buffer("x", (N,), int64), Buffer("o", (N,), int64)
     value = load(x, (J,))
+    checks = (Check(S.lt(value, const(3)), 5), Check(S.lt(value, const(2)), 6))
     first = Kernel(
         "first", (x, o), (o,),
-        (For(J, size(N), (Check(S.lt(value, const(3)), 5), Check(S.lt(value, const(2)), 6), Store(o, (J,), value))),),
+        (For(J, size(N), (*checks, Store(o, (J,), value))),),
     )  # fmt: skip
     native = Native(single(first), RUNNABLE[-1])
     for values, site in (([0, 1], 0), ([0, 2], 6), ([3, 2], 5), ([2, 9], 6)):
@@ -395,7 +452,11 @@ def test_equal_kernels_are_emitted_once() -> None:
     """Kernels that differ by names only share one function."""
 
     def make(name: str) -> Kernel:
-        a, o, j = Buffer(name + "a", (N,), float32), Buffer(name + "o", (N,), float32), var(name + "j")
+        a, o, j = (
+            Buffer(name + "a", (N,), float32),
+            Buffer(name + "o", (N,), float32),
+            var(name + "j"),
+        )
         return Kernel(name, (a, o), (o,), (vector(j, N, Store(o, (j,), S.neg(load(a, (j,))))),), N)
 
     one, two = make("one"), make("two")
@@ -429,6 +490,8 @@ def test_text_is_deterministic() -> None:
 
 def test_gpu_loops_are_refused_on_the_cpu() -> None:
     o = Buffer("o", (N,), float32)
-    kernel = Kernel("k", (o,), (o,), (For(J, size(N), (Store(o, (J,), literal(0, float32)),), "thread"),))
+    kernel = Kernel(
+        "k", (o,), (o,), (For(J, size(N), (Store(o, (J,), literal(0, float32)),), "thread"),)
+    )
     with pytest.raises(CompileError, match="thread loop outside a GPU kernel"):
         Native(single(kernel), RUNNABLE[-1])

@@ -25,7 +25,20 @@ from graphc.base.target import TARGETS
 from graphc.ir.scalar import BINARY, COMPARE, PREDICATE, UNARY
 from graphc.ir.scalar_numpy import NumpyScalar, Value
 from graphc.loops.build import EXPR
-from graphc.loops.nodes import Buffer, Expr, For, Kernel, Store, bitcast, cast, load, op, select, size, var
+from graphc.loops.nodes import (
+    Buffer,
+    Expr,
+    For,
+    Kernel,
+    Store,
+    bitcast,
+    cast,
+    load,
+    op,
+    select,
+    size,
+    var,
+)
 from tests.backend.running import DRIVER, RUNNABLE, Native, chain
 
 Array = np.ndarray[Any, Any]
@@ -42,7 +55,10 @@ def accepts(name: str, dtype: DType) -> bool:
     if dtype.is_float:
         return not (name.startswith(("bit_", "shift_")) or name in ("count_ones", "pow"))
     if dtype.is_bool:
-        return name in ("bit_and bit_or bit_xor bit_not minimum maximum add mul eq ne lt le gt ge").split()
+        return (
+            name
+            in ("bit_and bit_or bit_xor bit_not minimum maximum add mul eq ne lt le gt ge").split()
+        )
     if name in ("sqrt", "div", "copysign", "nextafter"):
         return False
     return not (name in PREDICATE and (name != "signbit" or dtype.kind == "u"))
@@ -56,7 +72,20 @@ def samples(dtype: DType) -> Array:
         return np.array([False, True])
     if dtype.is_integer:
         info = np.iinfo(dtype.numpy)
-        special = [0, 1, 2, 3, 5, 7, 8, info.min, info.min + 1, info.max, info.max - 1, info.max // 2]
+        special = [
+            0,
+            1,
+            2,
+            3,
+            5,
+            7,
+            8,
+            info.min,
+            info.min + 1,
+            info.max,
+            info.max - 1,
+            info.max // 2,
+        ]
         special += [dtype.bits - 1, dtype.bits, 2 * dtype.bits]
         if dtype.kind == "i":
             special += [-1, -2, -3, -7, -dtype.bits]
@@ -68,7 +97,23 @@ def samples(dtype: DType) -> Array:
     else:
         finfo = np.finfo(dtype.numpy)
         tiny, big = float(finfo.smallest_subnormal), float(finfo.max)
-    special = [0.0, tiny, 3 * tiny, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, 3.0, 7.0, 100.25, 1e-3, big, big / 3]
+    special = [
+        0.0,
+        tiny,
+        3 * tiny,
+        0.25,
+        0.5,
+        0.75,
+        1.0,
+        1.5,
+        2.5,
+        3.0,
+        7.0,
+        100.25,
+        1e-3,
+        big,
+        big / 3,
+    ]
     special += [np.inf, np.nan, 2.0**10 + 1, 2.0**15 - 0.5, 0.49999997, 4194303.5, 8388607.5]
     values = np.concatenate([special, rng.normal(size=12) * 10, rng.normal(size=6) * (big / 8)])
     with np.errstate(over="ignore"):
@@ -83,7 +128,9 @@ def pairs(dtype: DType) -> tuple[Array, Array]:
     return np.ascontiguousarray(a), np.ascontiguousarray(b)
 
 
-def elementwise(name: str, dtype: DType, result: DType, operands: int, width: int, body: Any) -> Kernel:
+def elementwise(
+    name: str, dtype: DType, result: DType, operands: int, width: int, body: Any
+) -> Kernel:
     """o[j] = body(a[j] …) over n elements."""
     n, j = Dim("n"), var("j")
     inputs = tuple(Buffer(f"a{k}", (n,), dtype) for k in range(operands))
@@ -105,7 +152,9 @@ def same(got: Array, want: Array, dtype: DType, name: str) -> Array:
     return np.asarray(equal | (np.isnan(got) & np.isnan(want)))
 
 
-def check(kernels: list[Kernel], wants: list[Array], inputs: list[Array], dtype: DType, target: str) -> None:
+def check(
+    kernels: list[Kernel], wants: list[Array], inputs: list[Array], dtype: DType, target: str
+) -> None:
     """Run all kernels, each with buffers of its own for the output and the shared inputs."""
     n = len(inputs[0])
     program = chain(kernels)
@@ -163,7 +212,9 @@ def test_conversions(dtype: str, width: int, target: str) -> None:
         kernels.append(elementwise(f"cast to {to}", d, to, 1, width, lambda v, to=to: cast(v, to)))
         wants.append(s.cast(x, to).array)
         if to.bits == d.bits and not d.is_bool:
-            kernels.append(elementwise(f"bitcast to {to}", d, to, 1, width, lambda v, to=to: bitcast(v, to)))
+            kernels.append(
+                elementwise(f"bitcast to {to}", d, to, 1, width, lambda v, to=to: bitcast(v, to))
+            )
             wants.append(s.bitcast(x, to).array)
     kernels.append(
         elementwise("select", d, d, 2, width, lambda p, q: select(EXPR.op("lt", p, q), p, q))
