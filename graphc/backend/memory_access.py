@@ -142,8 +142,10 @@ class MemoryEmitter(ValueEmitter):
         e = self.here()
         values = [e.from_memory(raw, dtype, width) for raw in names]
         if masks is not None and fills is not None:
+            # Native masked loads leave zeros; redirected lanes hold whatever the dummy slot holds.
+            zeroed = native if contiguous else self._native_gather(dtype)
             values = [
-                x if _is_zero(f) else e.select(m, x, f, dtype, width)
+                x if zeroed and _is_zero(f) else e.select(m, x, f, dtype, width)
                 for m, x, f in zip(masks, values, fills, strict=True)
             ]
         return Entry(tuple(values), width, self.top, deps)
@@ -323,6 +325,8 @@ class MemoryEmitter(ValueEmitter):
         native = masks is None or self._native_mask(dtype)
         e = self.here()
         stored = [e.to_memory(x, dtype, width) for x in values]
+        if predicate is not None and vector.mask:
+            native = False  # a mask that may fold to one lane: see `_store_row`
         if contiguous and (native or predicate is None):
             for group, address in enumerate(self._contiguous(stmt.buffer, rest)):
                 if native:
@@ -347,6 +351,13 @@ class MemoryEmitter(ValueEmitter):
         t, e = memory_type(dtype, width), self.here()
         if mask is None:
             e.do(f"store {t} {value}, ptr {address}, align {dtype.itemsize}")
+            return
+        if self.vector is not None and self.vector.count == "1":
+            # LLVM up to 22.1 writes a truncated vector at its full width where the mask is one
+            # constant lane (llvm issue 179489): memory behind the element would be overwritten.
+            first = e.emit(f"extractelement {t} {value}, i64 0")
+            scalar = memory_type(dtype)
+            e.do(f"store {scalar} {first}, ptr {address}, align {dtype.itemsize}")
             return
         e.do(
             f"call void @llvm.masked.store.{_memory_suffix(dtype, width)}.p0({t} {value}, "
