@@ -265,7 +265,9 @@ def _tiled_loops(plan: _Plan, target: Target) -> list[Stmt]:
         raise CompileError("a tiled contraction needs a result of more than one element")
     row = _row_letter(plan, last)
     columns = plan.sizes[last]
-    tile = policy.contraction_tile(target, plan.dtype, plan.sizes[row] if row else 1, columns)
+    rows = plan.sizes[row] if row else 1
+    summed = product(plan.sizes[c] for c in plan.summed)
+    tile = policy.contraction_tile(target, plan.dtype, rows, columns, summed)
     tall = tile.rows if row else 1
     outer = [c for c in plan.out if plan.sizes[c] != 1 and c not in (last, row)]
     blocks: Size = (plan.sizes[row] + (tall - 1)) // tall if row else 1
@@ -278,7 +280,6 @@ def _tiled_loops(plan: _Plan, target: Target) -> list[Stmt]:
         body = _columns(plan, tile, last, row, at, [first_row] if row else [])
     else:
         full = _columns(plan, tile, last, row, at, [iadd(first_row, literal(u, counter.dtype)) for u in range(tall)])
-        rows = plan.sizes[row]
         if isinstance(rows, int) and rows % tall == 0:
             body = full
         else:

@@ -22,6 +22,8 @@ REDUCTION_INTERLEAVE = 4
 FLAT_BLOCK = 8192
 # Elements per partial result when a whole tensor is reduced to one element.
 REDUCTION_BLOCK = 16384
+# A (summed x columns) operand of at most this many elements fits the first-level cache many times over.
+SMALL_PANEL = 1024
 # Columns per parallel step when a reduction runs across rows: 4 vectors of 64 bytes keep whole
 # cache lines in use.
 COLUMN_BLOCK = 256
@@ -62,7 +64,7 @@ class Tile:
     vectors: int
 
 
-def contraction_tile(target: Target, dtype: DType, rows: Size, columns: Size) -> Tile:
+def contraction_tile(target: Target, dtype: DType, rows: Size, columns: Size, summed: Size) -> Tile:
     """The register tile for results of `dtype`: accumulators fill about three quarters of the vector registers,
     the rest holds operands. One 64-byte vector takes 1, 2 or 4 registers on AVX-512, AVX2 and
     128-bit machines."""
@@ -71,6 +73,8 @@ def contraction_tile(target: Target, dtype: DType, rows: Size, columns: Size) ->
     budget = max(2, target.registers * target.register_bytes // VECTOR_BYTES * 3 // 4)
     vectors = 2 if budget >= 16 and (not isinstance(columns, int) or columns >= 2 * width) else 1
     tall = max(1, min(8, budget // vectors))
+    if isinstance(columns, int) and isinstance(summed, int) and columns * summed <= SMALL_PANEL:
+        tall = min(tall, 4)  # the panel stays in registers' reach anyway; half the code
     if isinstance(rows, int):
         tall = max(1, min(tall, rows))
     return Tile(tall, width, vectors)
