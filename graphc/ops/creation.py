@@ -82,8 +82,8 @@ def filled(value: bool | int | float, shape: Shape, dtype: DType) -> Tensor:
 def full(shape: Any, fill_value: TensorLike, *, dtype: DTypeLike | None = None) -> Tensor:
     """A tensor of `shape` filled with one number, or with a 0-d tensor.
 
-    `shape`: a size or a sequence of sizes (ints or dims). Without `dtype`: bool, int64 or float64 by the
-    kind of the number, or the dtype of the tensor.
+    `shape`: a size or a sequence of sizes (ints or dims). Without `dtype`: bool, int64 or float64
+    by the kind of the number, or the dtype of the tensor.
 
     Raises ShapeError for a bad shape, DTypeError for a number that does not fit.
 
@@ -102,7 +102,7 @@ def full(shape: Any, fill_value: TensorLike, *, dtype: DTypeLike | None = None) 
 def zeros(shape: Any, *, dtype: DTypeLike | None = None) -> Tensor:
     """Zeros of `shape` (sizes may be symbolic); float64 unless `dtype` is given.
 
-        graphc.zeros((n, 3), dtype="float32")
+    graphc.zeros((n, 3), dtype="float32")
     """
     return filled(0, as_shape("zeros", shape), to_dtype(dtype or float64, "zeros"))
 
@@ -110,7 +110,7 @@ def zeros(shape: Any, *, dtype: DTypeLike | None = None) -> Tensor:
 def ones(shape: Any, *, dtype: DTypeLike | None = None) -> Tensor:
     """Ones of `shape` (sizes may be symbolic); float64 unless `dtype` is given.
 
-        graphc.ones((n, 3), dtype="float32")
+    graphc.ones((n, 3), dtype="float32")
     """
     return filled(1, as_shape("ones", shape), to_dtype(dtype or float64, "ones"))
 
@@ -118,7 +118,7 @@ def ones(shape: Any, *, dtype: DTypeLike | None = None) -> Tensor:
 def empty(shape: Any, *, dtype: DTypeLike | None = None) -> Tensor:
     """The same as `zeros`: a graph has no uninitialised values.
 
-        graphc.empty((n, 3), dtype="float32")
+    graphc.empty((n, 3), dtype="float32")
     """
     return filled(0, as_shape("empty", shape), to_dtype(dtype or float64, "empty"))
 
@@ -126,7 +126,7 @@ def empty(shape: Any, *, dtype: DTypeLike | None = None) -> Tensor:
 def zeros_like(x: TensorLike, /, *, dtype: DTypeLike | None = None) -> Tensor:
     """Zeros of the shape and dtype of `x`.
 
-        graphc.zeros_like(x)
+    graphc.zeros_like(x)
     """
     return full_like(x, 0, dtype=dtype)
 
@@ -134,7 +134,7 @@ def zeros_like(x: TensorLike, /, *, dtype: DTypeLike | None = None) -> Tensor:
 def ones_like(x: TensorLike, /, *, dtype: DTypeLike | None = None) -> Tensor:
     """Ones of the shape and dtype of `x`.
 
-        graphc.ones_like(x)
+    graphc.ones_like(x)
     """
     return full_like(x, 1, dtype=dtype)
 
@@ -142,12 +142,14 @@ def ones_like(x: TensorLike, /, *, dtype: DTypeLike | None = None) -> Tensor:
 def empty_like(x: TensorLike, /, *, dtype: DTypeLike | None = None) -> Tensor:
     """The same as `zeros_like`.
 
-        graphc.empty_like(x)
+    graphc.empty_like(x)
     """
     return full_like(x, 0, dtype=dtype)
 
 
-def full_like(x: TensorLike, /, fill_value: TensorLike, *, dtype: DTypeLike | None = None) -> Tensor:
+def full_like(
+    x: TensorLike, /, fill_value: TensorLike, *, dtype: DTypeLike | None = None
+) -> Tensor:
     """A tensor of the shape and dtype of `x` filled with one number.
 
     Raises DTypeError for a number that does not fit.
@@ -222,10 +224,11 @@ def arange(
 ) -> Tensor:
     """start, start + step, … below `stop` (above, for a negative step); `arange(n)` counts from 0.
 
-    Limits may be symbolic sizes; then the step must be an int. int64 for ints, float64 for floats, unless
-    `dtype` is given.
+    Limits may be symbolic sizes; then the step must be an int. int64 for ints, float64 for floats,
+    unless `dtype` is given.
 
-    Raises ShapeError for a step of 0, DTypeError for tensors as limits (sizes cannot depend on values).
+    Raises ShapeError for a step of 0, DTypeError for tensors as limits (sizes cannot depend on
+    values).
 
         graphc.arange(n)
     """
@@ -271,7 +274,8 @@ def linspace(
 ) -> Tensor:
     """`num` evenly spaced numbers from `start` to `stop` (without it where `endpoint` is False).
 
-    `start` and `stop` are numbers or 0-d tensors; `num` may be symbolic. float64 unless `dtype` is given.
+    `start` and `stop` are numbers or 0-d tensors; `num` may be symbolic. float64 unless `dtype` is
+    given.
 
     Raises ShapeError for a negative `num` or limits that are not 0-d.
 
@@ -353,7 +357,8 @@ def _triangle(op: str, x: TensorLike, k: int, lower: bool) -> Tensor:
 
 
 def meshgrid(*arrays: TensorLike, indexing: str = "xy") -> tuple[Tensor, ...]:
-    """Coordinate tensors out of coordinate vectors, as NumPy's: "xy" swaps the first two dims, "ij" does not.
+    """Coordinate tensors out of coordinate vectors, as NumPy's: "xy" swaps the first two dims,
+    "ij" does not.
 
     Raises ShapeError for operands of more than one dim or another `indexing`.
 
@@ -414,7 +419,9 @@ def from_dlpack(x: Any, /, *, copy: bool | None = None) -> Tensor:
     try:
         array = np.from_dlpack(x)
     except (BufferError, RuntimeError, TypeError) as error:
-        dtype_error(f"from_dlpack: the array cannot be taken: {error}", hint="copy it to the CPU first")
+        dtype_error(
+            f"from_dlpack: the array cannot be taken: {error}", hint="copy it to the CPU first"
+        )
     return constant_node(array_constant(array, None, "from_dlpack"))
 
 

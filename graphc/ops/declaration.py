@@ -1,8 +1,9 @@
-"""Declaring elementwise ops (floor 2): the constructors `unary` and `binary`, their samples and type rule.
+"""Declaring elementwise ops (floor 2): the constructors `unary` and `binary`, their samples and
+type rule.
 
-One declaration gives the op definition and the public function. Operands are promoted and checked by the
-function; broadcasting is implicit. Gradients are declared per operand, `lambda g, out, *operands: …`,
-and summed back to the operand's shape here.
+One declaration gives the op definition and the public function. Operands are promoted and checked
+by the function; broadcasting is implicit. Gradients are declared per operand, `lambda g, out,
+*operands: …`, and summed back to the operand's shape here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Elementwise arithmetic (floor 2): `+ - * /`, extrema, `where`, and the products of the chain rule.
+"""Elementwise arithmetic (floor 2): `+ - * /`, extrema, `where`, and the products of the chain
+rule.
 
-Derivatives meet cotangents in `chain_multiply` and `chain_divide`, where 0 wins over inf and NaN: so a
-branch that `where` masks never spoils a gradient, and the gradient of a norm at 0 is 0. They are bilinear,
-hence right in every order of differentiation, which masking with `where` is not.
+Derivatives meet cotangents in `chain_multiply` and `chain_divide`, where 0 wins over inf and NaN:
+so a branch that `where` masks never spoils a gradient, and the gradient of a norm at 0 is 0. They
+are bilinear, hence right in every order of differentiation, which masking with `where` is not.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from graphc.ir.opdef import REGISTRY, OpDef, dtype_error
 from graphc.ops.declaration import (
     Domain,
     ElementwiseSamples,
+    Unary,
     binary,
     declare,
     gradient_of,
@@ -86,7 +88,9 @@ def _is_plain(x: Tensor) -> bool:
 
 
 def chain_multiply(g: TensorLike, d: TensorLike) -> Tensor:
-    """The cotangent `g` times the derivative `d`: 0 where either is 0, even if the other is inf or NaN."""
+    """The cotangent `g` times the derivative `d`: 0 where either is 0, even if the other is inf or
+    NaN.
+    """
     a, b = promoted("chain_multiply", g, d)
     if _is_plain(a) or _is_plain(b):
         return multiply(a, b)
@@ -150,7 +154,7 @@ divide = binary(
     domain=Domain(second=(0.5, 3.0)),
     integers_as=float64,
 )
-negative = unary(
+negative: Unary = unary(
     "negative",
     "neg",
     np.negative,

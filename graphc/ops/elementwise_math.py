@@ -1,8 +1,10 @@
-"""Elementwise math functions (floor 2): powers, roots, exponentials, logarithms, trigonometry, rounding.
+"""Elementwise math functions (floor 2): powers, roots, exponentials, logarithms, trigonometry,
+rounding.
 
-Each is one method or a short body of the scalar language; backends decompose the methods themselves.
-References compute in float64. Gradients use `chain_multiply` and `chain_divide`, where a zero cotangent
-stays zero; derivatives are written so that they do not overflow before the function itself does.
+Each is one method or a short body of the scalar language; backends decompose the methods
+themselves. References compute in float64. Gradients use `chain_multiply` and `chain_divide`, where
+a zero cotangent stays zero; derivatives are written so that they do not overflow before the
+function itself does.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from graphc.ir.node import Tensor, as_index
 from graphc.ir.opdef import dtype_error
 from graphc.ops.declaration import (
     Domain,
+    Unary,
     binary,
     by_scalar,
     in_compute_dtype,
@@ -182,7 +185,7 @@ sqrt = unary(
     "sqrt",
     np.sqrt,
     lambda g, out, x: chain_divide(g * 0.5, out),
-    doc="Square root: NaN below 0. At 0 the derivative is infinite, except where the cotangent is 0.",
+    doc="Square root: NaN below 0. At 0 the derivative is infinite, unless the cotangent is 0.",
     domain=Domain(0.05, 8.0),
     traits=("monotone",),
 )
@@ -256,8 +259,8 @@ _pow = binary(
 def pow(x1: TensorLike, x2: TensorLike, /) -> Tensor:
     """x1 to the power x2; both broadcast as in NumPy.
 
-    Integers wrap. A negative integer exponent in a tensor truncates the exact power to 1, -1 or 0; a
-    negative Python int as exponent of an integer tensor is an error, as in NumPy.
+    Integers wrap. A negative integer exponent in a tensor truncates the exact power to 1, -1 or 0;
+    a negative Python int as exponent of an integer tensor is an error, as in NumPy.
 
     Raises ShapeError where shapes do not broadcast, DTypeError for bool.
 
@@ -298,7 +301,7 @@ sin = unary(
     lambda g, out, x: chain_multiply(g, cos(x)),
     doc="Sine of radians.",
 )
-cos = unary(
+cos: Unary = unary(
     "cos",
     "cos",
     widely(np.cos),
@@ -361,7 +364,7 @@ sinh = unary(
     doc="Hyperbolic sine.",
     traits=("monotone",),
 )
-cosh = unary(
+cosh: Unary = unary(
     "cosh",
     "cosh",
     widely(np.cosh),

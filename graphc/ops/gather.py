@@ -1,8 +1,9 @@
 """Reading and writing at computed places (floor 2): slice, gather, take_along_axis, scatter.
 
-`slice` is a view; `gather` reads at indices that are data; `scatter` is its transpose, a serial loop in
-row-major order of the updates, so that the result never depends on threads. Negative indices count from
-the end; indices out of bounds are errors: at declaration where the numbers are known, at the call else.
+`slice` is a view; `gather` reads at indices that are data; `scatter` is its transpose, a serial
+loop in row-major order of the updates, so that the result never depends on threads. Negative
+indices count from the end; indices out of bounds are errors: at declaration where the numbers are
+known, at the call else.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from graphc.base.errors import ExecutionError
 from graphc.ir.node import Node, Tensor, TensorType
 from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error, shape_error
 from graphc.ops.creation import IOTA, filled
-from graphc.ops.elementwise import multiply, where
-from graphc.ops.families import Map, Opaque
-from graphc.ops.logical import bitwise_and, equal, not_equal
+from graphc.ops.elementwise import where
+from graphc.ops.families import Map
+from graphc.ops.logical import bitwise_and, equal
 from graphc.ops.promotion import broadcast_shapes, cast
 from graphc.ops.reshape import to_shape
 from graphc.ops.sampling import draw, strided
@@ -39,8 +40,8 @@ def _slice_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
             last = start + (size - 1) * step
             if size < 0 or (size > 0 and not (0 <= start < n and 0 <= last < n)):
                 shape_error(
-                    f"slice: {size} elements from {start} with step {step} are not within axis {axis} "
-                    f"of size {n}",
+                    f"slice: {size} elements from {start} with step {step} are not within axis "
+                    f"{axis} of size {n}",
                     [x],
                 )
     return TensorType(shape, x.dtype)
@@ -50,7 +51,9 @@ def _slice_element(e: Any, index: tuple[Any, ...], node: Tensor) -> Any:
     starts, steps, shape = node.attrs
     places = []
     inside = None
-    for i, start, step, size, n in zip(index, starts, steps, shape, node.inputs[0].shape, strict=True):
+    for i, start, step, size, n in zip(
+        index, starts, steps, shape, node.inputs[0].shape, strict=True
+    ):
         place = i if step == 1 else e.mul(i, e.size(step))
         if isinstance(start, Dim) or start:
             place = e.add(place, e.size(start))
@@ -97,10 +100,13 @@ def _slice_reference(
         last = start + (size - 1) * step
         if size < 0 or (size > 0 and not (0 <= start < n and 0 <= last < n)):
             raise ExecutionError(
-                f"slice: {size} elements from {start} with step {step} are not within axis {axis} of "
-                f"size {n}"
+                f"slice: {size} elements from {start} with step {step} are not within axis {axis} "
+                f"of size {n}"
             )
-    lines = [start + step * np.arange(size) for start, step, size in zip(starts, steps, shape, strict=True)]
+    lines = [
+        start + step * np.arange(size)
+        for start, step, size in zip(starts, steps, shape, strict=True)
+    ]
     return np.asarray(x[np.ix_(*lines)]) if lines else x
 
 
@@ -146,7 +152,8 @@ def _slice_samples(dtype: DType) -> Sequence[Sample]:
         ((3, 4, 5), (2, 0, 4), (-1, 2, -2), (2, 2, 3)),
     ]
     found = [
-        Sample((draw(shape, dtype),), {"starts": a, "steps": b, "shape": c}) for shape, a, b, c in cases
+        Sample((draw(shape, dtype),), {"starts": a, "steps": b, "shape": c})
+        for shape, a, b, c in cases
     ]
     backwards = strided(draw((4, 6), dtype))
     return [*found, Sample((backwards,), {"starts": (0, 5), "steps": (1, -1), "shape": (4, 6)})]
@@ -170,7 +177,7 @@ SLICE = REGISTRY.add(
 # -- gather ---------------------------------------------------------------------------
 
 
-def _check_indices(op: str, operands: Sequence[Tensor], indices: Sequence[Tensor]) -> None:
+def check_indices(op: str, operands: Sequence[Tensor], indices: Sequence[Tensor]) -> None:
     for index in indices:
         if not index.dtype.is_integer:
             dtype_error(
@@ -192,7 +199,7 @@ def gathered_shape(
 def _gather_type(inputs: tuple[Any, ...], attrs: tuple[Any, ...]) -> TensorType:
     x, *indices = inputs
     axes, position = attrs
-    _check_indices("gather", inputs, indices)
+    check_indices("gather", inputs, indices)
     return TensorType(gathered_shape("gather", x, indices, axes, position), x.dtype)
 
 
@@ -210,8 +217,12 @@ def _at_broadcast(index: Sequence[Any], shape: Sequence[Size], zero: Any) -> lis
     return [zero if isinstance(n, int) and n == 1 else i for i, n in zip(tail, shape, strict=True)]
 
 
-def _targets(
-    s: Any, index: Sequence[Any], node: Tensor, first: int, read: Callable[[int, Sequence[Any]], Any]
+def targets(
+    s: Any,
+    index: Sequence[Any],
+    node: Tensor,
+    first: int,
+    read: Callable[[int, Sequence[Any]], Any],
 ) -> tuple[list[Any], Any]:
     """The place in operand 0 that result (or update) `index` stands for, and whether it exists."""
     x, indices = node.inputs[0], node.inputs[first:]
@@ -229,24 +240,22 @@ def _targets(
 
 
 def _gather_element(e: Any, index: tuple[Any, ...], node: Tensor) -> Any:
-    places, inside = _targets(e, index, node, 1, e.element)
+    places, inside = targets(e, index, node, 1, e.element)
     e.check(inside)
     return e.element(0, places, where=inside)
 
 
-def _front(x: Array, axes: Sequence[int]) -> Array:
+def front(x: Array, axes: Sequence[int]) -> Array:
     return np.moveaxis(x, axes, range(len(axes)))
 
 
-def _gather_reference(
-    x: Array, *indices: Array, axes: Sequence[int], position: int
-) -> Array:
-    found = np.asarray(_front(x, axes)[tuple(_signed(i) for i in indices)])
+def _gather_reference(x: Array, *indices: Array, axes: Sequence[int], position: int) -> Array:
+    found = np.asarray(front(x, axes)[tuple(signed(i) for i in indices)])
     rank = max(i.ndim for i in indices)
     return np.moveaxis(found, range(rank), range(position, position + rank))
 
 
-def _signed(index: Array) -> Array:
+def signed(index: Array) -> Array:
     return index.astype(np.int64)
 
 
@@ -282,7 +291,7 @@ def scatter_add(
     """The transpose of gather: zeros of the shape of `x` with `g` added at the indices."""
     wide = float32 if g.dtype.bits == 16 and g.dtype.is_float else g.dtype  # many small terms
     start = filled(0, x.shape, wide)
-    added = SCATTER(
+    added = REGISTRY["scatter"](
         start, cast(g, wide), *indices, axes=tuple(axes), position=position, mode="add"
     )
     return cast(added, g.dtype)
@@ -312,7 +321,8 @@ GATHER = REGISTRY.add(
         _gather_reference,
         _gather_gradient,
         Map(_gather_element, kind="gather"),
-        doc="x indexed along `axes` by integer tensors that broadcast together; their dims come at `position`.",
+        doc="x indexed along `axes` by integer tensors that broadcast together; "
+        "their dims come at `position`.",
         samples=_gather_samples,
         dtypes=ALL,
     )
@@ -325,7 +335,7 @@ GATHER = REGISTRY.add(
 def _along_type(inputs: tuple[Any, ...], attrs: tuple[Any, ...]) -> TensorType:
     x, index = inputs
     (axis,) = attrs
-    _check_indices("take_along_axis", inputs, [index])
+    check_indices("take_along_axis", inputs, [index])
     others = [tuple(n for a, n in enumerate(t.shape) if a != axis) for t in inputs]
     if x.ndim != index.ndim or others[0] != others[1]:
         shape_error(
@@ -344,7 +354,7 @@ def _along_element(e: Any, index: tuple[Any, ...], node: Tensor) -> Any:
 
 
 def _along_reference(x: Array, index: Array, axis: int) -> Array:
-    return np.take_along_axis(x, _signed(index), axis)
+    return np.take_along_axis(x, signed(index), axis)
 
 
 def along_indices(index: Tensor, axis: int) -> list[Tensor]:
@@ -385,206 +395,6 @@ TAKE_ALONG_AXIS = REGISTRY.add(
         Map(_along_element, kind="gather"),
         doc="out[..., i, ...] = x[..., indices[..., i, ...], ...] along one axis.",
         samples=_along_samples,
-        dtypes=ALL,
-    )
-)
-
-
-# -- scatter ----------------------------------------------------------------------------
-
-
-def _scatter_type(inputs: tuple[Any, ...], attrs: tuple[Any, ...]) -> TensorType:
-    x, updates, *indices = inputs
-    axes, position, mode = attrs
-    _check_indices("scatter", inputs, indices)
-    if mode not in _COMBINE:
-        shape_error(f"scatter: mode must be one of {', '.join(_COMBINE)}, got {mode!r}", inputs)
-    if updates.dtype is not x.dtype:
-        dtype_error(f"scatter: updates of {updates.dtype} into {x.dtype}", inputs)
-    expected = gathered_shape("scatter", x, indices, axes, position)
-    if updates.shape != expected:
-        shape_error(
-            f"scatter: updates have shape {shape_text(updates.shape)}, the indices select "
-            f"{shape_text(expected)}",
-            inputs,
-        )
-    return TensorType(x.shape, x.dtype)
-
-
-def _combined(name: str, on_bool: str) -> Callable[[Any, Any, Any], Any]:
-    def combine(s: Any, old: Any, new: Any) -> Any:
-        return s.op(on_bool if s.dtype_of(old).is_bool else name, old, new)
-
-    return combine
-
-
-def _replaced(s: Any, old: Any, new: Any) -> Any:
-    return new
-
-
-_COMBINE: dict[str, Callable[[Any, Any, Any], Any]] = {
-    "set": _replaced,
-    "add": _combined("add", "bit_or"),
-    "multiply": _combined("mul", "bit_and"),
-    "min": _combined("minimum", "bit_and"),
-    "max": _combined("maximum", "bit_or"),
-}
-
-
-def _nest(b: Any, shape: Sequence[Size], body: Callable[[tuple[Any, ...]], None]) -> None:
-    """Serial loops over `shape`, in row-major order."""
-
-    def level(index: tuple[Any, ...]) -> None:
-        if len(index) == len(shape):
-            body(index)
-        else:
-            b.loop(shape[len(index)], lambda i: level((*index, i)))
-
-    level(())
-
-
-def _scatter_lower(b: Any, node: Tensor) -> None:
-    x, updates = node.inputs[:2]
-    combine = _COMBINE[node.attr("mode")]
-    _nest(b, x.shape, lambda index: b.store(index, b.load(0, index)))
-
-    def update(index: tuple[Any, ...]) -> None:
-        places, inside = _targets(b, index, node, 2, b.load)
-        b.check(inside)
-        b.when(
-            inside,
-            lambda: b.store(places, combine(b, b.read_result(places), b.load(1, index))),
-        )
-
-    _nest(b, updates.shape, update)
-
-
-_UFUNCS: dict[str, Any] = {
-    "add": np.add,
-    "multiply": np.multiply,
-    "min": np.minimum,
-    "max": np.maximum,
-}
-
-
-def _scatter_reference(
-    x: Array,
-    updates: Array,
-    *indices: Array,
-    axes: Sequence[int],
-    position: int,
-    mode: str,
-) -> Array:
-    result = np.array(x)
-    places = _front(result, axes)
-    rank = max(i.ndim for i in indices)
-    values = np.moveaxis(updates, range(position, position + rank), range(rank))
-    where_to = tuple(_signed(i) for i in np.broadcast_arrays(*indices))
-    if mode == "set":
-        places[where_to] = values
-    else:
-        _UFUNCS[mode].at(places, where_to, values)
-    return result
-
-
-def _scatter_gradient(g: Tensor, node: Tensor) -> Sequence[Tensor | None]:
-    indices = node.inputs[2:]
-    attrs = {"axes": node.attr("axes"), "position": node.attr("position")}
-
-    def read(t: Tensor) -> Tensor:
-        return GATHER(t, *indices, **attrs)
-
-    def write(t: Tensor, u: Tensor, mode: str) -> Tensor:
-        return SCATTER(t, u, *indices, mode=mode, **attrs)
-
-    parts = _SCATTER_GRADIENTS[node.attr("mode")](g, node, read, write)
-    return (*parts, *([None] * len(indices)))
-
-
-_Read = Callable[[Tensor], Tensor]
-_Write = Callable[[Tensor, Tensor, str], Tensor]
-_Pair = tuple[Tensor, Tensor]
-
-
-def _add_gradient(g: Tensor, node: Tensor, read: _Read, write: _Write) -> _Pair:
-    return g, read(g)
-
-
-def _set_gradient(g: Tensor, node: Tensor, read: _Read, write: _Write) -> _Pair:
-    updates = node.inputs[1]
-    # Where several updates meet, the last one stays: it alone has a gradient.
-    number = to_shape(IOTA(shape=(updates.size,), axis=0, dtype=int64), updates.shape)
-    last = read(write(filled(0, node.shape, int64), number, "set"))
-    zero = filled(0, (), g.dtype)
-    gx = write(g, filled(0, updates.shape, g.dtype), "set")
-    return gx, where(equal(last, number), read(g), zero)
-
-
-def _multiply_gradient(g: Tensor, node: Tensor, read: _Read, write: _Write) -> _Pair:
-    x, updates = node.inputs[:2]
-    zero, one = filled(0, (), g.dtype), filled(1, (), g.dtype)
-    is_zero = equal(updates, zero)
-    # Products of the updates that are not zero, and how many are: every exclusive product follows.
-    product = write(filled(1, x.shape, g.dtype), where(is_zero, one, updates), "multiply")
-    zeros = write(filled(0, x.shape, g.dtype), cast(is_zero, g.dtype), "add")
-    gx = g * where(equal(zeros, zero), product, zero)
-    others = where(
-        is_zero,
-        where(equal(read(zeros), one), read(product), zero),
-        where(equal(read(zeros), zero), read(product) / where(is_zero, one, updates), zero),
-    )
-    return gx, multiply(read(g * x), others)
-
-
-def _extremum_gradient(g: Tensor, node: Tensor, read: _Read, write: _Write) -> _Pair:
-    x, updates = node.inputs[:2]
-    zero = filled(0, (), g.dtype)
-    chosen_x, chosen_u = equal(x, node), equal(updates, read(node))
-    # Equal winners share the cotangent.
-    count = write(cast(chosen_x, g.dtype), cast(chosen_u, g.dtype), "add")
-    share = g / where(not_equal(count, zero), count, filled(1, (), g.dtype))
-    return where(chosen_x, share, zero), where(chosen_u, read(share), zero)
-
-
-_SCATTER_GRADIENTS: dict[str, Callable[[Tensor, Tensor, _Read, _Write], _Pair]] = {
-    "set": _set_gradient,
-    "add": _add_gradient,
-    "multiply": _multiply_gradient,
-    "min": _extremum_gradient,
-    "max": _extremum_gradient,
-}
-
-
-def _scatter_samples(dtype: DType) -> Sequence[Sample]:
-    i, j = np.array([2, 0, -1, 2]), np.array([[1], [-2]])
-    cases: list[tuple[tuple[int, ...], tuple[Array, ...], tuple[int, ...], int, tuple[int, ...]]] = [
-        ((5,), (i,), (0,), 0, (4,)),
-        ((5,), (np.array(3),), (0,), 0, ()),
-        ((4, 6), (i,), (1,), 1, (4, 4)),
-        ((4, 6), (j, i), (0, 1), 0, (2, 4)),
-        ((4, 3, 5), (i, j), (0, 2), 0, (2, 4, 3)),
-        ((5,), (np.zeros(0, np.int64),), (0,), 0, (0,)),
-    ]
-    return [
-        Sample(
-            (draw(shape, dtype), draw(updates, dtype, seed=1), *indices),
-            {"axes": axes, "position": position, "mode": mode},
-        )
-        for shape, indices, axes, position, updates in cases
-        for mode in _COMBINE
-    ]
-
-
-SCATTER = REGISTRY.add(
-    OpDef(
-        "scatter",
-        ("axes", "position", "mode"),
-        _scatter_type,
-        _scatter_reference,
-        _scatter_gradient,
-        Opaque(_scatter_lower),
-        doc="x with updates combined in at the places that `gather` would read, one after another.",
-        samples=_scatter_samples,
         dtypes=ALL,
     )
 )

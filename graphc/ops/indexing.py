@@ -1,9 +1,9 @@
 """Indexing (floor 2): `x[key]`, `x.at[key].add(values)`, `take`, `take_along_axis`.
 
-A key is read once into a `_Plan`: a slice of x, a reshape that drops integers and adds new dims, and a
-gather for integer arrays. Reading applies the three; updating undoes them from the inside out.
-Result shapes are NumPy's. Masks known now become integer arrays; masks computed by the graph would give
-sizes that depend on data, so reading through them is refused and writing is a `where`.
+A key is read once into a `_Plan`: a slice of x, a reshape that drops integers and adds new dims,
+and a gather for integer arrays. Reading applies the three; updating undoes them from the inside
+out. Result shapes are NumPy's. Masks known now become integer arrays; masks computed by the graph
+would give sizes that depend on data, so reading through them is refused and writing is a `where`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from graphc.ops.creation import filled
 from graphc.ops.elementwise import add, maximum, minimum, multiply, where
 from graphc.ops.gather import (
     GATHER,
-    SCATTER,
     SLICE,
     TAKE_ALONG_AXIS,
     gathered_shape,
@@ -34,6 +33,7 @@ from graphc.ops.gather import (
 )
 from graphc.ops.promotion import TensorLike, as_tensor, broadcast_shapes, cast, is_weak
 from graphc.ops.reshape import to_shape
+from graphc.ops.scatter import SCATTER
 from graphc.ops.state import array_constant, constant_node
 from graphc.ops.view import broadcasted
 
@@ -44,8 +44,9 @@ Key = Any
 class _Plan:
     """What a key means for a tensor of `shape`.
 
-    starts, steps, sizes: the slice, every axis kept. middle: its shape without the integers' axes, with new
-    dims. indices: integer tensors for `axes` of the middle; their dims come at `position` of the result.
+    starts, steps, sizes: the slice, every axis kept. middle: its shape without the integers' axes,
+    with new dims. indices: integer tensors for `axes` of the middle; their dims come at `position`
+    of the result.
     """
 
     shape: Shape
@@ -78,7 +79,9 @@ class _Plan:
 
 
 def _expanded(x: Tensor, key: Key) -> list[Any]:
-    """One entry per consumed axis (masks as several arrays), None for new dims, the ellipsis gone."""
+    """One entry per consumed axis (masks as several arrays), None for new dims, the ellipsis
+    gone.
+    """
     entries = [_entry(x, e) for e in (key if isinstance(key, tuple) else (key,))]
     flat: list[Any] = []
     for entry in entries:
@@ -115,7 +118,8 @@ def _entry(x: Tensor, entry: Any) -> Any:
         isinstance(entry, Tensor | list | tuple) or hasattr(entry, "__array__")
     ):
         dtype_error(
-            f"indexing: an index is an int, a slice, `...`, None or an integer array, got {entry!r:.60}",
+            "indexing: an index is an int, a slice, `...`, None or an integer array, "
+            f"got {entry!r:.60}",
             [x],
         )
     index = as_tensor(entry, op="indexing")
@@ -144,7 +148,9 @@ def _mask_indices(x: Tensor, mask: Tensor, before: Sequence[Any]) -> list[Any]:
             "graphc.sum(graphc.where(mask, x, 0)), or write with x.at[mask].set(value)",
         )
     if not mask.shape:
-        fail(UnsupportedError, "indexing: the index is a single bool", [x, mask], "use graphc.where")
+        fail(
+            UnsupportedError, "indexing: the index is a single bool", [x, mask], "use graphc.where"
+        )
     if any(e is Ellipsis for e in before):
         first = x.ndim - mask.ndim  # an ellipsis before: the mask belongs to the last dims
     else:
@@ -242,7 +248,8 @@ def _slice_range(x: Tensor, axis: int, n: Size, key: slice) -> tuple[Size, int, 
 def _symbolic_range(
     n: Size, start: Size | None, stop: Size | None, step: int
 ) -> tuple[Size, int, Size]:
-    # Sizes are assumed to hold the range that is written; where that is not sure, the slice op checks it.
+    # Sizes are assumed to hold the range that is written; where that is not sure, the slice op
+    # checks it.
     if step > 0:
         first = 0 if start is None else _from_end(start, n)
         last = n if stop is None else _from_end(stop, n)
@@ -293,13 +300,15 @@ def _check_static(x: Tensor, axis: int, n: Size, index: Tensor) -> None:
 
 
 def getitem(x: TensorLike, key: Key, /) -> Tensor:
-    """`x[key]` with ints, sizes, slices, `...`, None, integer arrays and tensors, and masks known now.
+    """`x[key]` with ints, sizes, slices, `...`, None, integer arrays and tensors, and masks known
+    now.
 
     Slices and ints are views; shapes follow NumPy's rules, for several index arrays too. Negative
-    indices count from the end. Indices that are data and out of bounds raise ExecutionError at the call.
+    indices count from the end. Indices that are data and out of bounds raise ExecutionError at the
+    call.
 
-    Raises ShapeError for indices out of bounds or too many of them, DTypeError for indices that are no
-    integers, UnsupportedError for a mask computed by the graph.
+    Raises ShapeError for indices out of bounds or too many of them, DTypeError for indices that
+    are no integers, UnsupportedError for a mask computed by the graph.
 
         x[:, -1]; x[::2, None]; x[rows, columns]
     """
@@ -314,11 +323,11 @@ def getitem(x: TensorLike, key: Key, /) -> Tensor:
 def take(x: TensorLike, indices: TensorLike, /, *, axis: int | None = None) -> Tensor:
     """The elements (or slices) of `x` at integer `indices` along `axis`.
 
-    The shape is that of `x` with the axis replaced by the shape of `indices`. Without an axis, `x` is
-    taken as flat. Negative indices count from the end.
+    The shape is that of `x` with the axis replaced by the shape of `indices`. Without an axis, `x`
+    is taken as flat. Negative indices count from the end.
 
-    Raises ShapeError for a bad axis or known indices out of bounds, DTypeError for indices that are no
-    integers; the call raises ExecutionError for others out of bounds.
+    Raises ShapeError for a bad axis or known indices out of bounds, DTypeError for indices that
+    are no integers; the call raises ExecutionError for others out of bounds.
 
         graphc.take(table, ids, axis=0)
     """
@@ -398,9 +407,9 @@ _COMBINE: dict[str, _Combine] = {
 class IndexUpdate:
     """`x.at[key]`: each method gives a new tensor, equal to x but for the selected elements.
 
-    Values broadcast to the selection and take the dtype of x. Where an index array selects an element more
-    than once, `set` keeps the last value and the others combine all of them, in order. Gradients flow to x
-    and to the values.
+    Values broadcast to the selection and take the dtype of x. Where an index array selects an
+    element more than once, `set` keeps the last value and the others combine all of them, in
+    order. Gradients flow to x and to the values.
     """
 
     x: Tensor
@@ -483,7 +492,9 @@ def _update(x: Tensor, key: Key, values: TensorLike, mode: str) -> Tensor:
 
 
 def _masked_update(x: Tensor, key: Key, values: Tensor, mode: str) -> Tensor | None:
-    """An update through a mask that the graph computes: a `where`, for values that are one number."""
+    """An update through a mask that the graph computes: a `where`, for values that are one
+    number.
+    """
     entries = key if isinstance(key, tuple) else (key,)
     masks = [e for e in entries if _is_mask(e) and e.op.name != "constant"]
     if not masks:
@@ -493,8 +504,8 @@ def _masked_update(x: Tensor, key: Key, values: Tensor, mode: str) -> Tensor | N
     if others or (len(entries) > 1 and entries[0] is Ellipsis) or values.shape:
         fail(
             UnsupportedError,
-            f"at[].{mode}: through a mask computed by the graph only one number can be written, and the "
-            "mask must be the only index",
+            f"at[].{mode}: through a mask computed by the graph only one number can be written, "
+            "and the mask must be the only index",
             [x, mask, values],
             "use graphc.where(mask, values, x), which broadcasts",
         )

@@ -1,4 +1,5 @@
-"""NumPy's functions on tensors (floor 2): `np.exp(tensor)`, `array + tensor`, `np.concatenate([a, b])`.
+"""NumPy's functions on tensors (floor 2): `np.exp(tensor)`, `array + tensor`, `np.concatenate([a,
+b])`.
 
 Two tables from NumPy's functions to adapters with NumPy's parameter names. What is not in them, and
 parameters such as `out=` that a graph cannot have, raise an error that names the way to write it.
@@ -130,7 +131,9 @@ def _refuse(what: str, operands: Sequence[Any], hint: str) -> NoReturn:
     fail(UnsupportedError, what, [x for x in operands if isinstance(x, Node)], hint)
 
 
-def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+def array_ufunc(
+    ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Tensor:
     """`Tensor.__array_ufunc__`: NumPy's ufunc as a node. Raises UnsupportedError naming the way."""
     name = f"np.{ufunc.__name__}"
     function = _UFUNCS.get(ufunc)
@@ -147,7 +150,8 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: d
     given = [k for k, v in kwargs.items() if v is not None]
     if "out" in given:
         _refuse(
-            f"{name}: a symbolic tensor cannot be written into an array (out=, or `array += tensor`)",
+            f"{name}: a symbolic tensor cannot be written into an array "
+            "(out=, or `array += tensor`)",
             inputs,
             "write result = array + tensor, which gives a tensor",
         )
@@ -181,7 +185,11 @@ def _dot(a: Any, b: Any) -> Tensor:
     if x == 0 or y == 0:
         return elementwise.multiply(a, b)
     if y <= 2 or x == 1:
-        return contraction.matmul(a, b) if y <= 2 else contraction.tensordot(a, b, axes=((0,), (y - 2,)))
+        return (
+            contraction.matmul(a, b)
+            if y <= 2
+            else contraction.tensordot(a, b, axes=((0,), (y - 2,)))
+        )
     return contraction.tensordot(a, b, axes=((x - 1,), (y - 2,)))
 
 
@@ -202,7 +210,9 @@ def _along(join: Callable[..., Tensor], axis: int, least: int) -> Callable[..., 
     return adapter
 
 
-def _clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Tensor:
+def _clip(
+    a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None
+) -> Tensor:
     return rounding.clip(a, a_min if min is None else min, a_max if max is None else max)
 
 
@@ -355,7 +365,9 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
         x, nan=nan, posinf=posinf, neginf=neginf
     ),
     np.take: _take,
-    np.take_along_axis: lambda arr, indices, axis=-1: indexing.take_along_axis(arr, indices, axis=axis),
+    np.take_along_axis: lambda arr, indices, axis=-1: indexing.take_along_axis(
+        arr, indices, axis=axis
+    ),
     np.sort: _sort,
     np.argsort: _argsort,
     np.searchsorted: lambda a, v, side="left", sorter=None: sorting.searchsorted(
@@ -383,7 +395,9 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
 
 
 def array_function(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """`Tensor.__array_function__`: NumPy's function as nodes. Raises UnsupportedError naming the way."""
+    """`Tensor.__array_function__`: NumPy's function as nodes. Raises UnsupportedError naming the
+    way.
+    """
     name = f"np.{getattr(function, '__name__', function)}"
     adapter = _FUNCTIONS.get(function)
     operands = _tensors((*args, *kwargs.values()))
@@ -393,14 +407,17 @@ def array_function(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
             operands,
             "use graphc's function for it, or values: tensor.eval(feeds)",
         )
-    given = {k: v for k, v in kwargs.items() if not (v is None and k in ("out", "where", "initial"))}
+    given = {
+        k: v for k, v in kwargs.items() if not (v is None and k in ("out", "where", "initial"))
+    }
     try:
         inspect.signature(adapter).bind(*args, **given)
     except TypeError as error:
         _refuse(
             f"{name} of a symbolic tensor: {error}",
             operands,
-            "parameters such as out= need values; convert with graphc.astype, choose with graphc.where",
+            "parameters such as out= need values; convert with graphc.astype, choose with "
+            "graphc.where",
         )
     return adapter(*args, **given)
 

@@ -1,9 +1,9 @@
 """Operands (floor 2): how what a user writes becomes tensors of one dtype and one shape.
 
-Anything that NumPy takes is taken: tensors, arrays, numbers, lists, and sizes (`x.shape[0]`). Python
-numbers are weak: they take the dtype of the tensors beside them and never widen it. Arrays and NumPy
-scalars keep their dtype. Dtypes meet by `base.dtypes.promote`, shapes by NumPy's broadcasting over
-static rules: two sizes are equal, or one of them is literally 1.
+Anything that NumPy takes is taken: tensors, arrays, numbers, lists, and sizes (`x.shape[0]`).
+Python numbers are weak: they take the dtype of the tensors beside them and never widen it. Arrays
+and NumPy scalars keep their dtype. Dtypes meet by `base.dtypes.promote`, shapes by NumPy's
+broadcasting over static rules: two sizes are equal, or one of them is literally 1.
 """
 
 from __future__ import annotations
@@ -134,8 +134,9 @@ def cast(x: Tensor, dtype: DType) -> Tensor:
 def astype(x: TensorLike, dtype: DTypeLike, /, *, copy: bool = True) -> Tensor:
     """Each element of `x` converted to `dtype`; the shape stays.
 
-    A float becomes an integer by truncation toward zero, saturating at the ends (NaN gives 0); integers
-    wrap; anything but zero becomes True. `copy` is accepted for the Array API and has no meaning here.
+    A float becomes an integer by truncation toward zero, saturating at the ends (NaN gives 0);
+    integers wrap; anything but zero becomes True. `copy` is accepted for the Array API and has no
+    meaning here.
 
     Raises DTypeError for an unknown dtype.
 
@@ -162,8 +163,8 @@ def is_weak(x: object) -> bool:
 def as_tensor(x: TensorLike, like: Tensor | DType | None = None, op: str = "as_tensor") -> Tensor:
     """Anything that can be an operand as a tensor.
 
-    Python numbers and sizes take the dtype of `like` as far as they can (a float beside an integer gives
-    float64); without `like` they are bool, int64 or float64. Arrays keep their dtype.
+    Python numbers and sizes take the dtype of `like` as far as they can (a float beside an integer
+    gives float64); without `like` they are bool, int64 or float64. Arrays keep their dtype.
 
     Raises DTypeError for what is no number, GraphError for lists of tensors.
     """
@@ -176,7 +177,7 @@ def as_tensor(x: TensorLike, like: Tensor | DType | None = None, op: str = "as_t
         return _weak_tensor(x, near, op)
     if isinstance(x, complex | str | bytes) or x is None:
         dtype_error(
-            f"{op}: expected a tensor, an array or a number, got {'None' if x is None else repr(x)}",
+            f"{op}: expected a tensor, an array or a number, got {x!r:.60}",
             hint="complex numbers are not supported: keep real and imaginary parts in two tensors"
             if isinstance(x, complex)
             else None,

@@ -15,7 +15,7 @@ from graphc.base.errors import UnsupportedError
 from graphc.ir.node import Tensor, TensorType
 from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error, fail
 from graphc.ir.scalar_numpy import NumpyScalar, value
-from graphc.ops.declaration import Domain, ElementwiseSamples, binary, unary
+from graphc.ops.declaration import Domain, ElementwiseSamples, Unary, binary, unary
 from graphc.ops.elementwise import chain_multiply, maximum, minimum, scalar_like, where
 from graphc.ops.families import Elementwise
 from graphc.ops.logical import isnan, signbit
@@ -50,7 +50,7 @@ abs = unary(
     domain=Domain(away=(0.0,)),
     traits=("idempotent",),
 )
-sign = unary(
+sign: Unary = unary(
     "sign",
     _sign_scalar,
     np.sign,
@@ -112,7 +112,8 @@ def _nextafter_scalar(s: Any, a: Any, b: Any, dtype: DType) -> Any:
 
 
 def _nextafter_reference(x: Array, y: Array, dtype: DType) -> Array:
-    # The dtype is an attribute because bfloat16 has the same reference form as float32, and other neighbours.
+    # The dtype is an attribute because bfloat16 has the same reference form as float32, and other
+    # neighbours.
     return NumpyScalar().op("nextafter", value(x, dtype), value(y, dtype)).array
 
 

@@ -1,7 +1,7 @@
 """Special functions (floor 2): error function, gamma family.
 
-`polygamma` is written in the scalar language by recurrence and asymptotic series, so every derivative
-of `lgamma` exists; its accuracy is tested against mpmath.
+`polygamma` is written in the scalar language by recurrence and asymptotic series, so every
+derivative of `lgamma` exists; its accuracy is tested against mpmath.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error, fail
 from graphc.ops.declaration import (
     Domain,
     ElementwiseSamples,
+    Unary,
     by_scalar,
     gradient_of,
     method,
@@ -51,7 +52,7 @@ lgamma = unary(
     doc="The logarithm of the absolute value of the gamma function.",
     domain=Domain(0.2, 6.0),
 )
-digamma = unary(
+digamma: Unary = unary(
     "digamma",
     "digamma",
     by_scalar(method("digamma")),
@@ -105,7 +106,8 @@ def _polygamma_scalar(s: Any, x: Any, n: int) -> Any:
     turned = s.mul(turned, s.like(x, math.pi ** (n + 1)))
     mirrored = s.sub(value if n % 2 == 0 else s.neg(value), turned)
     pole = s.bit_and(s.le(x, s.like(x, 0.0)), s.eq(fraction, s.like(x, 0.0)))
-    # Even orders have poles of both signs: NaN, as digamma gives; odd orders rise to +inf on both sides.
+    # Even orders have poles of both signs: NaN, as digamma gives; odd orders rise to +inf on both
+    # sides.
     at_pole = s.like(x, math.inf if n % 2 else math.nan)
     result = s.select(reflected, s.select(pole, at_pole, mirrored), value)
     return s.cast(result, dtype)
@@ -150,7 +152,8 @@ _SAMPLES = ElementwiseSamples(1, Domain(0.2, 6.0))
 
 
 def _polygamma_samples(dtype: DType) -> Sequence[Sample]:
-    # Infinity and the largest values are no matter of interest for the series; they are in mpmath's test.
+    # Infinity and the largest values are no matter of interest for the series; they are in
+    # mpmath's test.
     return [Sample(c.inputs, {"n": n}) for n in (1, 2) for c in _SAMPLES(dtype)[:7]]
 
 

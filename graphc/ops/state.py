@@ -89,8 +89,8 @@ def placeholder(
 ) -> Tensor:
     """An input of a graph, of the given shape and dtype.
 
-    A dim is an int, a string (a symbolic size: the same string is the same size everywhere in a graph),
-    a `Dim`, or None (a symbol of its own). Without a name the graph calls it `input_k`.
+    A dim is an int, a string (a symbolic size: the same string is the same size everywhere in a
+    graph), a `Dim`, or None (a symbol of its own). Without a name the graph calls it `input_k`.
 
     Raises ShapeError for a bad dim, DTypeError for an unknown dtype, GraphError for a bad name.
 
@@ -110,7 +110,8 @@ def variable(
 ) -> Tensor:
     """State of the shape and dtype of `value`, its first value; a session holds the current one.
 
-    `value` is an array, a nested list or a number (which gives float64, int64 or bool, as in NumPy).
+    `value` is an array, a nested list or a number (which gives float64, int64 or bool, as in
+    NumPy).
 
     Raises DTypeError for values that are not numbers, GraphError for a tensor or a bad name.
 
@@ -198,7 +199,9 @@ def array_constant(value: Any, dtype: DType | None = None, op: str = "constant")
 
 
 def array_dtype(array: Array, op: str) -> DType:
-    """The dtype of a NumPy array; raises DTypeError, at the user's line, for one that graphc does not have."""
+    """The dtype of a NumPy array; raises DTypeError, at the user's line, for one that graphc does
+    not have.
+    """
     try:
         return dtype_of(array.dtype)
     except DTypeError:
@@ -285,7 +288,7 @@ def _declared_dim(dim: Any, position: int, uid: int) -> Size:
         if not dim.isidentifier():
             shape_error(
                 f"placeholder: dim {position} has the name {dim!r}, which is not an identifier",
-                hint='write an expression of sizes with graphc.Dim: n = graphc.Dim("n"); shape=(2 * n,)',
+                hint='for an expression use graphc.Dim: n = graphc.Dim("n"); shape=(2 * n,)',
             )
         return Dim(dim)
     size = as_index(dim)

@@ -1,4 +1,6 @@
-"""Cases generated from op definitions: every op, every dtype it accepts, every sample of its author."""
+"""Cases generated from op definitions: every op, every dtype it accepts, every sample of its
+author.
+"""
 
 from __future__ import annotations
 
@@ -49,8 +51,12 @@ class Case:
 
     @property
     def dtypes(self) -> list[DType]:
-        """The dtypes of the inputs: a float32 array stands for bfloat16 where that is the case's dtype."""
-        return [self.dtype if a.dtype == self.dtype.numpy else dtype_of(a.dtype) for a in self.arrays]
+        """The dtypes of the inputs: a float32 array stands for bfloat16 where that is the case's
+        dtype.
+        """
+        return [
+            self.dtype if a.dtype == self.dtype.numpy else dtype_of(a.dtype) for a in self.arrays
+        ]
 
     def node(self, inputs: tuple[Tensor, ...]) -> Node:
         """The op on the given inputs."""
@@ -64,7 +70,9 @@ class Case:
         )
 
     def symbolic(self) -> tuple[tuple[Tensor, ...], Node] | None:
-        """Inputs whose sizes above 1 are symbols, and the node; None where the attributes fix sizes."""
+        """Inputs whose sizes above 1 are symbols, and the node; None where the attributes fix
+        sizes.
+        """
         inputs = tuple(
             placeholder([self._symbol(n) for n in a.shape], d)
             for a, d in zip(self.arrays, self.dtypes, strict=True)
@@ -107,7 +115,8 @@ def tolerance(dtype: DType, roundings: float = 4.0) -> tuple[float, float]:
 def assert_same(
     got: Any, expected: Any, dtype: DType, roundings: float, what: str, scale: float = 0.0
 ) -> None:
-    """Equal shapes and values: integers and bool exactly, floats up to roundings; NaN and inf at equal places.
+    """Equal shapes and values: integers and bool exactly, floats up to roundings; NaN and inf at
+    equal places.
 
     scale: the size of the terms that were added up, where results may cancel.
     """

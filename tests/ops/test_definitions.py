@@ -20,12 +20,18 @@ from tests.ops.cases import (
     Case,
     assert_same,
     cases,
-    result_types,
     ops_with_samples,
+    result_types,
 )
 
 # Bodies of several steps round after each one, where the reference rounds once.
-STEPS = {"polygamma": 600.0, "chain_multiply": 2.0, "logaddexp": 8.0, "digamma": 64.0, "lgamma": 64.0}
+STEPS = {
+    "polygamma": 600.0,
+    "chain_multiply": 2.0,
+    "logaddexp": 8.0,
+    "digamma": 64.0,
+    "lgamma": 64.0,
+}
 
 
 def all_results(node: Node, arrays: list[Any]) -> tuple[Any, ...]:

@@ -55,7 +55,9 @@ def _ordinary(a: Array) -> bool:
 
 
 def weighted(result: Tensor, rng: np.random.Generator) -> Tensor:
-    """A scalar out of a tensor: its sum with random weights, which one symmetric weight would hide."""
+    """A scalar out of a tensor: its sum with random weights, which one symmetric weight would
+    hide.
+    """
     size = result.size
     assert isinstance(size, int)
     weights = rng.uniform(0.5, 1.5, size).reshape(tuple(result.shape))
@@ -145,7 +147,12 @@ SAFE: list[tuple[str, Any, list[float], list[float]]] = [
     ("1/x", lambda x: graphc.where(x == 0, 1.0, 1.0 / x), [0.0, 2.0], [0.0, -0.25]),
     ("exp", lambda x: graphc.where(x < 5, graphc.exp(x), x), [1e4, 0.0], [1.0, 1.0]),
     ("sin x / x", lambda x: graphc.where(x == 0, 1.0, graphc.sin(x) / x), [0.0], [0.0]),
-    ("acos", lambda x: graphc.where(graphc.abs(x) < 1, graphc.acos(x), 0.0), [1.0, 3.0], [0.0, 0.0]),
+    (
+        "acos",
+        lambda x: graphc.where(graphc.abs(x) < 1, graphc.acos(x), 0.0),
+        [1.0, 3.0],
+        [0.0, 0.0],
+    ),
     ("pow", lambda x: graphc.where(x > 0, x**0.5, 0.0), [0.0, 4.0], [0.0, 0.25]),
     ("norm", lambda x: graphc.sqrt(graphc.sum(x * x)), [0.0, 0.0], [0.0, 0.0]),
     ("norm by square", lambda x: graphc.sqrt(graphc.sum(x**2)), [0.0, 0.0], [0.0, 0.0]),
@@ -162,7 +169,9 @@ SAFE: list[tuple[str, Any, list[float], list[float]]] = [
 
 
 @pytest.mark.parametrize(("name", "function", "at", "expected"), SAFE, ids=[s[0] for s in SAFE])
-def test_gradients_are_safe(name: str, function: Any, at: list[float], expected: list[float]) -> None:
+def test_gradients_are_safe(
+    name: str, function: Any, at: list[float], expected: list[float]
+) -> None:
     x = graphc.placeholder((len(at),), "float64")
     (g,) = graphc.grad(graphc.sum(function(x)), [x])
     got = Graph([x], {"g": g}).evaluate({x: np.array(at)})["g"]
