@@ -150,7 +150,7 @@ class ValueEmitter:
 
     # -- expressions ----------------------------------------------------------------------------
     def value(self, root: Expr) -> Entry:
-        """The value of an expression, written if it is not known. Iterative: expressions are deep."""
+        """The value of an expression, written if it is not known. Iterative: they are deep."""
         memo = self.memo
         found = memo.get(root)
         if found is not None:

@@ -58,7 +58,7 @@ from graphc.loops.nodes import (
 from tests.backend.running import RUNNABLE, Native, single
 
 N, M = Dim("n"), Dim("m")
-I, J, K = var("i"), var("j"), var("k")
+I, J, K = var("i"), var("j"), var("k")  # noqa: E741  # the letters of loops
 TARGET_NAMES = [t.name for t in RUNNABLE]
 SIZES = [(3, 5), (1, 64), (2, 16), (4, 100), (3, 0), (0, 7), (2, 129), (1, 1)]
 
@@ -224,7 +224,7 @@ def strided(dtype: DType) -> Kernel:
 
 
 def gathered(dtype: DType) -> Kernel:
-    """Indices from memory, checked and clamped; out of range is an error site and a clamped value."""
+    """Indices from memory, checked and clamped: out of range is an error site."""
     a, x, o = Buffer("a", (4,), dtype), Buffer("x", (N, M), int32), Buffer("o", (N, M), dtype)
     index = cast(load(x, (I, J)), int64)
     ok = within(index, const(0), const(4))

@@ -1,4 +1,4 @@
-"""Every method of the scalar language, compiled, against `NumpyScalar`: dtypes x widths x targets."""
+"""Every scalar method, compiled, against `NumpyScalar`: dtypes x widths x targets."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def elementwise(
 
 
 def same(got: Array, want: Array, dtype: DType, name: str) -> Array:
-    """Elementwise: equal bits, any NaN for a NaN; the zero that minimum and maximum give is free."""
+    """Equal bits; any NaN for a NaN; the sign of a zero from minimum and maximum is free."""
     if not dtype.is_float:
         return np.asarray(got == want)
     equal = (got == want) & (np.signbit(got) == np.signbit(want))
@@ -254,6 +254,6 @@ def test_no_library_calls(dtype: str, target: str) -> None:
 
 @pytest.mark.parametrize("name", BINARY + UNARY + COMPARE + PREDICATE)
 def test_every_method_has_code(name: str) -> None:
-    """A method of the language is exact here or a math decomposition, which has tests of its own."""
+    """A method is exact here or a math decomposition, which has tests of its own."""
     exact = EXACT_UNARY + EXACT_BINARY + COMPARE + PREDICATE + ["reciprocal_sqrt"]
     assert name in exact or name in DECOMPOSITIONS
