@@ -1,9 +1,9 @@
 """Compiled programs as sessions receive them (runtime, floor 7).
 
-An `Executable` is a graph's object bytes with everything that is needed to call it and to explain it. The
-compiler lives two floors up and fills `COMPILER`; sessions only know this hook.  Invariant: the buffers of
-the entry are, in this order, inputs, variables, outputs, updates, constants: each contiguous, in stored
-form (bfloat16 as uint16).
+An `Executable` is a graph's object bytes with everything that is needed to call it and to explain
+it.  The compiler lives one floor up and fills `COMPILER`; sessions only know this hook.
+Invariant: the buffers of the entry are, in this order, inputs, variables, outputs, updates,
+constants: each contiguous, in stored form (bfloat16 as uint16).
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from graphc.ir.constant import ConstantValue
 from graphc.ir.graph import Graph
 from graphc.ir.node import Tensor, TensorType
 
-# With `CompileOptions.profile` the entry adds the time of launch k, in ticks, to this slot of its context + k.
+# With `CompileOptions.profile` the entry adds the ticks of launch k to slot FIRST_PROFILE_SLOT + k
+# of its context, and those of the whole call to WHOLE_PROFILE_SLOT.
+WHOLE_PROFILE_SLOT = 7
 FIRST_PROFILE_SLOT = 8
 
 
@@ -25,8 +27,8 @@ FIRST_PROFILE_SLOT = 8
 class CompileOptions:
     """What a session asks of the compiler.
 
-    optimize=False: no rewriting; fuse=False: one region per node.  check_numerics: kernels report the first
-    value stored that is NaN or infinite as an error site of kind "numerics".
+    optimize=False: no rewriting; fuse=False: one region per node.  check_numerics: kernels report
+    the first value stored that is NaN or infinite as an error site of kind "numerics".
     """
 
     device: str = "cpu"
@@ -40,11 +42,11 @@ class CompileOptions:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A place at which a program can stop; the entry returns its position in `Executable.sites` plus one.
+    """A place at which a program can stop; the entry returns its position in `sites` plus one.
 
-    op: the op's name; where: the user's line (`provenance.where`), empty when unknown; hint: what is wrong and what to
-    do; kind: "value" (an operand that the op cannot work with) or "numerics" (NaN or infinity with check_numerics);
-    name: the node's name in the optimized graph.
+    op: the op's name; where: the user's line (`provenance.where`), empty when unknown; hint: what
+    is wrong and what to do; kind: "value" (an operand that the op cannot work with) or "numerics"
+    (NaN or infinity with check_numerics); name: the node's name in the optimized graph.
     """
 
     op: str
@@ -56,7 +58,10 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class KernelInfo:
-    """One launch of a program: the nodes it computes (names in the optimized graph), the user's lines, the work."""
+    """One launch of a program.
+
+    nodes: what it computes, by names of the optimized graph; lines: the user's; flops, bytes: work.
+    """
 
     name: str
     nodes: tuple[str, ...]
@@ -69,9 +74,9 @@ class KernelInfo:
 class Executable:
     """A compiled graph.
 
-    symbols: in the order of the entry's `dims`; variables: in the order of their buffers; updates: the
-    variable that each update buffer belongs to; stages(name): the text of a stage for `explain`;
-    optimized(): the graph that the kernels compute, with its names.
+    symbols: in the order of the entry's `dims`; variables: in the order of their buffers; updates:
+    the variable that each update buffer belongs to; stages(name): the text of a stage for
+    `explain`; optimized(): the graph that the kernels compute, with its names.
     """
 
     graph: Graph

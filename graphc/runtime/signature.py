@@ -9,7 +9,7 @@ Invariant: what it returns passes the native checks, and it never changes a valu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ from graphc.base.dtypes import (
     round_bfloat16,
     to_storage,
 )
-from graphc.base.errors import DTypeError, GraphError, ShapeError, message
+from graphc.base.errors import DTypeError, GraphcError, GraphError, ShapeError, message
+from graphc.runtime.feeding import here
 
 Array = npt.NDArray[Any]
 
@@ -33,11 +34,12 @@ _KINDS = "bif"  # Python values: bool, int, float
 
 @dataclass(frozen=True, slots=True)
 class ArraySpec:
-    """One array of a call: its name for messages, dtype and shape."""
+    """One array of a call: its name for messages, dtype and shape; place: where it was declared."""
 
     name: str
     dtype: DType
     shape: Shape
+    place: str = field(default="", compare=False)
 
     @property
     def host(self) -> np.dtype[Any]:
@@ -117,28 +119,39 @@ def read_arguments(
     signature: CallSignature, args: Sequence[object], keywords: Mapping[str, object]
 ) -> tuple[list[Array], dict[str, int]]:
     """The arguments as arrays for native code, and the sizes. Raises where they do not fit."""
-    values = _by_position(signature, args, keywords)
+    values = by_position(signature, args, keywords)
     arrays = [_read(spec, value) for spec, value in zip(signature.inputs, values)]
     return arrays, read_sizes(signature, arrays)
 
 
-def _by_position(
+def by_position(
     signature: CallSignature, args: Sequence[object], keywords: Mapping[str, object]
 ) -> list[object]:
+    """The arguments in the order of the inputs. Raises GraphError for missing and unknown ones."""
     names = [spec.name for spec in signature.inputs]
-    expected = f"{signature.name} takes {len(names)} arrays ({', '.join(names)})"
+    known = f"the inputs are {', '.join(names)}" if names else "it takes no arguments"
+    arrays = "array" if len(names) == 1 else "arrays"
+    expected = f"{signature.name} takes {len(names)} {arrays} ({', '.join(names)})"
+
+    def wrong(what: str, hint: str) -> GraphError:
+        return GraphError(message(f"{expected}{what}", at=here(), hint=hint))
+
     if len(args) > len(names):
-        raise GraphError(f"{expected}, got {len(args)}")
+        raise wrong(f", got {len(args)}", f"{known}: one argument for each")
     values: dict[str, object] = dict(zip(names, args))
     for name, value in keywords.items():
         if name not in names:
-            raise GraphError(f"{expected}, none of them is named {name!r}")
+            raise wrong(f", none of them is named {name!r}", known)
         if name in values:
-            raise GraphError(f"{signature.name} got two values for {name!r}")
+            raise wrong(
+                f"; two values were given for {name!r}",
+                "give each input once, by position or by name",
+            )
         values[name] = value
     missing = [name for name in names if name not in values]
     if missing:
-        raise GraphError(f"{expected}; missing: {', '.join(missing)}")
+        what = f", got {len(values)}; missing: {', '.join(missing)}"
+        raise wrong(what, f"{known}: one argument for each")
     return [values[name] for name in names]
 
 
@@ -184,14 +197,21 @@ def _convert_python(spec: ArraySpec, value: object) -> Array:
     if kind not in _KINDS or _KINDS.index(kind) > _KINDS.index(wanted):
         raise _dtype_error(spec, got)
     if wanted == "f":
-        rounded = (
-            round_bfloat16(array) if spec.dtype is bfloat16 else array.astype(spec.dtype.numpy)
-        )
-        return to_storage(rounded, spec.dtype)
+        return _round(spec, array)
     limits = np.iinfo(spec.host) if wanted == "i" else None
     if limits and array.size and (int(array.min()) < limits.min or int(array.max()) > limits.max):
         raise _dtype_error(spec, f"values from {array.min()} to {array.max()}")
     return array.astype(spec.host)
+
+
+def _round(spec: ArraySpec, array: Array) -> Array:
+    with np.errstate(over="ignore"):
+        rounded = array.astype(spec.dtype.numpy)
+        rounded = round_bfloat16(rounded) if spec.dtype is bfloat16 else rounded
+    # Rounding is what is expected of a literal; becoming infinite is not.
+    if bool((np.isinf(rounded) & ~np.isinf(array.astype(np.float64))).any()):
+        raise _dtype_error(spec, f"values up to {np.abs(array.astype(np.float64)).max():g}")
+    return to_storage(rounded, spec.dtype)
 
 
 def read_sizes(signature: CallSignature, arrays: Sequence[Array]) -> dict[str, int]:
@@ -247,15 +267,25 @@ def _reasons(
 def _shape_error(spec: ArraySpec, array: Array, reasons: Sequence[str] = ()) -> ShapeError:
     return ShapeError(
         message(
-            f"{spec.name}: expected {spec}, got {array.dtype}{shape_text(array.shape)}",
-            operands=reasons,
+            f"{spec.name}: expected {spec}, got {array.dtype}{shape_text(array.shape)}, "
+            f"an array of shape {array.shape}",
+            operands=[*_places(spec), *reasons],
+            at=here(),
+            hint="reshape the array, or declare the placeholder with the shape that it has",
         )
     )
 
 
 def _dtype_error(spec: ArraySpec, got: str) -> DTypeError:
     hint = f"convert it, for example {spec.name}.astype({str(spec.host)!r})"
-    return DTypeError(message(f"{spec.name}: expected {spec}, got {got}", hint=hint))
+    if got.startswith("complex"):
+        hint = "complex numbers are not supported: feed the real and imaginary part apart"
+    what = f"{spec.name}: expected {spec}, got {got}"
+    return DTypeError(message(what, operands=_places(spec), at=here(), hint=hint))
+
+
+def _places(spec: ArraySpec) -> list[str]:
+    return [spec.place] if spec.place else []
 
 
 def check_given(spec: ArraySpec, array: object, sizes: Mapping[str, int]) -> None:
@@ -264,14 +294,19 @@ def check_given(spec: ArraySpec, array: object, sizes: Mapping[str, int]) -> Non
     expected = (
         f"{spec.name}: out must be a writable C-contiguous {spec.host} array of shape {shape}"
     )
+    hint = f"make it with np.empty({shape}, {str(spec.host)!r})"
+
+    def wrong(error: type[GraphcError], got: str) -> GraphcError:
+        return error(message(f"{expected}, got {got}", at=here(), hint=hint))
+
     if type(array) is not np.ndarray:
-        raise DTypeError(f"{expected}, got {type(array).__name__}")
+        raise wrong(DTypeError, type(array).__name__)
     if array.dtype is not spec.host:
-        raise DTypeError(f"{expected}, got dtype {array.dtype}")
+        raise wrong(DTypeError, f"dtype {array.dtype}")
     if array.shape != shape:
-        raise ShapeError(f"{expected}, got shape {array.shape}")
+        raise wrong(ShapeError, f"shape {array.shape}")
     if not (array.flags.c_contiguous and array.flags.writeable and array.flags.aligned):
-        raise ShapeError(f"{expected}, got one with other strides, or read-only")
+        raise wrong(ShapeError, "one with other strides, or read-only")
 
 
 def to_user(spec: ArraySpec, array: Array) -> Array:

@@ -1,0 +1,167 @@
+"""Where a NaN or an infinity comes from (runtime, floor 7): the reference meaning, node by node.
+
+Given the arguments and variables of a call that went wrong, the optimized graph is evaluated by
+NumPy until the values are known to be bad, and the way back is followed to the node whose own inputs
+are finite.  Values are dropped as soon as no node needs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphc.base.dtypes import Array, DType
+from graphc.base.errors import NumericsError, message
+from graphc.ir import provenance
+from graphc.ir.graph import Graph, evaluate_node
+from graphc.ir.node import Node, Tensor, TensorType
+
+_EXPONENT = {"bfloat16": 0x7F80}
+
+
+def has_bad_values(stored: Array, dtype: DType) -> bool:
+    """Whether stored elements of `dtype` hold a NaN or an infinity. Allocates only where they may."""
+    if not dtype.is_float or stored.size == 0:
+        return False
+    mask = _EXPONENT.get(dtype.name)
+    if mask is not None:
+        bits = stored.view(np.uint16) & np.uint16(mask)
+        return bool((bits == mask).any())
+    with np.errstate(all="ignore"):
+        # A finite sum has finite terms; an infinite one may come from finite terms.
+        if np.isfinite(stored.sum()):
+            return False
+    return not bool(np.isfinite(stored).all())
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """What is wrong with one array, and the ranges of the node's inputs."""
+
+    node: Node
+    summary: str
+    operands: tuple[str, ...]
+
+
+def describe_bad(array: Array) -> str:
+    """`2 nan, 1 inf of 12 elements, the first nan at [0, 3]`, empty where all elements are finite."""
+    values = np.asarray(array)
+    if values.dtype.kind != "f":
+        return ""
+    nan, infinite = np.isnan(values), np.isinf(values)
+    counts = [(int(nan.sum()), "nan", nan), (int(infinite.sum()), "inf", infinite)]
+    found = [(count, kind, where) for count, kind, where in counts if count]
+    if not found:
+        return ""
+    _, kind, where = found[0]
+    parts = ", ".join(f"{count} {kind}" for count, kind, _ in found)
+    place = ""
+    if values.ndim:
+        first = np.unravel_index(int(np.argmax(where)), values.shape)
+        place = f", the first {kind} at [{', '.join(str(int(i)) for i in first)}]"
+    return f"{parts} of {values.size} element{'s' if values.size != 1 else ''}{place}"
+
+
+def find_origin(
+    graph: Graph, values: Mapping[int, Array], sizes: Mapping[str, int], suspects: Iterable[Node]
+) -> Bad | None:
+    """The node in which the bad values of the first bad suspect begin; None where all suspects are finite.
+
+    values: of placeholders and variables by id, in reference form. Infinite constants are taken as meant.
+    """
+    bad: dict[int, Bad] = {}
+    uses = _uses(graph)
+    live: dict[int, Any] = {}
+    for node in graph.nodes:
+        if id(node) in values:
+            live[id(node)] = values[id(node)]
+        else:
+            live[id(node)] = evaluate_node(node, [live[id(i)] for i in node.inputs], sizes)
+        summary = _summary(live[id(node)]) if node.op.name != "constant" else ""
+        if summary:
+            known = any(id(i) in bad for i in node.inputs)
+            operands = () if known else tuple(_range(graph, i, live[id(i)]) for i in node.inputs)
+            bad[id(node)] = Bad(node, summary, operands)
+        for i in node.inputs:
+            uses[id(i)] -= 1
+            if not uses[id(i)]:
+                live.pop(id(i), None)
+    for suspect in suspects:
+        if id(suspect) in bad:
+            return _follow(suspect, bad)
+    return None
+
+
+def _uses(graph: Graph) -> dict[int, int]:
+    uses = {id(n): 0 for n in graph.nodes}
+    for node in graph.nodes:
+        for i in node.inputs:
+            uses[id(i)] += 1
+    return uses
+
+
+def _follow(node: Node, bad: Mapping[int, Bad]) -> Bad:
+    while True:
+        before = next((i for i in node.inputs if id(i) in bad), None)
+        if before is None:
+            return bad[id(node)]
+        node = before
+
+
+def _summary(value: Any) -> str:
+    parts = value if isinstance(value, tuple) else (value,)
+    return next((text for text in map(describe_bad, parts) if text), "")
+
+
+def _range(graph: Graph, node: Node, value: Any) -> str:
+    label = f"{graph.name_of(node)} : {node.type}"
+    if isinstance(value, tuple) or value.size == 0:
+        return label
+    with np.errstate(all="ignore"):
+        return f"{label}   from {value.min()} to {value.max()}"
+
+
+def numerics_error(graph: Graph, found: Bad) -> NumericsError:
+    """The error that names op, node, line, kind and count, and the ranges of the inputs."""
+    node = found.node
+    kinds = {"placeholder": "the feed", "variable": "the variable"}
+    name = graph.name_of(node)
+    what = f"{kinds.get(node.op.name, node.op.name)} {name!r}"
+    if node.op.name in kinds:
+        hint = "it held them before the call: look at where it comes from"
+    elif "nan" in found.summary:
+        hint = "keep the operands in the op's domain, for example with graphc.where or graphc.clip"
+    else:
+        hint = "the result is too large for its dtype, or the op has a pole there: scale the operands"
+    return NumericsError(
+        message(
+            f"{what} : {_type_text(node)} holds {found.summary}; no variable was changed",
+            operands=found.operands,
+            at=provenance.where(node) or None,
+            hint=hint,
+        )
+    )
+
+
+def _type_text(node: Node) -> str:
+    return str(node.type) if isinstance(node.type, TensorType) else node.op.name
+
+
+def vague_error(what: str, where: str, summary: str) -> NumericsError:
+    """The error where the reference meaning of the same call stays finite."""
+    return NumericsError(
+        message(
+            f"{what} holds {summary or 'nan or inf'}; no variable was changed",
+            at=where or None,
+            hint="the NumPy meaning of the same call is finite: a value near the limits of its dtype, "
+            "or a bug; graphc.debug.bisect tells which rewrite makes the difference",
+        )
+    )
+
+
+def suspects_of(graph: Graph, names: Iterable[str]) -> list[Tensor]:
+    """The tensors of these names in the graph, those that exist."""
+    return [graph[name] for name in names if name in graph]

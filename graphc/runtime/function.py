@@ -1,0 +1,307 @@
+"""Compiled functions (runtime, floor 7): called with arrays, looked into by name.
+
+A call is one native call: arguments are checked, all kernels run, and the new values of variables are
+committed together, or not at all.  Invariant: a call that raises has changed no variable.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from graphc.base.dims import evaluate
+from graphc.base.dtypes import Array, from_storage
+from graphc.base.errors import DTypeError, GraphError, NumericsError, message
+from graphc.ir import provenance
+from graphc.ir.graph import Graph
+from graphc.ir.node import Node, TensorType
+from graphc.runtime import diagnosis
+from graphc.runtime.executable import FIRST_PROFILE_SLOT, WHOLE_PROFILE_SLOT
+from graphc.runtime.feeding import here, near
+from graphc.runtime.profile import KernelTime, Profile, seconds_of_ticks
+from graphc.runtime.program import NumericsSite, Program, Workshop
+from graphc.runtime.signature import by_position, read_arguments
+from graphc.runtime.structure import Structure, overlaps
+from graphc.runtime.variables import exchange_back, reference_form
+
+STAGES = ("graph", "optimized", "regions", "loops", "llvm", "assembly", "memory")
+_KEPT_FETCHES = 32  # compiled variants for `fetch` that a function keeps
+_PROFILE_SECONDS = 0.2
+_PROFILE_CALLS = 1000
+
+
+class Function:
+    """A compiled graph: `f(*arrays)` or `f(name=array)` returns arrays in the structure of its outputs.
+
+    Made by `session.function`. One compile serves all sizes of its symbolic dims. Calls from several
+    threads are safe; all updates of a call commit together after its outputs are computed.
+    """
+
+    def __init__(self, workshop: Workshop, graph: Graph, structure: Structure) -> None:
+        self._workshop = workshop
+        self._structure = structure
+        self._graph = graph
+        self._compiled = graph
+        if len(structure.distinct) != len(structure.leaves):
+            labels = [name for name, _ in graph.outputs]
+            pairs = {p: (labels[k], structure.leaves[k]) for k, p in reversed([*enumerate(structure.places)])}
+            self._compiled = graph.with_outputs(tuple(pairs[k] for k in sorted(pairs)))
+        self._program = workshop.build(self._compiled, single=structure.single)
+        self._variants: dict[tuple[bool, tuple[str, ...]], Program] = {}
+        self._profiled: Program | None = None
+        self._checks = workshop.options.check_numerics and not self._program.checks_numerics
+        self._run = self._program.caller.function
+        self.held: object = None
+        """What must live as long as the function."""
+
+    # -- calling ------------------------------------------------------------------------------------
+    def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
+        """Run with arrays by position or by the inputs' names.
+
+        Arrays of another layout are copied; numbers and lists take the input's dtype. out: arrays to write into, in the structure of
+        the outputs; they are returned. Raises GraphError, ShapeError or DTypeError for wrong arguments, ExecutionError for
+        values that an op cannot compute with, NumericsError with `check_numerics`; no variable has changed then.
+        """
+        if self._workshop.closed:
+            self._workshop.check_open()
+        try:
+            if out is not None or self._checks:
+                return self._call_carefully(args, kwargs, out)
+            return self._structure.pack(self._run(*args, **kwargs))
+        except NumericsSite as found:
+            raise self._diagnosed(found, args, kwargs) from None
+
+    def _call_carefully(self, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> Any:
+        if not self._checks:
+            return self._call_into(args, kwargs, out)
+        # The kernels do not look themselves: the new values are looked at here, and taken back.
+        with self._workshop.lock:
+            if out is None:
+                result = self._run(*args, **kwargs)
+                arrays = (result,) if self._structure.single else result or ()
+            else:
+                arrays = self._call_into(args, kwargs, out, packed=False)
+                result = out
+            program = self._program
+            types = [t for _, t in program.executable.outputs]
+            bad = any(map(_is_bad, arrays, types))
+            for variable, cell in zip(program.executable.updates, program.updated_cells, strict=True):
+                bad = bad or diagnosis.has_bad_values(cell.current, variable.dtype)
+            if bad:
+                exchange_back(program.updated_cells, self._workshop.device.state.lock)
+                raise self._diagnosed(None, args, kwargs)
+        return result if out is not None else self._structure.pack(result)
+
+    def _call_into(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any, packed: bool = True
+    ) -> Any:
+        program = self._program
+        values = by_position(program.caller.signature, args, kwargs)
+        given = self._structure.match(out, "out")
+        for (name, t), array in zip(self._graph.outputs, given, strict=True):
+            _check_out(name, t.type, array)
+        first: dict[int, Array] = {}
+        for k, array in zip(self._structure.places, given, strict=True):
+            first.setdefault(k, array)
+        targets: list[Array] = []
+        for k in range(len(first)):
+            spec = program.caller.signature.outputs[k]
+            array = first[k]
+            fits = array.dtype is spec.host and array.flags.carray and type(array) is np.ndarray
+            if not fits or overlaps(array, [*values, *targets, *(first[j] for j in first if j > k)]):
+                array = np.empty(array.shape, spec.host)
+            targets.append(array)
+        program.caller.into(values, targets)
+        for k, array in zip(self._structure.places, given, strict=True):
+            if array is not targets[k]:
+                np.copyto(array, targets[k])
+        return out if packed else targets
+
+    def _diagnosed(
+        self, found: NumericsSite | None, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> NumericsError:
+        """The error for a call that met a NaN or an infinity."""
+        program = self._program
+        arrays, sizes = read_arguments(program.caller.signature, args, kwargs)
+        graph = program.executable.optimized()
+        values: dict[int, Array] = {}
+        for (_, t), array in zip(graph.inputs, arrays, strict=True):
+            values[id(t)] = from_storage(array.view(t.dtype.storage), t.dtype)
+        lock = self._workshop.device.state.lock
+        for variable, cell in zip(program.executable.variables, program.cells, strict=True):
+            values[id(variable)] = from_storage(reference_form(cell, lock), variable.dtype)
+        names = [found.site.name] if found is not None and found.site.name else []
+        suspects: Iterable[Node] = itertools.chain(
+            diagnosis.suspects_of(graph, names),
+            (t for _, t in graph.outputs),
+            (t for _, t in graph.updates),
+            graph.nodes if found is not None else (),
+        )
+        origin = diagnosis.find_origin(graph, values, sizes, suspects)
+        if origin is not None:
+            return diagnosis.numerics_error(graph, origin)
+        if found is not None:
+            return diagnosis.vague_error(found.site.op, found.site.where, "")
+        roots = [t for _, t in (*graph.outputs, *graph.updates)]
+        where = next((provenance.where(t) for t in roots if provenance.where(t)), "")
+        return diagnosis.vague_error(f"a result of {graph.name}", where, "")
+
+    # -- looking inside -----------------------------------------------------------------------------
+    @property
+    def graph(self) -> Graph:
+        """The declared graph."""
+        return self._graph
+
+    @property
+    def name(self) -> str:
+        """The name of the graph."""
+        return self._graph.name
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{name}: {t.type}" for name, t in self._graph.inputs)
+        outputs = ", ".join(f"{name}: {t.type}" for name, t in self._graph.outputs)
+        return f"<Function {self.name}({inputs}) -> ({outputs})>"
+
+    def fetch(self, names: str | Sequence[str], *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The values of named nodes for these arguments, as the optimized program computes them.
+
+        A name that optimization removed is computed from the declared graph. Updates are not committed. Raises
+        GraphError for an unknown name.
+        """
+        self._workshop.check_open()
+        wanted = (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
+        places = {name: self._is_in_optimized(name) for name in wanted}
+        result: dict[str, Any] = {}
+        for optimized in (True, False):
+            group = tuple(name for name in wanted if places[name] is optimized)
+            if group:
+                program = self._variant(optimized, group)
+                result |= zip(group, program.caller.function(*args, **kwargs), strict=True)
+        return {name: result[name] for name in wanted}
+
+    def _is_in_optimized(self, name: str) -> bool:
+        optimized = self._program.executable.optimized()
+        for graph, found in ((optimized, True), (self._graph, False)):
+            if name in graph.names:
+                return found
+        for graph, found in ((optimized, True), (self._graph, False)):
+            if name in graph:
+                return found
+        raise GraphError(
+            message(
+                f"fetch: no node of {self.name!r} is named {name!r}",
+                at=here(),
+                hint=near(name, self._graph.names),
+            )
+        )
+
+    def _variant(self, optimized: bool, names: tuple[str, ...]) -> Program:
+        key = (optimized, names)
+        with self._workshop.lock:
+            found = self._variants.get(key)
+            if found is None:
+                graph = self._program.executable.optimized() if optimized else self._graph
+                wanted = tuple((name, graph[name]) for name in names)
+                found = self._workshop.build(
+                    graph.with_outputs(wanted, updates=False), rewrite=not optimized
+                )
+                if len(self._variants) >= _KEPT_FETCHES:
+                    self._variants.pop(next(iter(self._variants)))
+                self._variants[key] = found
+            return found
+
+    def explain(self, stage: str = "regions") -> str:
+        """The text of a stage of the compilation: graph optimized regions loops llvm assembly memory.
+
+        Raises GraphError for another word.
+        """
+        if stage not in STAGES:
+            raise GraphError(
+                message(
+                    f"explain: there is no stage {stage!r}",
+                    at=here(),
+                    hint=f"the stages are {', '.join(STAGES)}",
+                )
+            )
+        return self._program.executable.stages(stage)
+
+    def profile(self, *args: Any, calls: int | None = None, **kwargs: Any) -> Profile:
+        """Run with these arguments, timing every kernel; without arguments, with zeros where all sizes are known.
+
+        The state of the session stays as it is: the profiled program has variables of its own. calls: how often to run
+        (by default for about 0.2 s).
+        """
+        self._workshop.check_open()
+        with self._workshop.lock:
+            if self._profiled is None:
+                single = self._structure.single
+                self._profiled = self._workshop.build(self._compiled, single=single, profile=True)
+            program = self._profiled
+            if not args and not kwargs:
+                args = self._zeros()
+            arrays, sizes = read_arguments(program.caller.signature, args, kwargs)
+            return _measure(program, arrays, sizes, calls)
+
+    def _zeros(self) -> tuple[Array, ...]:
+        types = [(name, t.type) for name, t in self._graph.inputs]
+        symbolic = [name for name, t in types if not all(isinstance(s, int) for s in t.shape)]
+        if symbolic:
+            raise GraphError(
+                message(
+                    f"profile: the sizes of {', '.join(symbolic)} are symbolic",
+                    at=here(),
+                    hint="pass arrays, as in a call",
+                )
+            )
+        return tuple(np.zeros(t.shape, t.dtype.numpy) for _, t in types)
+
+
+def _is_bad(array: Array, type_: TensorType) -> bool:
+    return diagnosis.has_bad_values(array, type_.dtype)
+
+
+def _check_out(name: str, type_: TensorType, array: Any) -> None:
+    expected = f"out for {name!r} : {type_}"
+    problem = ""
+    if not isinstance(array, np.ndarray):
+        problem = f"expected an array, got {type(array).__name__}"
+    elif array.dtype.name != type_.dtype.name and array.dtype != type_.dtype.numpy:
+        problem = f"expected dtype {type_.dtype}, got {array.dtype}"
+    elif not array.flags.writeable:
+        problem = "the array is read-only"
+    if problem:
+        hint = f"make it with np.empty(shape, {type_.dtype.name!r})"
+        raise DTypeError(message(f"{expected}: {problem}", at=here(), hint=hint))
+
+
+def _measure(
+    program: Program, arrays: Sequence[Array], sizes: Mapping[str, int], calls: int | None
+) -> Profile:
+    function, context = program.caller.function, program.caller.context
+    function(*arrays)  # the first call reserves memory
+    context[FIRST_PROFILE_SLOT:] = 0
+    context[WHOLE_PROFILE_SLOT] = 0
+    begin = time.perf_counter()
+    done = 0
+    while True:
+        function(*arrays)
+        done += 1
+        seconds = time.perf_counter() - begin
+        if done >= (_PROFILE_CALLS if calls is None else calls):
+            break
+        if calls is None and seconds > _PROFILE_SECONDS:
+            break
+    infos = program.executable.kernels
+    ticks = context[FIRST_PROFILE_SLOT : FIRST_PROFILE_SLOT + len(infos)].tolist()
+    each = seconds_of_ticks(ticks, int(context[WHOLE_PROFILE_SLOT]), seconds, done)
+    kernels = tuple(
+        KernelTime(
+            k.name, k.nodes, k.lines, s, evaluate(k.flops, sizes), evaluate(k.bytes, sizes)
+        )
+        for k, s in zip(infos, each, strict=True)
+    )
+    return Profile(program.executable.graph.name, done, seconds / done, kernels)

@@ -1,0 +1,169 @@
+"""From a graph to something that can be called (runtime, floor 7): compile, load, bind to a session's state.
+
+A `Workshop` is what all functions of one session share: device, options, variables, and the count of
+compilations.  Invariant: a program reads and writes the cells of its session, unless it was built
+with cells of its own (profiling).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from graphc.base.dims import Dim, Size, product
+from graphc.base.errors import ExecutionError, GraphError, NumericsError, message
+from graphc.ir.graph import Graph
+from graphc.ir.node import describe
+from graphc.runtime.caller import RELEASE_WORK, Bindings, Caller
+from graphc.runtime.cpu_device import CpuDevice
+from graphc.runtime.executable import CompileOptions, Executable, Site, compile_graph
+from graphc.runtime.feeding import here
+from graphc.runtime.signature import ArraySpec, CallSignature
+from graphc.runtime.state import Cell
+from graphc.runtime.variables import Variables
+
+_WORK_TERMS = 8  # a longer size expression would cost more to evaluate than it decides
+
+
+class NumericsSite(NumericsError):
+    """A kernel met a NaN or an infinity; the function that was called says more."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(f"{site.op}: a NaN or an infinity, at {site.where}")
+        self.site = site
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled, loaded and bound graph. `caller.function(*arrays)` runs it."""
+
+    executable: Executable
+    caller: Caller
+    cells: tuple[Cell, ...]
+
+    @property
+    def updated_cells(self) -> tuple[Cell, ...]:
+        """The cells that a call writes."""
+        return tuple(self.cells[k] for k in self.caller.bindings.updates)
+
+    @property
+    def checks_numerics(self) -> bool:
+        """Whether its kernels look for NaN and infinity themselves."""
+        return any(site.kind == "numerics" for site in self.executable.sites)
+
+
+class Workshop:
+    """Compiles graphs for one session. Safe to use from several threads."""
+
+    def __init__(self, device: CpuDevice, options: CompileOptions) -> None:
+        self.device = device
+        self.options = options
+        self.compilations = 0
+        self.closed = False
+        self.lock = threading.RLock()
+        self._variables: Variables | None = None
+
+    @property
+    def variables(self) -> Variables:
+        """The values of the session's variables."""
+        with self.lock:
+            if self._variables is None:
+                self._variables = Variables(self.device.state.lock)
+            return self._variables
+
+    def check_open(self) -> None:
+        """Raise GraphError where the session was closed."""
+        if self.closed:
+            raise GraphError(
+                message(
+                    "the session is closed",
+                    at=here(),
+                    hint="use it inside `with graphc.Session() as session:`, or open a new one",
+                )
+            )
+
+    def build(
+        self,
+        graph: Graph,
+        *,
+        single: bool = False,
+        rewrite: bool = True,
+        profile: bool = False,
+    ) -> Program:
+        """Compile a graph and bind it.
+
+        single: calls return the only output itself. rewrite=False: the graph is optimized already.
+        profile: kernels are timed, and the variables are copies.
+        """
+        self.check_open()
+        options = replace(
+            self.options, profile=profile, optimize=self.options.optimize and rewrite
+        )
+        with self.lock:
+            self.compilations += 1
+            executable = compile_graph(graph, options)
+            loaded = self.device.load(executable.object)
+            signature = _signature(executable, single)
+            cells = self.variables.cells(executable.variables)
+            if profile:
+                with self.device.state.lock:
+                    cells = tuple(Cell(cell.current) for cell in cells)
+            places = {id(v): k for k, v in enumerate(executable.variables)}
+            bindings = Bindings(
+                cells,
+                tuple(places[id(v)] for v in executable.updates),
+                tuple(c.stored for c in executable.constants),
+                _raiser(executable),
+                len(executable.kernels) if profile else 0,
+            )
+            caller = self.device.make_caller(signature, loaded, bindings)
+        return Program(executable, caller, cells)
+
+
+def _signature(executable: Executable, single: bool) -> CallSignature:
+    places = {name: describe(t) for name, t in executable.graph.inputs}
+    return CallSignature(
+        tuple(ArraySpec(n, t.dtype, t.shape, places[n]) for n, t in executable.inputs),
+        tuple(ArraySpec(n, t.dtype, t.shape) for n, t in executable.outputs),
+        executable.symbols,
+        single,
+        _work(executable),
+        executable.graph.name,
+    )
+
+
+def _work(executable: Executable) -> Size:
+    """Scalar operations of a call, which decide whether other Python threads may run meanwhile."""
+    total: Size = 0
+    for kernel in executable.kernels:
+        total = total + kernel.flops
+    if not isinstance(total, Dim) and total == 0:
+        types = [t for _, t in (*executable.inputs, *executable.outputs)]
+        types += [v.type for v in executable.variables]
+        for t in types:
+            total = total + product(t.shape)
+    if isinstance(total, Dim) and len(total.terms) > _WORK_TERMS:
+        return RELEASE_WORK
+    return total
+
+
+def _raiser(executable: Executable) -> Callable[[int], object]:
+    sites = executable.sites
+
+    def report(number: int) -> object:
+        if not 0 < number <= len(sites):
+            raise ExecutionError(f"{executable.graph.name}: unknown error site {number}")
+        site = sites[number - 1]
+        if site.kind == "numerics":
+            raise NumericsSite(site)
+        label = f"{site.op} ({site.name})" if site.name and site.name != site.op else site.op
+        raise ExecutionError(
+            message(
+                f"{label}: a value that it cannot compute with; no variable was changed",
+                at=site.where or None,
+                hint=site.hint,
+            )
+        )
+
+    return report
