@@ -319,7 +319,7 @@ class Rule:
 class NodeRule:
     """A rewrite that looks at whole nodes instead of a pattern: constant folding, view arithmetic.
 
-    roots: names of the ops that it looks at; None for all of them.
+    roots: names of the ops that it looks at; None for all of them. via: ops that tests put below the root.
     """
 
     name: str
@@ -328,6 +328,7 @@ class NodeRule:
     cls: RuleClass
     equation: str
     ulps: float = 0.0
+    via: tuple[str, ...] = ()
 
     def apply(self, node: Tensor) -> tuple[Match, Tensor] | None:
         """The replacement of `node`, None where the rule does not match."""
@@ -369,12 +370,12 @@ def rule(
 
 
 def node_rule(
-    *roots: str, cls: RuleClass, ulps: float = 4.0
+    *roots: str, cls: RuleClass, ulps: float = 4.0, via: tuple[str, ...] = ()
 ) -> Callable[[Callable[[Tensor], Tensor | None]], NodeRule]:
     """Decorator: nodes of the ops `roots` (all ops when none is given) are replaced by what the function returns."""
 
     def decorate(function: Callable[[Tensor], Tensor | None]) -> NodeRule:
-        return NodeRule(function.__name__, roots or None, function, cls, _equation(function), ulps)
+        return NodeRule(function.__name__, roots or None, function, cls, _equation(function), ulps, via)
 
     return decorate
 

@@ -41,7 +41,7 @@ def permute_of_einsum(node: Tensor) -> Tensor | None:
     return EINSUM(*inner.inputs, spec=operands + "->" + "".join(result[a] for a in node.attr("axes")))
 
 
-@node_rule("sum", cls=ROUNDING, ulps=64)
+@node_rule("sum", cls=ROUNDING, ulps=64, via=("multiply",))
 def sum_of_product(node: Tensor) -> Tensor | None:
     """sum(x * y) = einsum(x, y) where the product is larger than both: a matrix product written out"""
     inner = node.inputs[0]
@@ -56,7 +56,8 @@ def sum_of_product(node: Tensor) -> Tensor | None:
             return None
         operands.append(narrow)
         specs.append(own)
-    if not any(letters[a] in specs[0] and letters[a] in specs[1] for a in node.attr("axes")):
+    # A letter of one operand alone would be summed first: that is another order, and another overflow.
+    if not all(letters[a] in specs[0] and letters[a] in specs[1] for a in node.attr("axes")):
         return None
     result = "".join(c for a, c in enumerate(letters) if a not in node.attr("axes"))
     if any(c not in specs[0] + specs[1] for c in result):
@@ -93,7 +94,7 @@ def einsum_with_ones(node: Tensor) -> Tensor | None:
     return None
 
 
-@node_rule("einsum", cls=DOMAIN, ulps=64)
+@node_rule("einsum", cls=DOMAIN, ulps=64, via=("multiply",))
 def einsum_of_scaled(node: Tensor) -> Tensor | None:
     """einsum(x * k, y) = einsum(x, y) * k for a number k, unless a sum overflows without it"""
     if not node.dtype.is_float:

@@ -11,7 +11,7 @@ from graphc.ops.elementwise import multiply
 from graphc.ops.promotion import as_tensor
 from graphc.ops.reduction import count_of
 from graphc.ops.reshape import to_shape
-from graphc.ops.view import permuted
+from graphc.ops.view import broadcasted, permuted
 from graphc.rewrite.pattern import EXACT, ROUNDING, node_rule
 
 ORDERED = ("sum", "max", "min", "prod")  # floats: the order, or the sign of a zero, may show
@@ -91,7 +91,9 @@ def sum_of_broadcast(node: Tensor) -> Tensor | None:
     count = count_of(wide.shape, repeated)
     if isinstance(count, int) and count == 0:
         return None
-    return to_shape(multiply(total, as_tensor(count, like=total)), node.shape)
+    kept = tuple(1 if a in axes else size for a, size in enumerate(wide.shape))[offset:]
+    scaled = multiply(total, as_tensor(count, like=total))
+    return to_shape(broadcasted(scaled, kept), node.shape)
 
 
 @node_rule("any", "all", "max", "min", cls=EXACT)
