@@ -252,8 +252,10 @@ from graphc.ops.windows import (
 )
 from graphc.ops import operators as _operators
 from graphc.ir import evaluate as _evaluate, text as _text
+from graphc.runtime.function import Function
+from graphc.runtime.session import Session
 from graphc.version import __version__
-
+from graphc import linalg, nn, optimizers, random
 
 _here = _Path(__file__).resolve().parent
 if not (_here / "kernels").is_dir():  # a checkout without symlink support
@@ -273,10 +275,12 @@ __all__ = [
     "Dim",
     "ExecutionError",
     "FormatError",
+    "Function",
     "Graph",
     "GraphError",
     "GraphcError",
     "NumericsError",
+    "Session",
     "ShapeError",
     "Tensor",
     "UnsupportedError",
@@ -373,6 +377,7 @@ __all__ = [
     "less",
     "less_equal",
     "lgamma",
+    "linalg",
     "linspace",
     "log",
     "log10",
@@ -402,10 +407,12 @@ __all__ = [
     "negative",
     "newaxis",
     "nextafter",
+    "nn",
     "nonzero",
     "not_equal",
     "ones",
     "ones_like",
+    "optimizers",
     "outer",
     "pad",
     "parse",
@@ -417,6 +424,7 @@ __all__ = [
     "pow",
     "prod",
     "quantile",
+    "random",
     "real",
     "reciprocal",
     "remainder",

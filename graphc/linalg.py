@@ -1,0 +1,87 @@
+"""Linear algebra (floor 8): the part of the Array API's `linalg` that needs no factorization.
+
+Products are those of the main namespace; norms are compositions with gradients that are 0 at 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from graphc.base.errors import GraphError, UnsupportedError, message
+from graphc.ir.node import Tensor
+from graphc.ops.contraction import matmul, matrix_transpose, outer, tensordot, trace, vecdot
+from graphc.ops.elementwise import where
+from graphc.ops.elementwise_math import pow as power
+from graphc.ops.elementwise_math import sqrt
+from graphc.ops.logical import not_equal
+from graphc.ops.promotion import as_tensor, astype
+from graphc.ops.reduction import max as max_of
+from graphc.ops.reduction import min as min_of
+from graphc.ops.reduction import sum as sum_of
+from graphc.ops.rounding import abs as absolute
+from graphc.ops.view import diagonal
+
+__all__ = [
+    "diagonal",
+    "matmul",
+    "matrix_norm",
+    "matrix_transpose",
+    "outer",
+    "tensordot",
+    "trace",
+    "vecdot",
+    "vector_norm",
+]
+
+Axis = int | tuple[int, ...] | None
+
+
+def _safe_root(total: Tensor) -> Tensor:
+    """sqrt whose gradient at 0 is 0: the norm's subgradient of least size."""
+    zero = total == 0
+    return where(zero, 0.0, sqrt(where(zero, 1.0, total)))
+
+
+def _float(x: Any, op: str) -> Tensor:
+    x = as_tensor(x, op=op)
+    return x if x.dtype.is_float else astype(x, "float64")
+
+
+def vector_norm(x: Any, /, *, axis: Axis = None, keepdims: bool = False, ord: float = 2) -> Tensor:
+    """The vector norm over `axis` (all by default): ord 2, 1, 0, inf, -inf or any other number p, (sum |x|^p)^(1/p).
+
+    The gradient at a zero vector is 0. Squares may overflow where the largest element is beyond the root of the dtype's largest.
+    """
+    x = _float(x, "vector_norm")
+    if ord == 2:
+        return _safe_root(sum_of(x * x, axis=axis, keepdims=keepdims))
+    if ord == 0:
+        return sum_of(astype(not_equal(x, 0.0), x.dtype), axis=axis, keepdims=keepdims)
+    size = absolute(x)
+    if ord == 1:
+        return sum_of(size, axis=axis, keepdims=keepdims)
+    if ord in (np.inf, -np.inf):
+        return (max_of if ord > 0 else min_of)(size, axis=axis, keepdims=keepdims)
+    total = sum_of(power(size, float(ord)), axis=axis, keepdims=keepdims)
+    zero = total == 0
+    return where(zero, 0.0, power(where(zero, 1.0, total), 1.0 / float(ord)))
+
+
+def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: float | str = "fro") -> Tensor:
+    """The norm of the matrices in the last two dims: "fro", 1, -1, inf or -inf.
+
+    Raises UnsupportedError for the norms that need singular values ("nuc", 2, -2), GraphError for unknown ones.
+    """
+    x = _float(x, "matrix_norm")
+    if ord == "fro":
+        return _safe_root(sum_of(x * x, axis=(-2, -1), keepdims=keepdims))
+    if ord in ("nuc", 2, -2):
+        raise UnsupportedError(message(f"matrix_norm: ord={ord!r} needs singular values, which graphc does not compute yet"))
+    if ord not in (1, -1, np.inf, -np.inf):
+        raise GraphError(message(f"matrix_norm: unknown ord {ord!r}", hint='use "fro", 1, -1, inf or -inf'))
+    along = -2 if ord in (1, -1) else -1
+    sums = sum_of(absolute(x), axis=along, keepdims=True)
+    extreme = max_of if isinstance(ord, int | float) and ord > 0 else min_of
+    return extreme(sums, axis=(-2, -1), keepdims=keepdims)
