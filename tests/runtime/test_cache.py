@@ -167,7 +167,7 @@ spec.loader.exec_module(module)
 cache = module.ObjectCache(sys.argv[2])
 for i in range(int(sys.argv[3])):
     key = module.cache_key(str(i % 7))
-    content = key.encode() * 20_000
+    content = key.encode() * 3_000
     found = cache.get(key)
     assert found is None or found == content, "a wrong content was returned"
     cache.put(key, content)
@@ -214,4 +214,4 @@ def test_two_hundred_processes_some_killed(tmp_path: Path) -> None:
     cache = ObjectCache(tmp_path)
     for i in range(7):
         key = cache_key(str(i))
-        assert cache.get(key) == key.encode() * 20_000
+        assert cache.get(key) == key.encode() * 3_000

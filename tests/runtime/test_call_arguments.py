@@ -138,7 +138,7 @@ def test_zero_dimensional_arguments(make: Any) -> None:
         ((1,), {}, GraphError, ["f takes 2 arrays (x, k)", "missing: k"]),
         ((1, 2, 3), {}, GraphError, ["f takes 2 arrays (x, k), got 3"]),
         ((1,), {"z": 1}, GraphError, ["f takes 2 arrays (x, k), none of them is named 'z'"]),
-        ((1, 2), {"x": 1}, GraphError, ["two values for 'x'"]),
+        ((1, 2), {"x": 1}, GraphError, ["two values were given for 'x'"]),
     ],
 )
 def test_wrong_arguments(
@@ -149,6 +149,18 @@ def test_wrong_arguments(
         function(*args, **keywords)
     for fragment in fragments:
         assert fragment in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16", "f32", "f64"])
+def test_python_numbers_do_not_become_infinite(make: Any, dtype: str) -> None:
+    function = make({"x": (dtype, (n,))}, {"y": ("f32", ())}).function
+    function([float("inf"), -float("inf"), float("nan"), 1e-300, 6e4, 0.1])
+    if dtype != "f64":
+        with pytest.raises(DTypeError, match=r"x: expected .* got values up to 1e\+300"):
+            function([1e300])
+    if dtype == "f16":
+        with pytest.raises(DTypeError, match=r"x: expected .* got values up to 70000"):
+            function([70000])
 
 
 def test_symbols_agree(make: Any) -> None:
