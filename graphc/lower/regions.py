@@ -219,9 +219,14 @@ class Partitioner:
             return None
         if target.rows is None and target.kind == "map" and shape == target.domain[: len(shape)] and shape:
             return None
-        if target.kind == "row" and target.rows == len(target.domain) and shape[: target.rows] == target.domain:
+        grows = target.kind == "row" and target.rows == len(target.domain)
+        if grows and shape[: len(target.domain)] == target.domain and (target.rows or self._all_small(target, node)):
             return None  # all results so far are rows: the domain grows by the inner dims
         return "its shape is neither the region's domain nor its rows"
+
+    def _all_small(self, target: Region, node: Tensor) -> bool:
+        reduced = [n.inputs[0].shape for n in target.nodes if isinstance(n.op.form, Reduction)]
+        return all(_small(s) for s in (node.shape, *reduced))
 
     def _reduction_refusal(self, node: Tensor, target: Region, uses: list[_Use]) -> str | None:
         rows = effective(node.shape)
