@@ -1,7 +1,7 @@
-"""Checkpoints (runtime, floor 7): named arrays in a `.safetensors` file, written so that a kill leaves a whole file.
+"""Checkpoints (runtime, floor 7): named arrays in a `.safetensors` file, whole at any moment.
 
-The new file is complete and on the disk before it takes the old one's name.  Every dtype is stored as
-it is, bfloat16 as BF16, whether or not `ml_dtypes` is there.
+The new file is complete and on the disk before it takes the old one's name.  Every dtype is stored
+as it is, bfloat16 as BF16, whether or not `ml_dtypes` is there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from graphc.base.errors import FormatError, message
 from graphc.runtime.feeding import here
 from graphc.runtime.variables import Saved
 
-_CODES = {d.name: "BOOL" if d.is_bool else "BF16" if d.name == "bfloat16" else d.short.upper() for d in ALL}
+_CODES = {
+    d.name: "BOOL" if d.is_bool else "BF16" if d.name == "bfloat16" else d.short.upper()
+    for d in ALL
+}
 _NAMES = {code: name for name, code in _CODES.items()}
 _HINT = "give the path of a file that session.save wrote"
 
@@ -61,7 +64,7 @@ def _parts(values: Mapping[str, Saved]) -> Iterator[bytes | memoryview]:
     for _, saved in items:
         stored = saved.stored
         array = np.ascontiguousarray(stored, stored.dtype.newbyteorder("<"))
-        yield memoryview(array.reshape(-1).view(np.uint8))
+        yield array.reshape(-1).view(np.uint8).data
 
 
 def _sync_folder(folder: Path) -> None:
@@ -76,26 +79,32 @@ def _sync_folder(folder: Path) -> None:
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Saved]:
-    """The values in a file. Raises FormatError where it is missing or not a whole safetensors file."""
+    """The values in a file. Raises FormatError where it is missing, or not a whole checkpoint."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise FormatError(
-            message(f"cannot read the checkpoint {os.fspath(path)}: {error.strerror}", at=here(), hint=_HINT)
+            message(
+                f"cannot read the checkpoint {os.fspath(path)}: {error.strerror}",
+                at=here(),
+                hint=_HINT,
+            )
         ) from error
     library = importlib.import_module("safetensors")
     try:
         found = library.deserialize(data)
     except library.SafetensorError as error:
         raise FormatError(
-            message(f"{os.fspath(path)} is no whole safetensors file: {error}", at=here(), hint=_HINT)
+            message(
+                f"{os.fspath(path)} is no whole safetensors file: {error}", at=here(), hint=_HINT
+            )
         ) from error
     values: dict[str, Saved] = {}
     for name, record in found:
         if record["dtype"] not in _NAMES:
             raise FormatError(
                 message(
-                    f"{os.fspath(path)}: {name!r} has the dtype {record['dtype']}, which graphc does not have",
+                    f"{os.fspath(path)}: {name!r} has the unknown dtype {record['dtype']}",
                     at=here(),
                     hint=f"dtypes here: {', '.join(_NAMES)}",
                 )

@@ -1,8 +1,8 @@
 """Where a NaN or an infinity comes from (runtime, floor 7): the reference meaning, node by node.
 
 Given the arguments and variables of a call that went wrong, the optimized graph is evaluated by
-NumPy until the values are known to be bad, and the way back is followed to the node whose own inputs
-are finite.  Values are dropped as soon as no node needs them.
+NumPy until the values are known to be bad, and the way back is followed to the node whose own
+inputs are finite.  Values are dropped as soon as no node needs them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _EXPONENT = {"bfloat16": 0x7F80}
 
 
 def has_bad_values(stored: Array, dtype: DType) -> bool:
-    """Whether stored elements of `dtype` hold a NaN or an infinity. Allocates only where they may."""
+    """Whether stored elements of `dtype` hold a NaN or an infinity; allocates only if they may."""
     if not dtype.is_float or stored.size == 0:
         return False
     mask = _EXPONENT.get(dtype.name)
@@ -47,7 +47,7 @@ class Bad:
 
 
 def describe_bad(array: Array) -> str:
-    """`2 nan, 1 inf of 12 elements, the first nan at [0, 3]`, empty where all elements are finite."""
+    """`2 nan, 1 inf of 12 elements, the first nan at [0, 3]`; empty where all are finite."""
     values = np.asarray(array)
     if values.dtype.kind != "f":
         return ""
@@ -68,9 +68,10 @@ def describe_bad(array: Array) -> str:
 def find_origin(
     graph: Graph, values: Mapping[int, Array], sizes: Mapping[str, int], suspects: Iterable[Node]
 ) -> Bad | None:
-    """The node in which the bad values of the first bad suspect begin; None where all suspects are finite.
+    """The node in which the bad values of the first bad suspect begin; None where none is bad.
 
-    values: of placeholders and variables by id, in reference form. Infinite constants are taken as meant.
+    values: of placeholders and variables by id, in reference form. Infinite constants are taken as
+    meant.
     """
     bad: dict[int, Bad] = {}
     uses = _uses(graph)
@@ -135,7 +136,9 @@ def numerics_error(graph: Graph, found: Bad) -> NumericsError:
     elif "nan" in found.summary:
         hint = "keep the operands in the op's domain, for example with graphc.where or graphc.clip"
     else:
-        hint = "the result is too large for its dtype, or the op has a pole there: scale the operands"
+        hint = (
+            "the result is too large for its dtype, or the op has a pole there: scale the operands"
+        )
     return NumericsError(
         message(
             f"{what} : {_type_text(node)} holds {found.summary}; no variable was changed",
@@ -156,8 +159,8 @@ def vague_error(what: str, where: str, summary: str) -> NumericsError:
         message(
             f"{what} holds {summary or 'nan or inf'}; no variable was changed",
             at=where or None,
-            hint="the NumPy meaning of the same call is finite: a value near the limits of its dtype, "
-            "or a bug; graphc.debug.bisect tells which rewrite makes the difference",
+            hint="the NumPy meaning of the same call is finite: values near a dtype's limits, or "
+            "a bug; graphc.debug.bisect tells which rewrite makes the difference",
         )
     )
 

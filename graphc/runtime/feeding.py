@@ -1,7 +1,8 @@
-"""Which tensors are fed (runtime, floor 7): feeds by tensor or by name, and graphs cut open at fed tensors.
+"""Which tensors are fed (runtime, floor 7): feeds by tensor or name, graphs cut open at them.
 
 Feeding an intermediate tensor means: the same graph with a placeholder in that tensor's place.
-Invariant: what `open_graph` builds has exactly the fed tensors as inputs, in the order of the feeds.
+Invariant: what `open_graph` builds has exactly the fed tensors as inputs, in the order of the
+feeds.
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ def near(name: str, known: Iterable[str]) -> str:
 def resolve_feeds(fetches: Sequence[Tensor], feeds: Mapping[Any, Any]) -> list[Tensor]:
     """The fed tensors, in the order of `feeds`.
 
-    Raises GraphError for a key that is neither a tensor nor a name of one that the fetches need, for a tensor fed twice, and
-    for a computed tensor that the fetches do not need.
+    Raises GraphError for a key that is neither a tensor nor a name of one that the fetches need,
+    for a tensor fed twice, and for a computed tensor that the fetches do not need.
     """
     if not isinstance(feeds, Mapping):
         raise GraphError(
             message(
-                f"feeds must be a dict from placeholder or name to array, got {type(feeds).__name__}",
+                f"feeds must be a dict from tensor or name to array, got {type(feeds).__name__}",
                 at=here(),
                 hint="write {x: array} or {'x': array}",
             )
@@ -64,7 +65,7 @@ def resolve_feeds(fetches: Sequence[Tensor], feeds: Mapping[Any, Any]) -> list[T
             tensor = key
         else:
             if nodes is None:
-                reached = topological(fetches, node_inputs)
+                reached: list[Node] = topological(fetches, node_inputs)
                 nodes = [n for n in reached if isinstance(n, Tensor)]
             tensor = _needed(key, nodes)
         if id(tensor) in fed:

@@ -1,7 +1,7 @@
 """Compiled functions (runtime, floor 7): called with arrays, looked into by name.
 
-A call is one native call: arguments are checked, all kernels run, and the new values of variables are
-committed together, or not at all.  Invariant: a call that raises has changed no variable.
+A call is one native call: arguments are checked, all kernels run, and the new values of variables
+are committed together, or not at all.  Invariant: a call that raises has changed no variable.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _PROFILE_CALLS = 1000
 
 
 class Function:
-    """A compiled graph: `f(*arrays)` or `f(name=array)` returns arrays in the structure of its outputs.
+    """A compiled graph: `f(*arrays)`, `f(name=array)` give arrays in the structure of its outputs.
 
-    Made by `session.function`. One compile serves all sizes of its symbolic dims. Calls from several
-    threads are safe; all updates of a call commit together after its outputs are computed.
+    Made by `session.function`. One compile serves all sizes of its symbolic dims. Calls from
+    several threads are safe; all updates of a call commit together after its outputs are computed.
     """
 
     def __init__(self, workshop: Workshop, graph: Graph, structure: Structure) -> None:
@@ -48,7 +48,10 @@ class Function:
         self._compiled = graph
         if len(structure.distinct) != len(structure.leaves):
             labels = [name for name, _ in graph.outputs]
-            pairs = {p: (labels[k], structure.leaves[k]) for k, p in reversed([*enumerate(structure.places)])}
+            pairs = {
+                p: (labels[k], structure.leaves[k])
+                for k, p in reversed([*enumerate(structure.places)])
+            }
             self._compiled = graph.with_outputs(tuple(pairs[k] for k in sorted(pairs)))
         self._program = workshop.build(self._compiled, single=structure.single)
         self._variants: dict[tuple[bool, tuple[str, ...]], Program] = {}
@@ -58,13 +61,14 @@ class Function:
         self.held: object = None
         """What must live as long as the function."""
 
-    # -- calling ------------------------------------------------------------------------------------
+    # -- calling ------------------------------------------------------------------------------
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
         """Run with arrays by position or by the inputs' names.
 
-        Arrays of another layout are copied; numbers and lists take the input's dtype. out: arrays to write into, in the structure of
-        the outputs; they are returned. Raises GraphError, ShapeError or DTypeError for wrong arguments, ExecutionError for
-        values that an op cannot compute with, NumericsError with `check_numerics`; no variable has changed then.
+        Arrays of another layout are copied; numbers and lists take the input's dtype. out: arrays
+        to write into, in the structure of the outputs; they are returned. Raises GraphError,
+        ShapeError or DTypeError for wrong arguments, ExecutionError for values that an op cannot
+        compute with, NumericsError with `check_numerics`; no variable has changed then.
         """
         if self._workshop.closed:
             self._workshop.check_open()
@@ -89,7 +93,9 @@ class Function:
             program = self._program
             types = [t for _, t in program.executable.outputs]
             bad = any(map(_is_bad, arrays, types))
-            for variable, cell in zip(program.executable.updates, program.updated_cells, strict=True):
+            for variable, cell in zip(
+                program.executable.updates, program.updated_cells, strict=True
+            ):
                 bad = bad or diagnosis.has_bad_values(cell.current, variable.dtype)
             if bad:
                 exchange_back(program.updated_cells, self._workshop.device.state.lock)
@@ -112,7 +118,9 @@ class Function:
             spec = program.caller.signature.outputs[k]
             array = first[k]
             fits = array.dtype is spec.host and array.flags.carray and type(array) is np.ndarray
-            if not fits or overlaps(array, [*values, *targets, *(first[j] for j in first if j > k)]):
+            if not fits or overlaps(
+                array, [*values, *targets, *(first[j] for j in first if j > k)]
+            ):
                 array = np.empty(array.shape, spec.host)
             targets.append(array)
         program.caller.into(values, targets)
@@ -150,7 +158,7 @@ class Function:
         where = next((provenance.where(t) for t in roots if provenance.where(t)), "")
         return diagnosis.vague_error(f"a result of {graph.name}", where, "")
 
-    # -- looking inside -----------------------------------------------------------------------------
+    # -- looking inside -----------------------------------------------------------------------
     @property
     def graph(self) -> Graph:
         """The declared graph."""
@@ -169,8 +177,8 @@ class Function:
     def fetch(self, names: str | Sequence[str], *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The values of named nodes for these arguments, as the optimized program computes them.
 
-        A name that optimization removed is computed from the declared graph. Updates are not committed. Raises
-        GraphError for an unknown name.
+        A name that optimization removed is computed from the declared graph. Updates are not
+        committed. Raises GraphError for an unknown name.
         """
         self._workshop.check_open()
         wanted = (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
@@ -215,7 +223,7 @@ class Function:
             return found
 
     def explain(self, stage: str = "regions") -> str:
-        """The text of a stage of the compilation: graph optimized regions loops llvm assembly memory.
+        """The text of a stage: graph optimized regions loops llvm assembly memory.
 
         Raises GraphError for another word.
         """
@@ -230,10 +238,10 @@ class Function:
         return self._program.executable.stages(stage)
 
     def profile(self, *args: Any, calls: int | None = None, **kwargs: Any) -> Profile:
-        """Run with these arguments, timing every kernel; without arguments, with zeros where all sizes are known.
+        """Run with these arguments, timing every kernel; without any, with zeros of known sizes.
 
-        The state of the session stays as it is: the profiled program has variables of its own. calls: how often to run
-        (by default for about 0.2 s).
+        The state of the session stays as it is: the profiled program has variables of its own.
+        calls: how often to run (by default for about 0.2 s).
         """
         self._workshop.check_open()
         with self._workshop.lock:
@@ -299,9 +307,7 @@ def _measure(
     ticks = context[FIRST_PROFILE_SLOT : FIRST_PROFILE_SLOT + len(infos)].tolist()
     each = seconds_of_ticks(ticks, int(context[WHOLE_PROFILE_SLOT]), seconds, done)
     kernels = tuple(
-        KernelTime(
-            k.name, k.nodes, k.lines, s, evaluate(k.flops, sizes), evaluate(k.bytes, sizes)
-        )
+        KernelTime(k.name, k.nodes, k.lines, s, evaluate(k.flops, sizes), evaluate(k.bytes, sizes))
         for k, s in zip(infos, each, strict=True)
     )
     return Profile(program.executable.graph.name, done, seconds / done, kernels)

@@ -1,7 +1,7 @@
 """Time per kernel of a compiled function (runtime, floor 7), as a table and as a Chrome trace.
 
-The compiled entry counts the processor's ticks of each launch; ticks become seconds by the wall time
-of the same calls.
+The compiled entry counts the processor's ticks of each launch; ticks become seconds by the wall
+time of the same calls.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class KernelTime:
-    """One launch: seconds per call, bytes moved and scalar operations per call, and what it computes."""
+    """One launch: what it computes; seconds, scalar operations and bytes moved per call."""
 
     name: str
     nodes: tuple[str, ...]
@@ -28,7 +28,8 @@ class KernelTime:
 class Profile:
     """The kernels of a function in the order in which they run; prints as a table, slowest first.
 
-    calls: how often the function ran; seconds: wall time of one call, entering native code included.
+    calls: how often the function ran; seconds: wall time of one call, entering native code
+    included.
     """
 
     function: str
@@ -38,7 +39,9 @@ class Profile:
 
     def __str__(self) -> str:
         head = f"{self.function}: {_time(self.seconds)} per call ({self.calls} calls)"
-        rows = [("time", "share", "GB/s", "Gop/s", "kernel", "computes", "lines")]
+        rows: list[tuple[str, ...]] = [
+            ("time", "share", "GB/s", "Gop/s", "kernel", "computes", "lines")
+        ]
         for kernel in sorted(self.kernels, key=lambda k: -k.seconds):
             rows.append(self._row(kernel))
         widths = [max(len(row[i]) for row in rows) for i in range(5)]
@@ -61,7 +64,7 @@ class Profile:
         )
 
     def chrome_trace(self, path: str | os.PathLike[str]) -> None:
-        """Write one call as trace events, to be opened in a browser's trace viewer (chrome://tracing, Perfetto)."""
+        """Write one call as trace events, for a trace viewer (chrome://tracing, Perfetto)."""
         events: list[dict[str, object]] = []
         start = 0.0
         for kernel in self.kernels:
@@ -90,8 +93,8 @@ class Profile:
 def seconds_of_ticks(ticks: Sequence[int], whole: int, seconds: float, calls: int) -> list[float]:
     """Seconds per call of each launch.
 
-    whole: ticks of the whole entry over all calls (0: not counted, the launches are then taken as all of it); seconds:
-    wall time of all calls.
+    whole: ticks of the whole entry over all calls (0: not counted, the launches are then taken as
+    all of it); seconds: wall time of all calls.
     """
     total = max(whole, sum(ticks))
     return [tick * seconds / total / calls if total else 0.0 for tick in ticks]

@@ -1,8 +1,8 @@
-"""From a graph to something that can be called (runtime, floor 7): compile, load, bind to a session's state.
+"""From a graph to something that can be called (runtime, floor 7): compile, load, bind to state.
 
-A `Workshop` is what all functions of one session share: device, options, variables, and the count of
-compilations.  Invariant: a program reads and writes the cells of its session, unless it was built
-with cells of its own (profiling).
+A `Workshop` is what all functions of one session share: device, options, variables, and the count
+of compilations.  Invariant: a program reads and writes the cells of its session, unless it was
+built with cells of its own (profiling).
 """
 
 from __future__ import annotations
@@ -97,9 +97,7 @@ class Workshop:
         profile: kernels are timed, and the variables are copies.
         """
         self.check_open()
-        options = replace(
-            self.options, profile=profile, optimize=self.options.optimize and rewrite
-        )
+        options = replace(self.options, profile=profile, optimize=self.options.optimize and rewrite)
         with self.lock:
             self.compilations += 1
             executable = compile_graph(graph, options)

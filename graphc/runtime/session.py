@@ -37,9 +37,10 @@ _KEPT_EVALS = 16
 class Session:
     """`Session(device="cpu", threads=None, **options)`: runs graphs, holds the values of variables.
 
-    threads: at most so many (None: the processors that the process may really use). options: numerics ("exact", "standard",
-    "fast"), check_numerics (raise at the first NaN or infinity), cache_dir (None: the user's cache folder; "": no cache),
-    optimize and fuse (False: compile as declared, to find a bug).
+    threads: at most so many (None: the processors that the process may really use). options:
+    numerics ("exact", "standard", "fast"), check_numerics (raise at the first NaN or infinity),
+    cache_dir (None: the user's cache folder; "": no cache), optimize and fuse (False: compile as
+    declared, to find a bug).
 
     Raises DeviceError for a device that cannot run here, GraphError for an unknown option.
 
@@ -49,7 +50,9 @@ class Session:
 
     def __init__(self, device: str = "cpu", threads: int | None = None, **options: Any) -> None:
         _check_device(device)
-        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        if threads is not None and (
+            isinstance(threads, bool) or not isinstance(threads, int) or threads < 1
+        ):
             raise GraphError(
                 message(
                     f"Session: threads must be a positive number, got {threads!r}",
@@ -63,13 +66,14 @@ class Session:
         self._functions: dict[tuple[Any, ...], Function] = {}
         self._runs: OrderedDict[tuple[Any, ...], Function] = OrderedDict()
 
-    # -- running ------------------------------------------------------------------------------------
+    # -- running ------------------------------------------------------------------------------
     def run(self, fetches: Any, feeds: Mapping[Any, Any] | None = None) -> Any:
-        """The values of `fetches`, a tensor or any nest of lists, tuples and dicts of tensors, in the same structure.
+        """The values of `fetches` (a tensor or a nest of lists, tuples, dicts) in its structure.
 
-        feeds: arrays by tensor or by the placeholder's name; an intermediate tensor may be fed too, and what computes it is then
-        not run. Compiled once per set of fetches and fed tensors. Raises GraphError for a missing or unknown feed, ShapeError and
-        DTypeError for one that does not fit.
+        feeds: arrays by tensor or by the placeholder's name; an intermediate tensor may be fed too,
+        and what computes it is then not run. Compiled once per set of fetches and fed tensors.
+        Raises GraphError for a missing or unknown feed, ShapeError and DTypeError for one that does
+        not fit.
         """
         self._workshop.check_open()
         structure = Structure(fetches, "fetches")
@@ -99,9 +103,9 @@ class Session:
     ) -> Function:
         """Compile a `Function` from placeholders to a nest of tensors, with updates of variables.
 
-        All `updates` commit together after the outputs are computed, or not at all if the call raises. Compiled once for all sizes
-        of symbolic dims; the same arguments give the same function. Raises GraphError as `Graph` does, CompileError where the
-        compiler fails.
+        All `updates` commit together after the outputs are computed, or not at all if the call
+        raises. Compiled once for all sizes of symbolic dims; the same arguments give the same
+        function. Raises GraphError as `Graph` does, CompileError where the compiler fails.
         """
         self._workshop.check_open()
         placeholders = [inputs] if isinstance(inputs, Tensor) else list(inputs)
@@ -116,37 +120,37 @@ class Session:
                 found = self._functions[key] = Function(self._workshop, graph, structure)
             return found
 
-    # -- state --------------------------------------------------------------------------------------
+    # -- state --------------------------------------------------------------------------------
     def value(self, variable: Tensor) -> Array:
-        """A copy of a variable's current value. Raises GraphError for anything that is not a variable."""
+        """A copy of a variable's current value. Raises GraphError for anything else."""
         self._workshop.check_open()
         return self._workshop.variables.value(variable)
 
     def assign(self, variable: Tensor, array: Any) -> None:
-        """Set a variable's current value. Raises ShapeError or DTypeError for a value that does not fit."""
+        """Set a variable's value. Raises ShapeError or DTypeError for one that does not fit."""
         self._workshop.check_open()
         self._workshop.variables.assign(variable, array)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the values of all variables that the session knows to a `.safetensors` file.
 
-        The file appears whole or not at all: after a kill at any moment the old one is still there. Variables without a name are
-        called `variable_k` in the order in which the session met them.
+        The file appears whole or not at all: after a kill at any moment the old one is still there.
+        Variables without a name are called `variable_k` in the order in which the session met them.
         """
         self._workshop.check_open()
         write_checkpoint(path, self._workshop.variables.snapshot())
 
     def restore(self, path: str | os.PathLike[str]) -> None:
-        """Set all variables from a file that `save` wrote; variables that the session meets later take theirs then.
+        """Set all variables from a file that `save` wrote; variables met later take theirs then.
 
-        Everything is checked before anything changes. Raises FormatError for a bad file or a missing value, ShapeError and DTypeError
-        for one that does not fit.
+        Everything is checked before anything changes. Raises FormatError for a bad file or a
+        missing value, ShapeError and DTypeError for one that does not fit.
         """
         self._workshop.check_open()
         values = read_checkpoint(path)
         self._workshop.variables.replace_all(values, os.fspath(path))
 
-    # -- the session itself -------------------------------------------------------------------------
+    # -- the session itself -------------------------------------------------------------------
     @property
     def compilations(self) -> int:
         """How many programs were compiled (or loaded from the cache) so far."""

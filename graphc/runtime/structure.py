@@ -1,6 +1,7 @@
-"""The shape of what users ask for (runtime, floor 7): nests of tensors out, the same nests of arrays back.
+"""The shape of what users ask for (runtime, floor 7): nests of tensors, the same nests of arrays.
 
-Invariant: a program computes every distinct tensor once, in the order of its first place in the nest.
+Invariant: a program computes every distinct tensor once, in the order of its first place in the
+nest.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from graphc.runtime.feeding import here
 class Structure:
     """A nest of lists, tuples and dicts of tensors; None stands for nothing.
 
-    leaves: its tensors in order; distinct: each once; places: per leaf its position among the distinct.
+    leaves: its tensors in order; distinct: each once; places: per leaf its position among the
+    distinct.
     """
 
     def __init__(self, nest: Any, what: str) -> None:

@@ -1,14 +1,14 @@
 """The current values of variables (runtime, floor 7): what a session holds and a graph does not.
 
-A variable enters when something that uses it is compiled, assigned or asked for; its value is then the
-declared first one, or the one that a checkpoint had for its name.  Invariants: values are touched
-under the device's lock only; several values change together or not at all, Ctrl-C included.
+A variable enters when something that uses it is compiled, assigned or asked for; its value is then
+the declared first one, or the one that a checkpoint had for its name.  Invariants: values are
+touched under the device's lock only; several values change together or not at all, Ctrl-C included.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from operator import setitem
@@ -23,6 +23,8 @@ from graphc.ir.node import Tensor, describe
 from graphc.runtime.feeding import here
 from graphc.runtime.signature import ArraySpec, CallSignature, read_arguments, to_user
 from graphc.runtime.state import CallLock, Cell
+
+_SET: Callable[[Any, Any, Any], None] = setitem
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +84,8 @@ class Variables:
     def replace_all(self, values: Mapping[str, Saved], origin: str) -> None:
         """Set all known variables from `values`, and keep the others for variables that come later.
 
-        Everything is checked before anything changes. Raises FormatError for a known variable without a
-        value, ShapeError and DTypeError for a value of another type.
+        Everything is checked before anything changes. Raises FormatError for a known variable
+        without a value, ShapeError and DTypeError for a value of another type.
         """
         known = {e.name: e for e in self._entries.values()}
         missing = [name for name in known if name not in values]
@@ -107,8 +109,8 @@ class Variables:
         with self._lock:
             targets = [entry.cell.current for entry, _ in values.values()]
             sources = [array for _, array in values.values()]
-            # One call from C to C: no signal handler of Python runs in between, so it is all or nothing.
-            deque(map(setitem, targets, repeat(...), sources), maxlen=0)
+            # One call from C to C: no signal handler of Python runs in between: all or nothing.
+            deque(map(_SET, targets, repeat(...), sources), maxlen=0)
 
     def _of_user(self, variable: Any, what: str) -> _Entry:
         if not isinstance(variable, Tensor) or variable.op.name != "variable":
