@@ -304,9 +304,10 @@ def divide(a: Size, b: Size) -> Size:
             return a // b
         if b == 1:
             return a
-        # Terms with the factor b leave the floor: (4*n + m) // 4 == n + m // 4.
-        whole = _from_terms({m: c // b for m, c in a.terms if c % b == 0 and m})
-        rest = _from_terms({m: c for m, c in a.terms if c % b or not m})
+        # Terms with the factor b leave the floor, and so does as much of the constant as has it:
+        # (4*n + m + 5) // 4 == n + 1 + (m + 1) // 4.
+        whole = _from_terms({m: c // b for m, c in a.terms if c % b == 0 or not m})
+        rest = _from_terms({m: c if m else c % b for m, c in a.terms if c % b})
         return whole + _quotient(rest, b)
     if isinstance(a, Dim):
         exact_size = _divide_exactly(a, b)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from tests.forms.test_forms import declared
 
 import graphc
 import graphc.nn
@@ -14,6 +13,7 @@ from graphc.base.dtypes import Array, float64
 from graphc.ir.node import Tensor
 from graphc.ir.opdef import REGISTRY, OpDef, Sample
 from graphc.ops.families import Composite, Contraction, Map, Opaque, Reduction, Reshape
+from tests.forms.test_forms import declared
 
 FAMILIES = (Composite, Contraction, Map, Opaque, Reduction, Reshape)
 DIFFERENTIABLE = [
