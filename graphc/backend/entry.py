@@ -8,7 +8,6 @@ is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from graphc.backend.kernel_facts import kernel_symbols, parallel_loop, scratch_bytes
@@ -19,7 +18,7 @@ from graphc.base.dims import Dim, Size, Symbol
 from graphc.base.dtypes import int64
 from graphc.base.errors import CompileError
 from graphc.base.target import Target
-from graphc.loops.nodes import Const, For, Kernel, SizeOf
+from graphc.loops.nodes import Const, Kernel, SizeOf
 
 ENTRY = "graphc_entry"
 ARENA_BYTES = "graphc_arena_bytes"
@@ -27,6 +26,7 @@ ARENA_BYTES = "graphc_arena_bytes"
 # asleep).
 PARALLEL_THRESHOLD = 20_000
 CHUNKS_PER_THREAD = 4
+LAUNCHES_PER_PART = 32
 KINDS = ("input", "variable", "output", "update", "constant")
 
 
@@ -110,64 +110,97 @@ def slot_offsets(program: Program) -> tuple[tuple[Size, ...], Size]:
     return tuple(offsets), total
 
 
+@dataclass(frozen=True, slots=True)
+class _KernelFacts:
+    """One kernel of the program: its function, the symbols it takes, its scratch, its extent."""
+
+    name: str
+    symbols: tuple[str, ...]
+    scratch: Size
+    extent: Size | None  # of the parallel loop; None: there is none
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What every part of the program needs to know."""
+
+    kernels: dict[Kernel, _KernelFacts]
+    starts: dict[str, int]  # kind -> first slot in the buffers array
+    offsets: tuple[Size, ...]
+    end: Size
+
+
 def emit_program(program: Program, target: Target) -> str:
     """The LLVM IR text of a program."""
     functions: dict[str, str] = {}
     names: dict[str, str] = {}  # kernel text -> function name
-    kernels: dict[Kernel, str] = {}
+    kernels: dict[Kernel, _KernelFacts] = {}
     for launch in program.launches:
-        if launch.kernel not in kernels:
-            text = emit_kernel(launch.kernel, target, functions)
-            kernels[launch.kernel] = names.setdefault(text, f"@graphc.kernel.{len(names)}")
+        kernel = launch.kernel
+        if kernel not in kernels:
+            text = emit_kernel(kernel, target, functions)
+            name = names.setdefault(text, f"@graphc.kernel.{len(names)}")
+            kernels[kernel] = _KernelFacts(
+                name, kernel_symbols(kernel), scratch_bytes(kernel), _parallel_extent(kernel)
+            )
+    starts: dict[str, int] = {}
+    total = 0
+    for kind in KINDS:
+        starts[kind] = total
+        total += program.counts.get(kind, 0)
+    plan = _Plan(kernels, starts, *slot_offsets(program))
+    chunks = [
+        program.launches[at : at + LAUNCHES_PER_PART]
+        for at in range(0, len(program.launches), LAUNCHES_PER_PART)
+    ]
     parts = [f'target triple = "{target.triple}"']
     parts += [text.replace(NAME, name) for text, name in names.items()]
-    entry = _EntryEmitter(program, target, functions, kernels)
-    parts.append(entry.text())
-    parts.append(_arena_bytes(program, target, functions, entry.scratch))
+    parts += [
+        _PartEmitter(program, target, plan).text(f"@graphc.part.{k}", chunk)
+        for k, chunk in enumerate(chunks)
+    ]
+    parts += [_LAUNCH_TEXT, _entry(len(chunks)), _arena_bytes(program, target, plan)]
     parts += functions.values()
     return "\n\n".join(parts) + "\n"
 
 
-class _EntryEmitter:
-    """Writes `graphc_entry`."""
+def _parallel_extent(kernel: Kernel) -> Size | None:
+    loop = parallel_loop(kernel)
+    if loop is None:
+        return None
+    if isinstance(loop.extent, Const):
+        return int(loop.extent.value)
+    if isinstance(loop.extent, SizeOf):
+        return loop.extent.dim
+    raise CompileError(f"kernel {kernel.name}: the extent of its parallel loop is no size")
 
-    def __init__(
-        self,
-        program: Program,
-        target: Target,
-        functions: dict[str, str],
-        kernels: dict[Kernel, str],
-    ) -> None:
-        self.program, self.kernels = program, kernels
+
+class _PartEmitter:
+    """Writes one part of the program: some launches in a row, in a function of their own.
+
+    One function for everything would take LLVM quadratic time: addresses would live to its end.
+    """
+
+    def __init__(self, program: Program, target: Target, plan: _Plan) -> None:
+        self.program, self.plan = program, plan
         self.e = ScalarEmitter(target)
-        self.e.functions = functions
         self.sizes = _Sizes(self.e, program.symbols)
-        self.offsets, self.end = slot_offsets(program)
-        self.scratch = tuple(dict.fromkeys(scratch_bytes(x.kernel) for x in program.launches))
         self.pointers: dict[BufferRef, str] = {}
-        self.starts: dict[str, int] = {}
-        total = 0
-        for kind in KINDS:
-            self.starts[kind] = total
-            total += program.counts.get(kind, 0)
         self.longest = 1
-        self.labels = 0
 
-    def text(self) -> str:
-        e = self.e
-        threads_at = e.emit("getelementptr i64, ptr %ctx, i64 2")
-        self.threads = e.emit(f"load i64, ptr {threads_at}, align 8")
-        pool_at = e.emit("getelementptr i64, ptr %ctx, i64 1")
-        self.pool = e.emit(f"load ptr, ptr {pool_at}, align 8")
-        for launch in self.program.launches:
+    def text(self, name: str, launches: tuple[Launch, ...]) -> str:
+        for launch in launches:
             self._launch(launch)
-        site = e.emit("load i64, ptr %ctx, align 8")
-        return "\n".join([
-            f"define i64 @{ENTRY}(ptr %ctx, ptr %buffers, ptr %dims, ptr %arena) "
-            f"{FUNCTION_ATTRIBUTES} {{",
-            f"  %args = alloca [{self.longest} x i64], align 64",
-            *e.lines, f"  ret i64 {site}", "}",
-        ])  # fmt: skip
+        return "\n".join(
+            [
+                f"define internal void {name}(ptr %ctx, ptr %buffers, ptr %dims, ptr %arena) "
+                f"{FUNCTION_ATTRIBUTES} {{",
+                f"  %args = alloca [{self.longest} x i64], align 64",
+                *self.e.lines,
+                "  ret void",
+                "}",
+            ]
+        )
 
     def _pointer(self, ref: BufferRef) -> str:
         found = self.pointers.get(ref)
@@ -175,12 +208,12 @@ class _EntryEmitter:
             return found
         e = self.e
         if ref.kind == "arena":
-            offset = self.sizes.value(self.offsets[ref.index])
+            offset = self.sizes.value(self.plan.offsets[ref.index])
             found = "%arena"
             if offset != "0":
                 found = e.emit(f"getelementptr i8, ptr %arena, i64 {offset}")
         else:
-            slot = self.starts[ref.kind] + ref.index
+            slot = self.plan.starts[ref.kind] + ref.index
             address = e.emit(f"getelementptr ptr, ptr %buffers, i64 {slot}")
             found = e.emit(f"load ptr, ptr {address}, align 8")
         self.pointers[ref] = found
@@ -188,74 +221,90 @@ class _EntryEmitter:
 
     def _launch(self, launch: Launch) -> None:
         kernel, e = launch.kernel, self.e
+        facts = self.plan.kernels[kernel]
         if len(launch.args) != len(kernel.params):
             raise CompileError(
                 f"kernel {kernel.name}: {len(launch.args)} buffers for {len(kernel.params)} params"
             )
         values = [("ptr", "%ctx")]
         values += [("ptr", self._pointer(ref)) for ref in launch.args]
-        values += [("i64", self.sizes.symbol(name)) for name in kernel_symbols(kernel)]
-        if scratch_bytes(kernel) != 0:
-            end = self.sizes.value(self.end)
+        values += [("i64", self.sizes.symbol(name)) for name in facts.symbols]
+        if facts.scratch != 0:
+            end = self.sizes.value(self.plan.end)
             values.append(("ptr", e.emit(f"getelementptr i8, ptr %arena, i64 {end}")))
         self.longest = max(self.longest, len(values))
         for slot, (t, value) in enumerate(values):
             address = e.emit(f"getelementptr i64, ptr %args, i64 {slot}") if slot else "%args"
             e.do(f"store {t} {value}, ptr {address}, align 8")
-        loop = parallel_loop(kernel)
-        if loop is None:
-            e.do(f"call void {self.kernels[kernel]}(ptr %args, i64 0, i64 1, i64 0)")
-        else:
-            self._launch_parallel(kernel, loop)
-
-    def _launch_parallel(self, kernel: Kernel, loop: For) -> None:
-        e, name = self.e, self.kernels[kernel]
-        if isinstance(loop.extent, Const):
-            extent: Size = int(loop.extent.value)
-        elif isinstance(loop.extent, SizeOf):
-            extent = loop.extent.dim
-        else:
-            raise CompileError(f"kernel {kernel.name}: the extent of its parallel loop is no size")
-        n, work = self.sizes.value(extent), self.sizes.value(kernel.work)
-        serial = f"call void {name}(ptr %args, i64 0, i64 {n}, i64 0)"
-        if isinstance(kernel.work, int) and kernel.work < PARALLEL_THRESHOLD:
-            e.do(serial)
+        if facts.extent is None:
+            e.do(f"call void {facts.name}(ptr %args, i64 0, i64 1, i64 0)")
             return
-        self.labels += 1
-        k = self.labels
-        enough = e.emit(f"icmp sge i64 {work}, {PARALLEL_THRESHOLD}")
-        several = e.emit(f"icmp sgt i64 {self.threads}, 1")
-        exists = e.emit(f"icmp ne ptr {self.pool}, null")
-        useful = e.emit(f"and i1 {enough}, {e.emit(f'and i1 {several}, {exists}')}")
-        e.do(f"br i1 {useful}, label %parallel{k}, label %serial{k}")
-        e.lines.append(f"parallel{k}:")
-        parts = e.emit(f"mul i64 {self.threads}, {CHUNKS_PER_THREAD}")
-        padded = e.emit(f"add i64 {n}, {e.emit(f'sub i64 {parts}, 1')}")
-        chunk = e.emit(f"udiv i64 {padded}, {parts}")
-        e.do(
-            f"call void {self.pool}(ptr {name}, ptr %args, i64 {n}, i64 {chunk}, "
-            f"i64 {self.threads})"
-        )
-        e.do(f"br label %after{k}")
-        e.lines.append(f"serial{k}:")
-        e.do(serial)
-        e.do(f"br label %after{k}")
-        e.lines.append(f"after{k}:")
+        n = self.sizes.value(facts.extent)
+        if isinstance(kernel.work, int) and kernel.work < PARALLEL_THRESHOLD:
+            e.do(f"call void {facts.name}(ptr %args, i64 0, i64 {n}, i64 0)")
+            return
+        work = self.sizes.value(kernel.work)
+        e.do(f"call void @{_LAUNCH}(ptr {facts.name}, ptr %args, i64 {n}, i64 {work})")
 
 
-def _arena_bytes(
-    program: Program, target: Target, functions: dict[str, str], scratch: Iterable[Size]
-) -> str:
+_LAUNCH = "graphc.launch"
+# Runs a kernel with a parallel loop: through the pool where there is one and the work is worth it.
+_LAUNCH_TEXT = f"""define internal void @{_LAUNCH}(ptr %kernel, ptr %args, i64 %n, i64 %work) {{
+  %ctx = load ptr, ptr %args, align 8
+  %threads_at = getelementptr i64, ptr %ctx, i64 2
+  %threads = load i64, ptr %threads_at, align 8
+  %pool_at = getelementptr i64, ptr %ctx, i64 1
+  %pool = load ptr, ptr %pool_at, align 8
+  %enough = icmp sge i64 %work, {PARALLEL_THRESHOLD}
+  %several = icmp sgt i64 %threads, 1
+  %exists = icmp ne ptr %pool, null
+  %worth = and i1 %enough, %several
+  %useful = and i1 %worth, %exists
+  br i1 %useful, label %parallel, label %serial
+parallel:
+  %parts = mul i64 %threads, {CHUNKS_PER_THREAD}
+  %less = sub i64 %parts, 1
+  %padded = add i64 %n, %less
+  %chunk = udiv i64 %padded, %parts
+  call void %pool(ptr %kernel, ptr %args, i64 %n, i64 %chunk, i64 %threads)
+  ret void
+serial:
+  call void %kernel(ptr %args, i64 0, i64 %n, i64 0)
+  ret void
+}}"""
+
+
+def _entry(parts: int) -> str:
+    calls = [
+        f"  call void @graphc.part.{k}(ptr %ctx, ptr %buffers, ptr %dims, ptr %arena)"
+        for k in range(parts)
+    ]
+    return "\n".join(
+        [
+            f"define i64 @{ENTRY}(ptr %ctx, ptr %buffers, ptr %dims, ptr %arena) "
+            f"{FUNCTION_ATTRIBUTES} {{",
+            *calls,
+            "  %site = load i64, ptr %ctx, align 8",
+            "  ret i64 %site",
+            "}",
+        ]
+    )
+
+
+def _arena_bytes(program: Program, target: Target, plan: _Plan) -> str:
     e = ScalarEmitter(target)
-    e.functions = functions
     sizes = _Sizes(e, program.symbols)
     most = "0"
-    for size in scratch:
+    for size in dict.fromkeys(facts.scratch for facts in plan.kernels.values()):
         value = sizes.value(size)
         most = value if most == "0" else e.op("maximum", int64, 1, most, value)
     scratch_total = e.op("mul", int64, 1, "%threads", most)
-    total = e.op("add", int64, 1, sizes.value(slot_offsets(program)[1]), scratch_total)
-    return "\n".join([
-        f"define i64 @{ARENA_BYTES}(ptr %dims, i64 %threads) {FUNCTION_ATTRIBUTES} {{",
-        *e.lines, f"  ret i64 {total}", "}",
-    ])  # fmt: skip
+    total = e.op("add", int64, 1, sizes.value(plan.end), scratch_total)
+    return "\n".join(
+        [
+            f"define i64 @{ARENA_BYTES}(ptr %dims, i64 %threads) {FUNCTION_ATTRIBUTES} {{",
+            *e.lines,
+            f"  ret i64 {total}",
+            "}",
+        ]
+    )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphc.backend.entry import BufferRef, Launch, Program
+from graphc.backend.entry import LAUNCHES_PER_PART, BufferRef, Launch, Program
 from graphc.backend.kernel_facts import kernel_symbols, scratch_bytes
 from graphc.base.dims import Dim, Size, evaluate
 from graphc.base.dtypes import (
@@ -469,10 +469,27 @@ def test_equal_kernels_are_emitted_once() -> None:
         (N * 4,),
     )  # fmt: skip
     native = Native(program, RUNNABLE[-1])
-    assert native.text.count("define internal void") == 1
+    assert native.text.count("define internal void @graphc.kernel") == 1
     a, o = np.arange(50, dtype=np.float32), np.zeros(50, np.float32)
     native([a, o], {"n": 50})
     assert (a == o).all()
+
+
+def test_long_programs() -> None:
+    """More launches than one part of the entry function holds, over two arena slots in turn."""
+    a, o = Buffer("a", (N,), int64), Buffer("o", (N,), int64)
+    store = Store(o, (J,), S.add(S.add(load(a, (J,)), load(a, (J,))), const(1)))
+    step = Kernel("step", (a, o), (o,), (vector(J, N, store, width=8, interleave=1),), N)
+    count = 2 * LAUNCHES_PER_PART + 5
+    refs = [BufferRef("input", 0), *(BufferRef("arena", k % 2) for k in range(count - 1))]
+    refs.append(BufferRef("output", 0))
+    launches = tuple(Launch(step, (x, y)) for x, y in zip(refs, refs[1:], strict=False))
+    program = Program(N.symbols(), {"input": 1, "output": 1}, launches, (N * 8, N * 8))
+    x, y = np.arange(21), np.zeros(21, np.int64)
+    Native(program, RUNNABLE[-1])([x, y], {"n": 21})
+    for _ in range(count):
+        x = x + x + 1
+    assert (x == y).all()
 
 
 def test_facts() -> None:
