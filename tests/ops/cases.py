@@ -14,7 +14,15 @@ import graphc
 import graphc.ops.convolution
 import graphc.ops.random  # noqa: F401  # every module with ops
 from graphc.base.dims import Dim, Size
-from graphc.base.dtypes import Array, DType, bfloat16, dtype_of, float16, float32
+from graphc.base.dtypes import (
+    Array,
+    DType,
+    bfloat16,
+    dtype_of,
+    float16,
+    float32,
+    round_bfloat16,
+)
 from graphc.base.errors import GraphcError
 from graphc.ir.node import Node, Tensor, TensorType, make
 from graphc.ir.opdef import REGISTRY, OpDef, Sample
@@ -46,8 +54,11 @@ class Case:
 
     @property
     def arrays(self) -> list[Array]:
-        """The inputs in reference form."""
-        return [np.asarray(x) for x in self.sample.inputs]
+        """The inputs in reference form, rounded where the dtype is bfloat16."""
+        found = [np.asarray(x) for x in self.sample.inputs]
+        if self.dtype is not bfloat16:
+            return found
+        return [round_bfloat16(a) if a.dtype == np.float32 else a for a in found]
 
     @property
     def dtypes(self) -> list[DType]:

@@ -26,10 +26,12 @@ def evaluated(result: Any, feeds: dict[Any, Any]) -> Any:
     return Graph(list(feeds), {"y": result}).evaluate(feeds)["y"]
 
 
-@pytest.mark.parametrize("ufunc", list(_UFUNCS), ids=lambda u: u.__name__)
+@pytest.mark.parametrize(
+    "ufunc",
+    [u for u in _UFUNCS if u is not np.conjugate],  # refused: there are no complex tensors
+    ids=lambda u: u.__name__,
+)
 def test_ufuncs(ufunc: np.ufunc) -> None:
-    if ufunc is np.conjugate:
-        pytest.skip("refused: there are no complex tensors")
     values: list[Any] = [A, B.T if ufunc is np.matmul else B][: ufunc.nin]
     if ufunc is np.arccosh:
         values = [B]
