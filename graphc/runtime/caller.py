@@ -49,6 +49,7 @@ Array = npt.NDArray[Any]
 CONTEXT_SLOTS = 8  # the first three have a meaning
 RELEASE_WORK = 200_000  # scalar operations, some 20 us: from here on other Python threads may run
 _UNBOUNDED = (1 << 63) - 1
+_HUGE = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +314,11 @@ def _write_arguments(
                 checks += (i, k, record.table(_code(size, numbers)))
         flags = C_CONTIGUOUS | ALIGNED | (WRITEABLE if is_output else 0)
         arguments += (record.keep(spec.host), flags, len(spec.shape), record.table(dims), slot)
+    for wanted, _ in signature.nonnegative:
+        # Checks compare a length with a size: floor(wanted / 2**62) adds nothing, or -1 where it is negative.
+        i, k = places[wanted.symbols()[0].name]
+        expected = signature.inputs[i].shape[k] + wanted // _HUGE
+        checks += (i, k, record.table(_code(expected, numbers)))
     for k, spec in enumerate(signature.outputs):
         table = record.table(
             [word for size in spec.shape for word in _output_dim(record, size, numbers)]
