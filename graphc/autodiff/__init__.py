@@ -1,6 +1,7 @@
 """Floor 3: differentiation, graph to graph: reverse and forward mode, any order, custom gradients.
 
-Everything derives from the `gradient` of each op definition (floor 2); the results are ordinary graphs.
+Everything derives from the `gradient` of each op definition (floor 2); the results are ordinary
+graphs.
 """
 
 from __future__ import annotations

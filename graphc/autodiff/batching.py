@@ -1,8 +1,12 @@
-"""Vectorization (floor 3): one computation over the rows of a batch, as one computation with one more axis.
+"""Vectorization (floor 3): one computation over the rows of a batch, as one computation with one
+more axis.
 
-`vectorize` replaces a tensor by a batch of tensors and carries the new leading axis through every op that
-depends on it, by the op's family: elementwise ops broadcast, reductions and views shift their axes, contractions
-take one more letter.  Composites are expanded; ops without a rule are computed row by row, where the number of rows is static.
+`vectorize` replaces a tensor by a batch of tensors and carries the new leading axis through every
+op that
+depends on it, by the op's family: elementwise ops broadcast, reductions and views shift their axes,
+contractions
+take one more letter.  Composites are expanded; ops without a rule are computed row by row, where
+the number of rows is static.
 """
 
 from __future__ import annotations
@@ -23,7 +27,8 @@ MAX_ROWS = 4096  # of an op without a rule: each row is a node of its own
 
 
 def vectorize(outputs: Sequence[Tensor], x: Tensor, rows: Tensor) -> list[Tensor]:
-    """The outputs with `x` replaced by each of `rows`: shape (n, *x.shape) in, (n, *output.shape) out.
+    """The outputs with `x` replaced by each of `rows`: shape (n, *x.shape) in, (n, *output.shape)
+    out.
 
     Raises UnsupportedError for an op without a rule when the number of rows is symbolic or large.
     """
@@ -32,7 +37,9 @@ def vectorize(outputs: Sequence[Tensor], x: Tensor, rows: Tensor) -> list[Tensor
 
 
 class _Vectorizer:
-    """The state of one vectorization: what each visited node became, and which of them have the new axis."""
+    """The state of one vectorization: what each visited node became, and which of them have the new
+    axis.
+    """
 
     def __init__(self, x: Tensor, rows: Tensor) -> None:
         self.size = rows.shape[0]
@@ -41,7 +48,9 @@ class _Vectorizer:
         self.keep: list[Node] = [x, rows]  # ids are used again when nodes die
 
     def batched(self, node: Tensor) -> Tensor:
-        """The value of a visited node with the leading axis, repeated where it does not depend on the row."""
+        """The value of a visited node with the leading axis, repeated where it does not depend on
+        the row.
+        """
         value = self.new[id(node)]
         if id(node) in self.has_axis:
             return value
@@ -121,7 +130,8 @@ class _Vectorizer:
         if not isinstance(self.size, int) or self.size > MAX_ROWS:
             fail(
                 UnsupportedError,
-                f"jacobian: {node.op.name} is differentiated row by row, which needs a static number of rows "
+                f"jacobian: {node.op.name} is differentiated row by row, which needs a static "
+                f"number of rows "
                 f"of at most {MAX_ROWS}, got {self.size}",
                 (node,),
                 "declare the output's shape with ints, or differentiate a smaller part",

@@ -1,8 +1,11 @@
 """Gradients that the user decides (floor 3): `stop_gradient`, `custom_gradient`, `checkpoint`.
 
-All three are Alias ops: at run time the value of input 0.  `with_gradient` holds the backward computation as
-a `Graph` attribute, so it prints, saves and differentiates again like everything else.  `barrier` makes a
-value a different node than the one it was, so that what is recomputed is not interned with the original.
+All three are Alias ops: at run time the value of input 0.  `with_gradient` holds the backward
+computation as
+a `Graph` attribute, so it prints, saves and differentiates again like everything else.  `barrier`
+makes a
+value a different node than the one it was, so that what is recomputed is not interned with the
+original.
 """
 
 from __future__ import annotations
@@ -13,23 +16,15 @@ from typing import Any
 
 from graphc.autodiff.nest import flatten
 from graphc.autodiff.reverse import cotangents, zeros_like_type
+from graphc.autodiff.substitution import BARRIER, first_type, first_value, substitute
 from graphc.base.errors import GraphError
 from graphc.base.order import topological
-from graphc.ir import provenance
 from graphc.ir.graph import Graph, node_inputs
-from graphc.ir.node import Node, Tensor, Type, make
+from graphc.ir.node import Node, Tensor, make
 from graphc.ir.opdef import REGISTRY, OpDef, fail
 from graphc.ops.families import Alias
 from graphc.ops.promotion import as_tensor
 from graphc.ops.state import placeholder
-
-
-def _first_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> Type:
-    return inputs[0].type
-
-
-def _first_value(x: Any, *others: Any, **attrs: Any) -> Any:
-    return x
 
 
 def _with_gradient_gradient(g: Tensor, node: Tensor) -> Sequence[Tensor | None]:
@@ -39,16 +34,12 @@ def _with_gradient_gradient(g: Tensor, node: Tensor) -> Sequence[Tensor | None]:
     return [None, *found, *[None] * (len(node.inputs) - 1 - targets)]
 
 
-def _barrier_gradient(g: Tensor, node: Tensor) -> Sequence[Tensor | None]:
-    return [g, *[None] * (len(node.inputs) - 1)]
-
-
 STOP_GRADIENT = REGISTRY.add(
     OpDef(
         name="stop_gradient",
         attributes=(),
-        infer=_first_type,
-        reference=_first_value,
+        infer=first_type,
+        reference=first_value,
         gradient=None,
         form=Alias(),
         doc="The same value, through which no gradient flows.",
@@ -58,22 +49,12 @@ WITH_GRADIENT = REGISTRY.add(
     OpDef(
         name="with_gradient",
         attributes=("backward",),
-        infer=_first_type,
-        reference=_first_value,
+        infer=first_type,
+        reference=first_value,
         gradient=_with_gradient_gradient,
         form=Alias(),
-        doc="Input 0, whose gradient with respect to inputs 1…n is the graph `backward` of (g, the other inputs).",
-    )
-)
-BARRIER = REGISTRY.add(
-    OpDef(
-        name="barrier",
-        attributes=(),
-        infer=_first_type,
-        reference=_first_value,
-        gradient=_barrier_gradient,
-        form=Alias(),
-        doc="Input 0 as a node of its own, not before the other inputs are known.",
+        doc="Input 0, whose gradient with respect to inputs 1…n is the graph `backward` of (g, the "
+        "other inputs).",
     )
 )
 
@@ -84,10 +65,13 @@ def stop_gradient(x: Any) -> Tensor:
 
 
 def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator: `function(*xs)` returns `(y, backward)`, and `backward(g)` gives the gradient to use instead.
+    """Decorator: `function(*xs)` returns `(y, backward)`, and `backward(g)` gives the gradient to
+    use instead.
 
-    y: a tensor or a nest of tensors. backward takes one cotangent per tensor of y and returns one per x (a single
-    tensor for a single x; None: no gradient flows). The result is `y`. Raises GraphError where types do not fit.
+    y: a tensor or a nest of tensors. backward takes one cotangent per tensor of y and returns one
+    per x (a single
+    tensor for a single x; None: no gradient flows). The result is `y`. Raises GraphError where
+    types do not fit.
 
     Example::
 
@@ -103,7 +87,8 @@ def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
         if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
             fail(
                 GraphError,
-                f"custom_gradient: {function.__name__} must return (y, backward), got {type(result).__name__}",
+                f"custom_gradient: {function.__name__} must return (y, backward), got "
+                f"{type(result).__name__}",
                 hint="return y, lambda g: …",
             )
         leaves, rebuild = flatten(result[0], "custom_gradient: y")
@@ -113,7 +98,9 @@ def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _custom(ys: list[Tensor], k: int, xs: list[Tensor], backward: Callable[..., Any]) -> Tensor:
-    """`ys[k]` with its part of the user's gradient: the backward of a cotangent that is zero elsewhere."""
+    """`ys[k]` with its part of the user's gradient: the backward of a cotangent that is zero
+    elsewhere.
+    """
     if not ys[k].dtype.is_float:
         return ys[k]
     g = placeholder(ys[k].shape, ys[k].dtype)
@@ -121,7 +108,11 @@ def _custom(ys: list[Tensor], k: int, xs: list[Tensor], backward: Callable[..., 
     found = backward(*seeds)
     parts = list(found) if isinstance(found, list | tuple) else [found]
     if len(parts) != len(xs):
-        fail(GraphError, f"custom_gradient: backward gives {len(parts)} cotangents for {len(xs)} inputs", xs)
+        fail(
+            GraphError,
+            f"custom_gradient: backward gives {len(parts)} cotangents for {len(xs)} inputs",
+            xs,
+        )
     targets, outputs = [], []
     for x, part in zip(xs, parts, strict=True):
         if part is None:
@@ -130,7 +121,8 @@ def _custom(ys: list[Tensor], k: int, xs: list[Tensor], backward: Callable[..., 
         if tensor.type != x.type:
             fail(
                 GraphError,
-                f"custom_gradient: the gradient of an input {x.type} must be {x.type}, got {tensor.type}",
+                f"custom_gradient: the gradient of an input {x.type} must be {x.type}, got "
+                f"{tensor.type}",
                 (x, tensor),
                 "sum over broadcast dims and convert with graphc.astype",
             )
@@ -139,8 +131,12 @@ def _custom(ys: list[Tensor], k: int, xs: list[Tensor], backward: Callable[..., 
     return attach(ys[k], targets, [g], outputs) if targets else STOP_GRADIENT(ys[k])
 
 
-def attach(y: Tensor, targets: list[Tensor], formals: list[Tensor], outputs: list[Tensor]) -> Tensor:
-    """`with_gradient` node: the gradient of y with respect to targets is `outputs`, a computation from `formals`."""
+def attach(
+    y: Tensor, targets: list[Tensor], formals: list[Tensor], outputs: list[Tensor]
+) -> Tensor:
+    """`with_gradient` node: the gradient of y with respect to targets is `outputs`, a computation
+    from `formals`.
+    """
     backward, captured = close(outputs, formals, "backward")
     node = make(WITH_GRADIENT, (y, *targets, *captured), (backward,))
     assert isinstance(node, Tensor)
@@ -148,9 +144,11 @@ def attach(y: Tensor, targets: list[Tensor], formals: list[Tensor], outputs: lis
 
 
 def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, whose intermediate values are computed again in the backward pass instead of being kept.
+    """The same function, whose intermediate values are computed again in the backward pass instead
+    of being kept.
 
-    function: of tensors (or nests of them) to a tensor or a nest; it may use tensors from outside. Costs one more forward
+    function: of tensors (or nests of them) to a tensor or a nest; it may use tensors from outside.
+    Costs one more forward
     computation of `function`, saves the memory of what is inside.
 
     Example: `h = graphc.checkpoint(block)(h)`.
@@ -185,10 +183,14 @@ def _differentiable(x: Tensor) -> bool:
     return x.dtype.is_float and x.op.name != "constant"
 
 
-def close(outputs: Sequence[Tensor], formals: Sequence[Tensor], name: str) -> tuple[Graph, list[Tensor]]:
-    """The computation from `formals` to `outputs` as a closed graph, and the tensors that it captures from outside.
+def close(
+    outputs: Sequence[Tensor], formals: Sequence[Tensor], name: str
+) -> tuple[Graph, list[Tensor]]:
+    """The computation from `formals` to `outputs` as a closed graph, and the tensors that it
+    captures from outside.
 
-    Inputs of the graph: the formals, then the captured tensors. Constants and generated values stay inside.
+    Inputs of the graph: the formals, then the captured tensors. Constants and generated values stay
+    inside.
     """
     cut = {id(f) for f in formals}
 
@@ -211,7 +213,9 @@ def close(outputs: Sequence[Tensor], formals: Sequence[Tensor], name: str) -> tu
         inputs.append(placeholder(tensor.shape, tensor.dtype))
         mapping[id(tensor)] = inputs[-1]
     inner = substitute(outputs, mapping)
-    return Graph(inputs, {f"output_{k}": t for k, t in enumerate(inner)}, name=name), list(captured.values())
+    return Graph(inputs, {f"output_{k}": t for k, t in enumerate(inner)}, name=name), list(
+        captured.values()
+    )
 
 
 def _is_outside(node: Node, depends: set[int]) -> bool:
@@ -224,21 +228,3 @@ def instantiate(graph: Graph, arguments: Sequence[Tensor]) -> list[Tensor]:
     """The outputs of `graph` with its inputs replaced by `arguments`."""
     mapping: dict[int, Node] = {id(t): a for (_, t), a in zip(graph.inputs, arguments, strict=True)}
     return substitute([t for _, t in graph.outputs], mapping)
-
-
-def substitute(outputs: Sequence[Tensor], mapping: dict[int, Node]) -> list[Tensor]:
-    """The outputs with nodes replaced: `mapping` goes from id(node) to its replacement. Linear, iterative."""
-    new = dict(mapping)
-
-    def below(node: Node) -> tuple[Node, ...]:
-        return () if id(node) in mapping else node.inputs
-
-    with provenance.derived_from(*outputs[:1]):
-        for node in topological(outputs, below):
-            if id(node) in new:
-                continue
-            inputs = tuple(new.get(id(i), i) for i in node.inputs)
-            if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)):
-                provenance.set_derived(node)
-                new[id(node)] = make(node.op, inputs, node.attrs)
-    return [new.get(id(o), o) for o in outputs]  # type: ignore[misc]

@@ -1,8 +1,11 @@
 """Forward mode and matrices (floor 3): `jvp`, `jacobian`, `hessian`.
 
-A vector-Jacobian product is linear in its cotangent, so the Jacobian-vector product is the vector-Jacobian
-product of that linear function: no op declares a forward rule.  A Jacobian is one vector-Jacobian product that is
-vectorized over the rows of a basis (`batching.py`), so its graph does not grow with the number of rows.
+A vector-Jacobian product is linear in its cotangent, so the Jacobian-vector product is the
+vector-Jacobian
+product of that linear function: no op declares a forward rule.  A Jacobian is one vector-Jacobian
+product that is
+vectorized over the rows of a basis (`batching.py`), so its graph does not grow with the number of
+rows.
 """
 
 from __future__ import annotations
@@ -10,9 +13,9 @@ from __future__ import annotations
 from typing import Any
 
 from graphc.autodiff.batching import vectorize
-from graphc.autodiff.custom import substitute
 from graphc.autodiff.nest import flatten
 from graphc.autodiff.reverse import cotangents, grad, paired, require_scalar, zeros_like_type
+from graphc.autodiff.substitution import substitute
 from graphc.base.errors import DTypeError
 from graphc.base.order import topological
 from graphc.ir.graph import node_inputs
@@ -25,9 +28,11 @@ from graphc.ops.view import EMBED_DIAGONAL, broadcast_to
 
 
 def jvp(outputs: Any, wrt: Any, tangents: Any, *, allow_unused: bool = False) -> Any:
-    """The Jacobian-vector product: tangents of `outputs` given tangents of `wrt`, in the structure of `outputs`.
+    """The Jacobian-vector product: tangents of `outputs` given tangents of `wrt`, in the structure
+    of `outputs`.
 
-    wrt, tangents: nests of the same structure, each tangent of its tensor's shape and dtype. Raises GraphError as `grad`.
+    wrt, tangents: nests of the same structure, each tangent of its tensor's shape and dtype. Raises
+    GraphError as `grad`.
     """
     out_leaves, rebuild = flatten(outputs, "jvp: outputs")
     leaves, _ = flatten(wrt, "jvp: wrt")
@@ -39,7 +44,9 @@ def jvp(outputs: Any, wrt: Any, tangents: Any, *, allow_unused: bool = False) ->
 
 
 def _without(results: list[Tensor], dummies: list[Tensor]) -> list[Tensor]:
-    """The results with the dummy cotangents gone: the value does not depend on them, so zeros will do."""
+    """The results with the dummy cotangents gone: the value does not depend on them, so zeros will
+    do.
+    """
     ids = {id(d) for d in dummies}
     if not any(id(n) in ids for n in topological(results, node_inputs)):
         return results
@@ -48,9 +55,11 @@ def _without(results: list[Tensor], dummies: list[Tensor]) -> list[Tensor]:
 
 
 def jacobian(outputs: Any, wrt: Any, *, allow_unused: bool = False) -> Any:
-    """All partial derivatives: for an output of shape S and a tensor of shape T, an array of shape S + T.
+    """All partial derivatives: for an output of shape S and a tensor of shape T, an array of shape
+    S + T.
 
-    Returns the structure of `outputs`, with the structure of `wrt` in place of each tensor. Raises GraphError as `grad`.
+    Returns the structure of `outputs`, with the structure of `wrt` in place of each tensor. Raises
+    GraphError as `grad`.
     """
     out_leaves, rebuild_outputs = flatten(outputs, "jacobian: outputs")
     leaves, rebuild = flatten(wrt, "jacobian: wrt")
@@ -77,7 +86,8 @@ def _one_jacobian(output: Tensor, wrt: list[Tensor], allow_unused: bool) -> list
 def hessian(cost: Tensor, wrt: Any) -> Any:
     """The second derivatives of a scalar: for one tensor of shape T an array of shape T + T.
 
-    For a nest: the structure of `wrt` within the structure of `wrt`; entry [a][b] has shape a.shape + b.shape.
+    For a nest: the structure of `wrt` within the structure of `wrt`; entry [a][b] has shape a.shape
+    + b.shape.
     """
     require_scalar("hessian", cost)
     return jacobian(grad(cost, wrt), wrt, allow_unused=True)

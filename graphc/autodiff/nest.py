@@ -16,9 +16,11 @@ Rebuild = Callable[[Iterator[Any]], Any]
 
 
 def flatten(nest: Any, what: str) -> tuple[list[Tensor], Rebuild]:
-    """The tensors of a nest in order, and the function that builds the same structure out of other leaves.
+    """The tensors of a nest in order, and the function that builds the same structure out of other
+    leaves.
 
-    what: the name of the argument, for the error. Raises GraphError for a leaf that is not a tensor.
+    what: the name of the argument, for the error. Raises GraphError for a leaf that is not a
+    tensor.
     """
     if isinstance(nest, Tensor):
         return [nest], next
@@ -36,7 +38,8 @@ def flatten(nest: Any, what: str) -> tuple[list[Tensor], Rebuild]:
     at = provenance.current_location()
     raise GraphError(
         message(
-            f"{what} must be a tensor or a list, tuple or dict of tensors, got {type(nest).__name__}: {nest!r:.80}",
+            f"{what} must be a tensor or a list, tuple or dict of tensors, got "
+            f"{type(nest).__name__}: {nest!r:.80}",
             at=at.describe() if at else None,
             hint="make a tensor with graphc.placeholder, graphc.variable or graphc.constant",
         )

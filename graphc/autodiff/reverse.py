@@ -1,21 +1,24 @@
 """Reverse mode (floor 3): `grad` and `vjp`, from the gradients that the ops declare.
 
-Graph to graph: the result is made of ordinary nodes and can be differentiated again. One walk over the
-nodes in reverse order, linear in nodes and edges, no recursion. Gradient nodes carry the user's line of the
+Graph to graph: the result is made of ordinary nodes and can be differentiated again. One walk over
+the
+nodes in reverse order, linear in nodes and edges, no recursion. Gradient nodes carry the user's
+line of the
 forward node that they come from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from graphc.autodiff.nest import flatten
+from graphc.autodiff.substitution import BARRIER, substitute
 from graphc.base.errors import DTypeError, GraphError, ShapeError, VerifyError
 from graphc.base.order import topological
 from graphc.ir import provenance
 from graphc.ir.graph import node_inputs
-from graphc.ir.node import Node, Tensor, TensorType
+from graphc.ir.node import Node, Tensor, TensorType, make
 from graphc.ir.opdef import fail
 from graphc.ops.elementwise import add
 from graphc.ops.promotion import as_tensor
@@ -23,9 +26,11 @@ from graphc.ops.view import broadcasted
 
 
 def grad(cost: Tensor, wrt: Any, *, allow_unused: bool = False) -> Any:
-    """The gradient of a scalar `cost` with respect to every tensor of `wrt`, in the structure of `wrt`.
+    """The gradient of a scalar `cost` with respect to every tensor of `wrt`, in the structure of
+    `wrt`.
 
-    cost: float tensor of shape (). wrt: float tensors, any nest of lists, tuples and dicts; intermediate tensors too.
+    cost: float tensor of shape (). wrt: float tensors, any nest of lists, tuples and dicts;
+    intermediate tensors too.
     A tensor that `cost` does not depend on raises GraphError, or gives zeros with `allow_unused`.
 
     Example: `gw, gb = graphc.grad(loss, [w, b])`.
@@ -40,13 +45,16 @@ def grad(cost: Tensor, wrt: Any, *, allow_unused: bool = False) -> Any:
 def require_scalar(caller: str, cost: object) -> None:
     """Raise GraphError, ShapeError or DTypeError unless `cost` is a float tensor of shape ()."""
     if not isinstance(cost, Tensor):
-        fail(GraphError, f"{caller}: cost must be a tensor, got {type(cost).__name__}: {cost!r:.80}")
+        fail(
+            GraphError, f"{caller}: cost must be a tensor, got {type(cost).__name__}: {cost!r:.80}"
+        )
     if cost.shape != ():
         fail(
             ShapeError,
             f"{caller}: cost must be a scalar (shape ()), got {cost.type}",
             (cost,),
-            "reduce it first: graphc.sum(cost) or graphc.mean(cost); for all rows use graphc.jacobian",
+            "reduce it first: graphc.sum(cost) or graphc.mean(cost); for all rows use "
+            "graphc.jacobian",
         )
     _require_float(f"{caller}: cost", cost)
 
@@ -54,8 +62,10 @@ def require_scalar(caller: str, cost: object) -> None:
 def vjp(outputs: Any, wrt: Any, cotangents_of_outputs: Any, *, allow_unused: bool = False) -> Any:
     """The vector-Jacobian product: cotangents of `wrt` given cotangents of `outputs`.
 
-    outputs, cotangents_of_outputs: nests of the same structure, each cotangent of its output's shape and dtype.
-    Returns the structure of `wrt`. Raises GraphError as `grad` does, and for a cotangent of another type.
+    outputs, cotangents_of_outputs: nests of the same structure, each cotangent of its output's
+    shape and dtype.
+    Returns the structure of `wrt`. Raises GraphError as `grad` does, and for a cotangent of another
+    type.
     """
     out_leaves, _ = flatten(outputs, "vjp: outputs")
     seeds = paired("vjp", "cotangent", out_leaves, cotangents_of_outputs)
@@ -69,14 +79,18 @@ def paired(caller: str, what: str, primals: Sequence[Tensor], values: Any) -> li
         values = [values]
     flat = _leaves(values)
     if len(flat) != len(primals):
-        fail(GraphError, f"{caller}: expected {len(primals)} {what}s, one per tensor, got {len(flat)}")
+        fail(
+            GraphError,
+            f"{caller}: expected {len(primals)} {what}s, one per tensor, got {len(flat)}",
+        )
     result = []
     for primal, value in zip(primals, flat, strict=True):
         tensor = value if isinstance(value, Tensor) else as_tensor(value, like=primal)
         if tensor.type != primal.type:
             fail(
                 ShapeError if tensor.shape != primal.shape else DTypeError,
-                f"{caller}: the {what} of a tensor {primal.type} must be {primal.type}, got {tensor.type}",
+                f"{caller}: the {what} of a tensor {primal.type} must be {primal.type}, got "
+                f"{tensor.type}",
                 (primal, tensor),
                 "broadcast or convert it to the tensor's own shape and dtype",
             )
@@ -118,19 +132,72 @@ def cotangents(
                 GraphError,
                 f"{caller}: the result does not depend on {leaf.name or 'this tensor'}",
                 (leaf, *outputs[:3]),
-                "check that it is the tensor used in the computation (assigning to the name again makes another one), "
+                "check that it is the tensor used in the computation (assigning to the name again "
+                "makes another one), "
                 "or pass allow_unused=True to get zeros",
             )
-    found = accumulate(order, outputs, seeds, wrt)
+    found = _differentiate(outputs, seeds, wrt)
     return [zeros_like_type(w) if f is None else f for w, f in zip(wrt, found, strict=True)]
+
+
+# Filled by `passes/stable.py`: outputs to the same values in the form that loses no digits. It
+# leaves `barrier` alone.
+STABILIZER: dict[str, Callable[[Sequence[Tensor]], list[Tensor]]] = {}
+
+
+def _differentiate(
+    outputs: Sequence[Tensor], seeds: Sequence[Tensor], wrt: Sequence[Tensor]
+) -> list[Tensor | None]:
+    """`accumulate` on the stable form of the outputs: log(1 + exp(x)) has the gradient of softplus,
+    at any x.
+
+    Tensors of `wrt` that are computed must stay in the expression: barriers stand for them
+    meanwhile.
+    """
+    if not STABILIZER:
+        return accumulate(topological(outputs, node_inputs), outputs, seeds, wrt)
+    inner = {id(w): w for w in wrt if w.inputs}
+    held: dict[int, Node] = {}
+    for node in topological(list(inner.values()), node_inputs) if inner else ():
+        if id(node) in inner:
+            inputs = tuple(held.get(id(i), i) for i in node.inputs)
+            held[id(node)] = BARRIER(make(node.op, inputs, node.attrs))  # type: ignore[arg-type]
+        elif any(id(i) in held for i in node.inputs):
+            held[id(node)] = make(
+                node.op, tuple(held.get(id(i), i) for i in node.inputs), node.attrs
+            )
+    leaves = [held.get(id(w), w) for w in wrt]
+    # The leaves go along as outputs: what a barrier stands on may become stable as well.
+    both = STABILIZER["stabilize"]([*(substitute(outputs, held) if held else outputs), *leaves])  # type: ignore[list-item]
+    stable, leaves = both[: len(outputs)], both[len(outputs) :]
+    found = accumulate(topological(stable, node_inputs), stable, seeds, leaves)
+    if not held:
+        return found
+    back = {id(leaf): w for leaf, w in zip(leaves, wrt, strict=True) if w.inputs}
+    results = iter(_without_barriers([f for f in found if f is not None], back))
+    return [None if f is None else next(results) for f in found]
+
+
+def _without_barriers(results: Sequence[Tensor], back: dict[int, Tensor]) -> list[Tensor]:
+    mapping: dict[int, Node] = {}
+    for node in topological(results, node_inputs):
+        if id(node) in back:
+            mapping[id(node)] = back[id(node)]
+            continue
+        inputs = tuple(mapping.get(id(i), i) for i in node.inputs)
+        if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)):
+            mapping[id(node)] = make(node.op, inputs, node.attrs)
+    return [mapping.get(id(r), r) for r in results]  # type: ignore[misc]
 
 
 def accumulate(
     order: Sequence[Node], outputs: Sequence[Tensor], seeds: Sequence[Tensor], wrt: Sequence[Tensor]
 ) -> list[Tensor | None]:
-    """Walk `order` (inputs before users) backwards and sum the cotangents that arrive at each of `wrt`.
+    """Walk `order` (inputs before users) backwards and sum the cotangents that arrive at each of
+    `wrt`.
 
-    None where no gradient flows. A tuple-typed node receives a tuple of cotangents (None for unused results).
+    None where no gradient flows. A tuple-typed node receives a tuple of cotangents (None for unused
+    results).
     """
     depends = _dependent(order, wrt)
     wanted = {id(w) for w in wrt}
@@ -163,7 +230,9 @@ def _dependent(order: Sequence[Node], wrt: Sequence[Tensor]) -> set[int]:
     """The nodes through which a gradient can reach one of `wrt`."""
     depends = {id(w) for w in wrt}
     for node in order:
-        if id(node) in depends or not (node.op.gradient or node.op.not_differentiable or node.op.name == "get"):
+        if id(node) in depends or not (
+            node.op.gradient or node.op.not_differentiable or node.op.name == "get"
+        ):
             continue
         if isinstance(node.type, TensorType) and not node.type.dtype.is_float:
             continue
@@ -180,16 +249,24 @@ def _propagate(node: Node, g: Any, depends: set[int], pending: dict[int, list[Te
         return
     provenance.set_derived(node)
     if node.op.gradient is None:
-        fail(GraphError, f"{node.op.name} is not differentiable: {node.op.not_differentiable}", (node,))
+        fail(
+            GraphError,
+            f"{node.op.name} is not differentiable: {node.op.not_differentiable}",
+            (node,),
+        )
     parts = node.op.gradient(g, node)  # type: ignore[arg-type]
     if len(parts) != len(node.inputs):
-        raise VerifyError(f"the gradient of {node.op.name} gives {len(parts)} cotangents for {len(node.inputs)} inputs")
+        raise VerifyError(
+            f"the gradient of {node.op.name} gives {len(parts)} cotangents for {len(node.inputs)} "
+            f"inputs"
+        )
     for operand, part in zip(node.inputs, parts, strict=True):
         if part is None or id(operand) not in depends:
             continue
         if part.type != operand.type:
             raise VerifyError(
-                f"the gradient of {node.op.name}: cotangent {part.type} for an operand {operand.type}"
+                f"the gradient of {node.op.name}: cotangent {part.type} for an operand "
+                f"{operand.type}"
             )
         pending.setdefault(id(operand), []).append(part)
 
@@ -215,4 +292,3 @@ def _require_float(what: str, tensor: Tensor) -> None:
             (tensor,),
             "integers and bools have no gradient; convert first with graphc.astype(x, 'float32')",
         )
-

@@ -11,14 +11,20 @@ from graphc.rewrite.trace import Trace
 
 @dataclass(frozen=True)
 class Context:
-    """numerics: which rule classes may run ("exact", "standard", "fast"). trace: the log, with its limit."""
+    """numerics: which rule classes may run ("exact", "standard", "fast").
+
+    trace: the log, with its limit.
+    """
 
     numerics: str = "standard"
     trace: Trace = field(default_factory=Trace)
 
 
 class Pass(Protocol):
-    """One transformation of a graph. Options are fields; the result has the same meaning and verifies."""
+    """One transformation of a graph.
+
+    Options are fields; the result has the same meaning and verifies.
+    """
 
     @property
     def name(self) -> str:

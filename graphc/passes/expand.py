@@ -42,7 +42,8 @@ class ExpandComposites:
 class StripAliases:
     """Ops that are their first input at run time, removed: they spoke to differentiation only.
 
-    `barrier` is not among them: without it, what a checkpoint computes again would be one node with the original.
+    `barrier` is not among them: without it, what a checkpoint computes again would be one node with
+    the original.
     """
 
     ops: tuple[str, ...] = ("stop_gradient", "with_gradient")
@@ -58,4 +59,3 @@ class StripAliases:
 
 def _first_input(node: Tensor) -> Tensor:
     return node.inputs[0]
-

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from graphc.ir.graph import OPTIMIZER, Graph
+from graphc.passes import stable as _stable
 from graphc.passes.context import Context, Pass
 from graphc.passes.expand import ExpandComposites, StripAliases
 from graphc.passes.simplify import (
@@ -51,7 +52,8 @@ def optimize(
     passes: Sequence[Pass] = GRAPH_PIPELINE,
     after: Callable[[Pass, Graph], None] | None = None,
 ) -> Graph:
-    """The graph after the passes. `trace` receives the log of rewrites; `after` sees the graph after each pass.
+    """The graph after the passes. `trace` receives the log of rewrites; `after` sees the graph
+    after each pass.
 
     In "exact" the result gives the same bits as the graph itself when both are compiled.
     Raises GraphcError for an unknown numerics mode.
@@ -65,8 +67,12 @@ def optimize(
 
 
 def lowerable(graph: Graph) -> Graph:
-    """The graph in the form that lowering takes: no composites, no aliases but `barrier`. No optimization."""
+    """The graph in the form that lowering takes: no composites, no aliases but `barrier`.
+
+    No optimization.
+    """
     return optimize(graph, "exact", passes=NECESSARY)
 
 
 OPTIMIZER["optimize"] = optimize
+assert _stable.STABILIZER  # differentiation uses it from now on

@@ -1,6 +1,8 @@
-"""The passes that are rule sets (floor 3): each runs its rules, with the canonical forms, to a fixed point.
+"""The passes that are rule sets (floor 3): each runs its rules, with the canonical forms, to a
+fixed point.
 
-A rule set is indexed once per numerics mode. Where a pass stands in the pipeline decides what it sees:
+A rule set is indexed once per numerics mode. Where a pass stands in the pipeline decides what it
+sees:
 stability looks at what the user wrote, contraction forms look at merged views.
 """
 
@@ -13,9 +15,22 @@ from graphc.ir.graph import Graph
 from graphc.passes.context import Context
 from graphc.rewrite.driver import RuleSet, rewrite
 from graphc.rewrite.pattern import AnyRule
-from graphc.rewrite.rules import algebra, constants, contraction, folding, reductions, stability, views
+from graphc.rewrite.rules import (
+    algebra,
+    constants,
+    contraction,
+    folding,
+    reductions,
+    stability,
+    views,
+)
 
-CANONICAL = (algebra.constant_right, views.full_as_broadcast, algebra.cast_to_same, algebra.cast_of_cast)
+CANONICAL = (
+    algebra.constant_right,
+    views.full_as_broadcast,
+    algebra.cast_to_same,
+    algebra.cast_of_cast,
+)
 
 
 @functools.cache
@@ -106,7 +121,9 @@ class MergeViews(_RulePass):
 
 @dataclass(frozen=True)
 class ContractionForms(_RulePass):
-    """Sums of products become contractions, transposes around them become letters; all simplifications with it."""
+    """Sums of products become contractions, transposes around them become letters; all
+    simplifications with it.
+    """
 
     limit_bytes: int = 1 << 20
     name: str = "contraction-forms"

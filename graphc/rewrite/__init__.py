@@ -1,1 +1,3 @@
-"""Floor 3: rewriting: patterns in the notation of the ops, a floating-point class per rule, one driver."""
+"""Floor 3: rewriting: patterns in the notation of the ops, a floating-point class per rule, one
+driver.
+"""

@@ -1,6 +1,8 @@
-"""Random nodes (floor 3): an op on given operands with attributes drawn at random, for the self-tests of rules.
+"""Random nodes (floor 3): an op on given operands with attributes drawn at random, for the
+self-tests of rules.
 
-Draws lean towards what rules look for: a slice that undoes a pad, neighbouring slices, dims of size 1.
+Draws lean towards what rules look for: a slice that undoes a pad, neighbouring slices, dims of size
+1.
 """
 
 from __future__ import annotations
@@ -21,11 +23,16 @@ NewSource = Callable[..., Tensor]
 
 
 def draw_node(
-    op: str, operands: tuple[Tensor, ...], rng: Rng, known: dict[Any, dict[str, Any]], source: NewSource | None = None
+    op: str,
+    operands: tuple[Tensor, ...],
+    rng: Rng,
+    known: dict[Any, dict[str, Any]],
+    source: NewSource | None = None,
 ) -> Tensor:
     """The op on `operands` (missing ones from `source`) with random attributes.
 
-    known: attributes drawn before, per op family and shape: taken again most of the time, as equal axes are what rules match.
+    known: attributes drawn before, per op family and shape: taken again most of the time, as equal
+    axes are what rules match.
     """
     definition = REGISTRY[op]
     if source is not None:
@@ -43,7 +50,9 @@ def draw_node(
     return DRAWN[op](x, operands, rng)
 
 
-def _completed(op: str, operands: tuple[Tensor, ...], rng: Rng, source: NewSource) -> tuple[Tensor, ...]:
+def _completed(
+    op: str, operands: tuple[Tensor, ...], rng: Rng, source: NewSource
+) -> tuple[Tensor, ...]:
     x = operands[0]
     if op == "where":
         return (source(bool_, x.shape), x, source(x.dtype, x.shape))
@@ -134,7 +143,9 @@ def _pad(x: Tensor, operands: tuple[Tensor, ...], rng: Rng) -> Tensor:
     high = tuple(int(rng.integers(0, 3)) for _ in x.shape)
     if rng.random() < 0.3:
         low = high = (0,) * x.ndim
-    interior = tuple(int(rng.integers(0, 2)) for _ in x.shape) if rng.random() < 0.2 else (0,) * x.ndim
+    interior = (
+        tuple(int(rng.integers(0, 2)) for _ in x.shape) if rng.random() < 0.2 else (0,) * x.ndim
+    )
     value = 0.0 if x.dtype.is_float else False if x.dtype.is_bool else 0
     return REGISTRY["pad"](x, low=low, high=high, interior=interior, value=value)
 

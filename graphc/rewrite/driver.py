@@ -1,8 +1,11 @@
 """The rewrite driver (floor 3): the only loop over rules, from the inputs up to a fixed point.
 
-One pass with an explicit stack: a node is looked at when its inputs are in normal form; what a rule makes is
-normalized in turn. Since rules look downwards only, every node of the result is in normal form. Linear in
-nodes plus applications. A rule that leads back to an expression it came from is an error that names the rules.
+One pass with an explicit stack: a node is looked at when its inputs are in normal form; what a rule
+makes is
+normalized in turn. Since rules look downwards only, every node of the result is in normal form.
+Linear in
+nodes plus applications. A rule that leads back to an expression it came from is an error that names
+the rules.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from graphc.ir import provenance
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, TensorType, make
 from graphc.ops.view import BROADCAST_TO
-from graphc.rewrite.pattern import AnyRule, Rule, allowed
+from graphc.rewrite.pattern import AnyRule, allowed
 from graphc.rewrite.trace import Trace, expression
 
 # Applications per node beyond which the rules must be feeding each other.
@@ -32,7 +35,7 @@ class RuleSet:
         self._by_root: dict[str, list[AnyRule]] = {}
         self._everywhere: list[AnyRule] = []
         for rule in self.rules:
-            roots = (rule.root,) if isinstance(rule, Rule) else rule.roots
+            roots = rule.roots_of()
             if roots is None:
                 self._everywhere.append(rule)
             for root in roots or ():
@@ -59,8 +62,10 @@ def rewrite(
 ) -> tuple[Graph, Trace]:
     """The graph with the rules of the numerics mode applied until none applies, and the log.
 
-    trace: a log to continue (its own limit counts). limit: stop applying rules after that many applications.
-    Raises GraphcError when rules feed each other without end, VerifyError for a rule that changes a type.
+    trace: a log to continue (its own limit counts). limit: stop applying rules after that many
+    applications.
+    Raises GraphcError when rules feed each other without end, VerifyError for a rule that changes a
+    type.
     """
     trace = Trace(limit) if trace is None else trace
     indexed = rules if isinstance(rules, RuleSet) else RuleSet(rules, numerics)
@@ -174,7 +179,8 @@ class _Walk:
             current = self.becomes.get(id(current))
         text = expression(node) if isinstance(node, Tensor) else node.op.name
         raise GraphcError(
-            f"rewrite rules oppose each other: {', '.join(dict.fromkeys(names))} lead from {text} back to itself"
+            f"rewrite rules oppose each other: {', '.join(dict.fromkeys(names))} lead from {text} "
+            f"back to itself"
         )
 
     def _report_growth(self) -> None:
@@ -185,7 +191,10 @@ class _Walk:
 
 
 def fitted(rule: AnyRule, node: Tensor, new: Tensor) -> Tensor:
-    """The replacement with the node's type: broadcast where it only lost broadcasting. Raises VerifyError otherwise."""
+    """The replacement with the node's type: broadcast where it only lost broadcasting.
+
+    Raises VerifyError otherwise.
+    """
     if new.type == node.type:
         return new
     if new.dtype is node.dtype and _broadcasts(new.type, node.type):

@@ -1,8 +1,11 @@
 """Patterns and rules (floor 3): what a rewrite looks for, written in the notation of the ops.
 
-A pattern is an expression over wildcards: `log(exp(x))` with `log, exp = ops("log exp")`.  Numbers match
-constants that hold that number everywhere; commutative ops match in either order; a wildcard that occurs
-twice must be the same node.  A rule is a pattern, a replacement function, and the floating-point class of the change.
+A pattern is an expression over wildcards: `log(exp(x))` with `log, exp = ops("log exp")`.  Numbers
+match
+constants that hold that number everywhere; commutative ops match in either order; a wildcard that
+occurs
+twice must be the same node.  A rule is a pattern, a replacement function, and the floating-point
+class of the change.
 """
 
 from __future__ import annotations
@@ -22,7 +25,6 @@ from graphc.ir.constant import ConstantValue
 from graphc.ir.graph import normalize
 from graphc.ir.node import Tensor, TensorType
 from graphc.ir.opdef import REGISTRY
-from graphc.ops import catalog as _catalog  # the registry must be full before patterns name ops
 
 Number = bool | int | float
 
@@ -30,8 +32,10 @@ Number = bool | int | float
 class RuleClass(enum.Enum):
     """What a rule may do to the bits.
 
-    EXACT: nothing (every bit, the sign of zero, NaN-ness). STABILIZING: closer to the true value wherever it differs.
-    ROUNDING: within the rule's bound of rounding errors, same infinities and NaNs. DOMAIN: the same where all
+    EXACT: nothing (every bit, the sign of zero, NaN-ness). STABILIZING: closer to the true value
+    wherever it differs.
+    ROUNDING: within the rule's bound of rounding errors, same infinities and NaNs. DOMAIN: the same
+    where all
     intermediate values are ordinary numbers; overflow, infinities, NaN and signed zero may differ.
     """
 
@@ -53,11 +57,13 @@ NUMERICS: dict[str, frozenset[RuleClass]] = {
 def allowed(numerics: str) -> frozenset[RuleClass]:
     """The classes that a numerics mode lets run. Raises GraphcError for an unknown mode."""
     if numerics not in NUMERICS:
-        raise GraphcError(f"numerics must be one of {', '.join(map(repr, NUMERICS))}, got {numerics!r}")
+        raise GraphcError(
+            f"numerics must be one of {', '.join(map(repr, NUMERICS))}, got {numerics!r}"
+        )
     return NUMERICS[numerics]
 
 
-# -- patterns -----------------------------------------------------------------------------------------
+# -- patterns -------------------------------------------------------------------------------------
 
 
 class Pattern:
@@ -99,7 +105,9 @@ Operand = Pattern | Number
 
 @dataclass(frozen=True, eq=False)
 class Wildcard(Pattern):
-    """Any tensor; with `constant`, only tensors known at compile time; with `dtype`, only of that dtype."""
+    """Any tensor; with `constant`, only tensors known at compile time; with `dtype`, only of that
+    dtype.
+    """
 
     name: str
     constant: bool = False
@@ -132,7 +140,9 @@ class OpPattern(Pattern):
         return OpPattern(self.op, self.operands, name)
 
 
-def wildcards(names: str, *, constant: bool = False, dtype: DType | None = None) -> tuple[Wildcard, ...]:
+def wildcards(
+    names: str, *, constant: bool = False, dtype: DType | None = None
+) -> tuple[Wildcard, ...]:
     """One wildcard per name: `x, y = wildcards("x y")`."""
     return tuple(Wildcard(n, constant, dtype) for n in names.split())
 
@@ -156,7 +166,7 @@ def _apply(op: str, *operands: Operand) -> OpPattern:
     return OpPattern(op, operands)
 
 
-# -- matching -----------------------------------------------------------------------------------------
+# -- matching -------------------------------------------------------------------------------------
 
 
 class Match:
@@ -182,7 +192,9 @@ def match(pattern: OpPattern, node: Tensor) -> Match | None:
     return None
 
 
-def matches(pattern: Pattern, node: Tensor, bound: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+def matches(
+    pattern: Pattern, node: Tensor, bound: dict[str, Tensor]
+) -> Iterator[dict[str, Tensor]]:
     """Every way in which the pattern matches, extending `bound`."""
     if isinstance(pattern, Wildcard):
         old = bound.get(pattern.name)
@@ -228,7 +240,9 @@ def is_constant(node: Tensor) -> bool:
 
 
 def holds(node: Tensor, number: Number) -> bool:
-    """Whether `node` holds exactly this number everywhere (as its dtype has it; zeros by their sign)."""
+    """Whether `node` holds exactly this number everywhere (as its dtype has it; zeros by their
+    sign).
+    """
     found = uniform(node)
     if found is None or found != number:
         return False
@@ -238,7 +252,9 @@ def holds(node: Tensor, number: Number) -> bool:
 
 
 def uniform(node: Tensor) -> Number | None:
-    """The one number that a constant, full or broadcast node holds everywhere, None where there is no such."""
+    """The one number that a constant, full or broadcast node holds everywhere, None where there is
+    no such.
+    """
     while node.op.name == "broadcast_to" or node.op.name == "reshape":
         node = node.inputs[0]
     if node.op.name == "full":
@@ -266,7 +282,7 @@ def _uniform_value(value: ConstantValue) -> Number | None:
     return first
 
 
-# -- rules --------------------------------------------------------------------------------------------
+# -- rules ----------------------------------------------------------------------------------------
 
 Replace = Callable[[Match], Tensor | None]
 Where = Callable[[Match], bool]
@@ -276,7 +292,8 @@ Where = Callable[[Match], bool]
 class Rule:
     """One rewrite: `pattern` → `replace(match)` (None declines), and what it may do to the bits.
 
-    ulps: the bound of a ROUNDING rule (and the tolerance of a DOMAIN rule), in units of rounding of the largest intermediate.
+    ulps: the bound of a ROUNDING rule (and the tolerance of a DOMAIN rule), in units of rounding of
+    the largest intermediate.
     dtypes: dtypes of the first wildcard for which the rule holds; it runs for no others.
     equation: one line for people.
     """
@@ -294,7 +311,9 @@ class Rule:
         """The replacement of `node`, None where the rule does not match."""
         for bound in matches(self.pattern, node, {}):
             found = Match(node, bound)
-            if bound.get(self.first, node).dtype not in self.dtypes or (self.where is not None and not self.where(found)):
+            if bound.get(self.first, node).dtype not in self.dtypes or (
+                self.where is not None and not self.where(found)
+            ):
                 continue
             new = self.replace(found)
             if new is not None and new is not node:
@@ -306,10 +325,9 @@ class Rule:
         """The first wildcard without a dtype of its own: `dtypes` speaks of it."""
         return next((w.name for w in wildcards_of(self.pattern) if w.dtype is None), "")
 
-    @property
-    def root(self) -> str:
-        """The op at which the rule applies."""
-        return self.pattern.op
+    def roots_of(self) -> tuple[str, ...] | None:
+        """The ops at which the rule applies; None for all."""
+        return (self.pattern.op,)
 
     def __repr__(self) -> str:
         return f"<rule {self.name} ({self.cls.value}): {self.equation}>"
@@ -319,7 +337,8 @@ class Rule:
 class NodeRule:
     """A rewrite that looks at whole nodes instead of a pattern: constant folding, view arithmetic.
 
-    roots: names of the ops that it looks at; None for all of them. via: ops that tests put below the root.
+    roots: names of the ops that it looks at; None for all of them. via: ops that tests put below
+    the root.
     """
 
     name: str
@@ -329,6 +348,10 @@ class NodeRule:
     equation: str
     ulps: float = 0.0
     via: tuple[str, ...] = ()
+
+    def roots_of(self) -> tuple[str, ...] | None:
+        """The ops at which the rule applies; None for all."""
+        return self.roots
 
     def apply(self, node: Tensor) -> tuple[Match, Tensor] | None:
         """The replacement of `node`, None where the rule does not match."""
@@ -352,7 +375,10 @@ def rule(
     ulps: float = 4.0,
     where: Where | None = None,
 ) -> Callable[[Replace], Rule]:
-    """Decorator: `pattern` is replaced by what the function makes of the match. Its docstring is the equation."""
+    """Decorator: `pattern` is replaced by what the function makes of the match.
+
+    Its docstring is the equation.
+    """
 
     def decorate(function: Replace) -> Rule:
         return Rule(
@@ -372,10 +398,14 @@ def rule(
 def node_rule(
     *roots: str, cls: RuleClass, ulps: float = 4.0, via: tuple[str, ...] = ()
 ) -> Callable[[Callable[[Tensor], Tensor | None]], NodeRule]:
-    """Decorator: nodes of the ops `roots` (all ops when none is given) are replaced by what the function returns."""
+    """Decorator: nodes of the ops `roots` (all ops when none is given) are replaced by what the
+    function returns.
+    """
 
     def decorate(function: Callable[[Tensor], Tensor | None]) -> NodeRule:
-        return NodeRule(function.__name__, roots or None, function, cls, _equation(function), ulps, via)
+        return NodeRule(
+            function.__name__, roots or None, function, cls, _equation(function), ulps, via
+        )
 
     return decorate
 

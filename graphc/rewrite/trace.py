@@ -15,7 +15,9 @@ from graphc.rewrite.pattern import AnyRule
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Application:
-    """One application: `before` became `after` by `rule`; `seconds` is the time of match and replacement."""
+    """One application: `before` became `after` by `rule`; `seconds` is the time of match and
+    replacement.
+    """
 
     index: int
     stage: str
@@ -35,7 +37,10 @@ class Application:
 
 @dataclass(eq=False)
 class Trace:
-    """The applications of a whole pipeline. `limit`: after that many, no rule applies any more (None: no limit)."""
+    """The applications of a whole pipeline.
+
+    `limit`: after that many, no rule applies any more (None: no limit).
+    """
 
     limit: int | None = None
     applications: list[Application] = field(default_factory=list)
@@ -47,7 +52,9 @@ class Trace:
 
     def add(self, stage: str, rule: AnyRule, before: Tensor, after: Tensor, seconds: float) -> None:
         """Note one application."""
-        self.applications.append(Application(len(self.applications), stage, rule, before, after, seconds))
+        self.applications.append(
+            Application(len(self.applications), stage, rule, before, after, seconds)
+        )
 
     def counts(self) -> dict[str, int]:
         """How often each rule applied, the most frequent first."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import graphc  # noqa: F401  (all ops are registered)
+import graphc
 from graphc.base.dtypes import FLOAT
 from graphc.passes.expand import expand_composite
 from graphc.rewrite.pattern import (
@@ -20,7 +20,15 @@ from graphc.rewrite.pattern import (
     rule,
     wildcards,
 )
-from graphc.rewrite.rules import algebra, constants, contraction, folding, reductions, stability, views
+from graphc.rewrite.rules import (
+    algebra,
+    constants,
+    contraction,
+    folding,
+    reductions,
+    stability,
+    views,
+)
 from graphc.rewrite.selftest import RuleFailure, check_rule
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -33,7 +41,9 @@ RULES: list[AnyRule] = [r for m in MODULES for r in m.RULES] + list(folding.fold
 @pytest.mark.parametrize("each", RULES, ids=lambda r: r.name)
 def test_rule_keeps_its_class(each: AnyRule) -> None:
     stabilizing = each.cls is STABILIZING
-    applied = check_rule(each, tries=10 if stabilizing else 30, truth=exact if stabilizing else None)
+    applied = check_rule(
+        each, tries=10 if stabilizing else 30, truth=exact if stabilizing else None
+    )
     assert applied >= 2
 
 

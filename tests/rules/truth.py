@@ -1,6 +1,7 @@
 """The exact value of an expression, by mpmath: what STABILIZING rules are held against.
 
-Every op is computed with enough digits for any float64 operand (1e-20 beside 1, differences of 1e8). Values that
+Every op is computed with enough digits for any float64 operand (1e-20 beside 1, differences of
+1e8). Values that
 mpmath cannot give (NaN or infinite operands, arguments outside a function's domain) are NaN.
 """
 
@@ -82,15 +83,21 @@ def exact(graph: Graph, values: dict[int, Array]) -> Array:
         elif name == "softmax":
             exps = np.frompyfunc(lambda a: _apply(mpmath.exp, a), 1, 1)(inputs[0])
             total = _sum(exps, (node.attr("axis"),), True, False)
-            found[id(node)] = np.frompyfunc(lambda a, b: _apply(ELEMENTWISE["divide"], a, b), 2, 1)(exps, total)
+            found[id(node)] = np.frompyfunc(lambda a, b: _apply(ELEMENTWISE["divide"], a, b), 2, 1)(
+                exps, total
+            )
         elif name == "logsumexp":
             exps = np.frompyfunc(lambda a: _apply(mpmath.exp, a), 1, 1)(inputs[0])
-            found[id(node)] = np.frompyfunc(lambda a: _apply(mpmath.log, a), 1, 1)(_sum(exps, *node.attrs, False))
+            found[id(node)] = np.frompyfunc(lambda a: _apply(mpmath.log, a), 1, 1)(
+                _sum(exps, *node.attrs, False)
+            )
         else:
             found[id(node)] = node.op.reference(*inputs, **node.attributes)
     result = np.asarray(found[id(graph.outputs[0][1])], object)
     with np.errstate(all="ignore"):
-        return np.asarray(np.frompyfunc(lambda v: np.nan if v is None else float(v), 1, 1)(result), np.float64)
+        return np.asarray(
+            np.frompyfunc(lambda v: np.nan if v is None else float(v), 1, 1)(result), np.float64
+        )
 
 
 def _objects(array: Array) -> Array:

@@ -1,7 +1,9 @@
 """Algebra (floor 3): identities of arithmetic, selection, comparison and bits.
 
-EXACT only where IEEE arithmetic gives the same bits for every operand, infinities, NaN and signed zeros
-included; integers wrap, so their identities are exact. What overflow, NaN or a zero's sign can tell apart is in another class.
+EXACT only where IEEE arithmetic gives the same bits for every operand, infinities, NaN and signed
+zeros
+included; integers wrap, so their identities are exact. What overflow, NaN or a zero's sign can tell
+apart is in another class.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import math
 from graphc.base.dtypes import FLOAT, INTEGER, NUMERIC, SIGNED, DType, bool_
 from graphc.ir.node import Tensor
 from graphc.ops.elementwise import divide, multiply, negative, subtract, where
+from graphc.ops.elementwise_math import reciprocal, sqrt, square
 from graphc.ops.logical import (
     equal,
     greater,
@@ -19,7 +22,6 @@ from graphc.ops.logical import (
     less_equal,
     not_equal,
 )
-from graphc.ops.elementwise_math import reciprocal, sqrt, square
 from graphc.ops.promotion import as_tensor, cast
 from graphc.ops.rounding import abs as absolute_value
 from graphc.rewrite.pattern import (
@@ -51,7 +53,7 @@ def _zero_like(tensor: Tensor) -> Tensor:
     return as_tensor(0.0 if tensor.dtype.is_float else 0, like=tensor)
 
 
-# -- neutral elements ---------------------------------------------------------------------------------
+# -- neutral elements -----------------------------------------------------------------------------
 
 
 @rule(x * 1, cls=EXACT, dtypes=NUMERIC)
@@ -132,7 +134,7 @@ def divide_self(m: Match) -> Tensor:
     return as_tensor(1.0, like=m.x)
 
 
-# -- signs --------------------------------------------------------------------------------------------
+# -- signs ----------------------------------------------------------------------------------------
 
 
 @rule(-(-x), cls=EXACT, dtypes=NUMERIC)
@@ -238,7 +240,7 @@ def multiply_self(m: Match) -> Tensor:
     return square(m.x)
 
 
-# -- powers, roots, quotients -------------------------------------------------------------------------
+# -- powers, roots, quotients ---------------------------------------------------------------------
 
 
 @rule(pow_(x, k), cls=EXACT, dtypes=INTEGER)
@@ -310,7 +312,8 @@ def _is_normal_power_of_two(number: float, dtype: DType) -> bool:
         return False
     fraction, exponent = math.frexp(number)
     lowest = SMALLEST_NORMAL[dtype.name]
-    # frexp's fraction is in [1/2, 1): the number is 2 ** (exponent - 1), its reciprocal 2 ** (1 - exponent).
+    # frexp's fraction is in [1/2, 1): the number is 2 ** (exponent - 1), its reciprocal 2 ** (1 -
+    # exponent).
     return abs(fraction) == 0.5 and lowest <= 1 - exponent <= -lowest and exponent - 1 >= lowest
 
 
@@ -320,12 +323,14 @@ def reciprocal_of_reciprocal(m: Match) -> Tensor:
     return m.x
 
 
-# -- products of gradients ----------------------------------------------------------------------------
+# -- products of gradients ------------------------------------------------------------------------
 
 
 @rule(chain_multiply(x, k), cls=ROUNDING, dtypes=FLOAT, ulps=0)
 def plain_chain_product(m: Match) -> Tensor | None:
-    """a gradient's product with a finite constant that is not 0 is an ordinary one, but for the sign of a zero"""
+    """a gradient's product with a finite constant that is not 0 is an ordinary one, but for the
+    sign of a zero
+    """
     number = uniform(m.k)
     if number is None or not math.isfinite(number) or number == 0:
         return None
@@ -334,7 +339,9 @@ def plain_chain_product(m: Match) -> Tensor | None:
 
 @rule(chain_divide(x, k), cls=ROUNDING, dtypes=FLOAT, ulps=0)
 def plain_chain_quotient(m: Match) -> Tensor | None:
-    """a gradient's quotient by a finite constant that is not 0 is an ordinary one, but for the sign of a zero"""
+    """a gradient's quotient by a finite constant that is not 0 is an ordinary one, but for the sign
+    of a zero
+    """
     number = uniform(m.k)
     if number is None or not math.isfinite(number) or number == 0:
         return None
@@ -359,7 +366,7 @@ def chain_quotient(m: Match) -> Tensor:
     return divide(m.x, m.y)
 
 
-# -- selection ----------------------------------------------------------------------------------------
+# -- selection ------------------------------------------------------------------------------------
 
 
 @rule(where_(c, x, x), cls=EXACT)
@@ -422,7 +429,7 @@ def minimum_again(m: Match) -> Tensor:
     return m.inner
 
 
-# -- bits and truth -----------------------------------------------------------------------------------
+# -- bits and truth -------------------------------------------------------------------------------
 
 
 @rule(invert(invert(x)), cls=EXACT, dtypes=(bool_, *INTEGER))
@@ -527,7 +534,7 @@ def not_of_greater_equal(m: Match) -> Tensor:
     return less(m.x, m.y)
 
 
-# -- casts --------------------------------------------------------------------------------------------
+# -- casts ----------------------------------------------------------------------------------------
 
 
 def keeps_values(source: DType, target: DType) -> bool:
@@ -567,7 +574,7 @@ def cast_to_same(node: Tensor) -> Tensor | None:
     return node.inputs[0] if node.dtype is node.inputs[0].dtype else None
 
 
-# -- canonical form -----------------------------------------------------------------------------------
+# -- canonical form -------------------------------------------------------------------------------
 
 
 @node_rule("add", "multiply", "maximum", "minimum", "bitwise_and", "bitwise_or", cls=EXACT)

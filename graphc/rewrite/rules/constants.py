@@ -1,7 +1,9 @@
 """Constants gathered (floor 3): several constants in a chain of sums or products become one.
 
-ROUNDING: the order of two roundings changes. Overflow must not: so only constants whose partial results stay
-on the same side of 1 (products), or far below the rounding unit of the largest number (sums), are gathered.
+ROUNDING: the order of two roundings changes. Overflow must not: so only constants whose partial
+results stay
+on the same side of 1 (products), or far below the rounding unit of the largest number (sums), are
+gathered.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ def _small_terms(m: Match) -> bool:
     pair = _pair(m)
     if pair is None:
         return False
-    # A quarter of the unit in the last place of the largest finite number: 2 ** (max exponent - digits - 1).
+    # A quarter of the unit in the last place of the largest finite number: 2 ** (max exponent -
+    # digits - 1).
     limit = {"float16": 2.0**3, "bfloat16": 2.0**118, "float32": 2.0**102, "float64": 2.0**969}
     return abs(pair[0]) + abs(pair[1]) < limit[m.x.dtype.name]
 

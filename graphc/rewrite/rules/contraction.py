@@ -1,6 +1,8 @@
-"""Contraction forms (floor 3): sums of products become `einsum`, transposes around it become letters.
+"""Contraction forms (floor 3): sums of products become `einsum`, transposes around it become
+letters.
 
-A contraction has its own kernels, blocked for caches and registers; a broadcast product that is summed has not.
+A contraction has its own kernels, blocked for caches and registers; a broadcast product that is
+summed has not.
 The order of additions changes, so these are ROUNDING.
 """
 
@@ -38,7 +40,9 @@ def permute_of_einsum(node: Tensor) -> Tensor | None:
     if inner.op.name != "einsum":
         return None
     operands, result = inner.attr("spec").split("->")
-    return EINSUM(*inner.inputs, spec=operands + "->" + "".join(result[a] for a in node.attr("axes")))
+    return EINSUM(
+        *inner.inputs, spec=operands + "->" + "".join(result[a] for a in node.attr("axes"))
+    )
 
 
 @node_rule("sum", cls=ROUNDING, ulps=64, via=("multiply",))
@@ -56,13 +60,16 @@ def sum_of_product(node: Tensor) -> Tensor | None:
             return None
         operands.append(narrow)
         specs.append(own)
-    # A letter of one operand alone would be summed first: that is another order, and another overflow.
+    # A letter of one operand alone would be summed first: that is another order, and another
+    # overflow.
     if not all(letters[a] in specs[0] and letters[a] in specs[1] for a in node.attr("axes")):
         return None
     result = "".join(c for a, c in enumerate(letters) if a not in node.attr("axes"))
     if any(c not in specs[0] + specs[1] for c in result):
         return None
-    return to_shape(contract(operands[0], operands[1], f"{specs[0]},{specs[1]}->{result}"), node.shape)
+    return to_shape(
+        contract(operands[0], operands[1], f"{specs[0]},{specs[1]}->{result}"), node.shape
+    )
 
 
 def _own_letters(operand: Tensor, product: Tensor, letters: str) -> tuple[Tensor, str]:

@@ -1,6 +1,8 @@
-"""Constant folding (floor 3): what depends on constants only is computed now, by the reference meaning.
+"""Constant folding (floor 3): what depends on constants only is computed now, by the reference
+meaning.
 
-EXACT for ops whose result is the same bits in every implementation; the others (transcendental functions, float sums) are ROUNDING.
+EXACT for ops whose result is the same bits in every implementation; the others (transcendental
+functions, float sums) are ROUNDING.
 Nothing is folded that would make the program larger: broadcasts and generated values stay symbolic.
 """
 
@@ -14,22 +16,26 @@ from graphc.base.dims import Dim
 from graphc.ir.constant import constant_value
 from graphc.ir.graph import evaluate_node
 from graphc.ir.node import Tensor
-from graphc.ops.families import Map, Reshape
+from graphc.ops.families import Map, Opaque, Reshape
 from graphc.ops.state import constant_node
 from graphc.rewrite.pattern import EXACT, ROUNDING, NodeRule, RuleClass
 
 # One correctly rounded operation, or none: every implementation gives these bits.
 CORRECTLY_ROUNDED = frozenset(
-    "add subtract multiply divide negative abs sqrt square reciprocal cast where floor ceil trunc round sign copysign "
+    "add subtract multiply divide negative abs sqrt square reciprocal cast where floor ceil trunc "
+    "round sign copysign "
     "equal not_equal less less_equal greater greater_equal isnan isinf isfinite signbit "
-    "bitwise_and bitwise_or bitwise_xor bitwise_invert bitwise_left_shift bitwise_right_shift bitwise_count "
+    "bitwise_and bitwise_or bitwise_xor bitwise_invert bitwise_left_shift bitwise_right_shift "
+    "bitwise_count "
     "chain_multiply chain_divide any all argmax argmin nextafter".split()
 )
 INTEGER_EXACT = frozenset(
     "sum prod max min maximum minimum floor_divide remainder pow cumulative_sum cumulative_prod cumulative_max einsum".split()
 )
 # Results larger than their operands stay as they are; sources and aliases have no value here.
-NEVER = frozenset("broadcast_to placeholder variable constant stop_gradient with_gradient barrier copy".split())
+NEVER = frozenset(
+    "broadcast_to placeholder variable constant stop_gradient with_gradient barrier copy".split()
+)
 
 
 def folding_rules(limit_bytes: int) -> tuple[NodeRule, NodeRule]:
@@ -41,13 +47,18 @@ def folding_rules(limit_bytes: int) -> tuple[NodeRule, NodeRule]:
 
 
 def _is_exact(node: Tensor) -> bool:
-    if isinstance(node.op.form, Map | Reshape) or node.op.name in CORRECTLY_ROUNDED:
+    form = node.op.form
+    if isinstance(form, Reshape) or node.op.name in CORRECTLY_ROUNDED:
+        return True
+    if isinstance(form, Map) and form.kind != "gather":
         return True
     return node.op.name in INTEGER_EXACT and not node.dtype.is_float
 
 
 def _is_any(node: Tensor) -> bool:
-    return True
+    # An index out of bounds must be reported by the call, not by the compiler.
+    form = node.op.form
+    return not (isinstance(form, Opaque) or (isinstance(form, Map) and form.kind == "gather"))
 
 
 def _folding(
@@ -72,7 +83,9 @@ def _is_small(node: Tensor, limit_bytes: int) -> bool:
     if any(isinstance(s, Dim) for s in node.shape):
         return False
     for value in node.attrs:
-        if isinstance(value, Dim) or (isinstance(value, tuple) and any(isinstance(v, Dim) for v in value)):
+        if isinstance(value, Dim) or (
+            isinstance(value, tuple) and any(isinstance(v, Dim) for v in value)
+        ):
             return False
     size = int(np.prod(node.shape, dtype=np.int64)) * node.dtype.itemsize
     return size <= limit_bytes

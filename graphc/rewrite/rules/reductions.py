@@ -80,7 +80,9 @@ def sum_of_broadcast(node: Tensor) -> Tensor | None:
     offset = wide.ndim - x.ndim
     axes = node.attr("axes")
     repeated = tuple(
-        a for a in axes if a < offset or (_is_one(x.shape[a - offset]) and not _is_one(wide.shape[a]))
+        a
+        for a in axes
+        if a < offset or (_is_one(x.shape[a - offset]) and not _is_one(wide.shape[a]))
     )
     if not repeated:
         return None

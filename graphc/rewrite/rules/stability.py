@@ -1,6 +1,7 @@
 """Stability (floor 3): expressions that lose digits or overflow become the functions that do not.
 
-STABILIZING: closer to the true value wherever the result differs. These run before composites are expanded, on
+STABILIZING: closer to the true value wherever the result differs. These run before composites are
+expanded, on
 what the user wrote: afterwards the shape of a softmax is hidden.
 """
 
@@ -8,13 +9,11 @@ from __future__ import annotations
 
 from graphc.base.dtypes import FLOAT
 from graphc.ir.node import Tensor
-from graphc.ir.opdef import REGISTRY
-from graphc.ops.elementwise import add, multiply, negative, subtract
+from graphc.ops.elementwise import multiply, negative, subtract
 from graphc.ops.elementwise_math import (
     cosh,
     expm1,
     hypot,
-    log,
     log1p,
     logaddexp,
     sigmoid,
@@ -25,7 +24,6 @@ from graphc.ops.elementwise_math import (
     tanh,
 )
 from graphc.ops.reduction import MEAN
-from graphc.ops.reshape import to_shape
 from graphc.ops.softmax import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from graphc.ops.special import erfc
 from graphc.rewrite.pattern import STABILIZING, Match, OpPattern, node_rule, ops, rule, wildcards
@@ -41,7 +39,7 @@ def _stabilize(pattern: OpPattern, ulps: float = 4.0):  # type: ignore[no-untype
     return rule(pattern, cls=STABILIZING, dtypes=FLOAT, ulps=ulps)
 
 
-# -- logarithms and exponentials near 1 -----------------------------------------------------------------
+# -- logarithms and exponentials near 1 -----------------------------------------------------------
 
 
 @_stabilize(log_(exp_(x) + 1))
@@ -104,7 +102,7 @@ def one_minus_erf(m: Match) -> Tensor:
     return erfc(m.x)
 
 
-# -- the logistic function ------------------------------------------------------------------------------
+# -- the logistic function ------------------------------------------------------------------------
 
 
 @_stabilize(1 / (exp_(-x) + 1))
@@ -149,7 +147,7 @@ def log_one_minus_sigmoid(m: Match) -> Tensor:
     return negative(softplus(m.x))
 
 
-# -- hyperbolic functions -------------------------------------------------------------------------------
+# -- hyperbolic functions -------------------------------------------------------------------------
 
 
 @_stabilize((exp_(x) - exp_(-x)) / (exp_(x) + exp_(-x)))
@@ -176,7 +174,7 @@ def hypotenuse(m: Match) -> Tensor:
     return hypot(m.x, m.y)
 
 
-# -- sums of exponentials -------------------------------------------------------------------------------
+# -- sums of exponentials -------------------------------------------------------------------------
 
 
 @_stabilize(log_(sum_(exp_(x)).named("total")))
@@ -216,13 +214,21 @@ def log_of_softmax(m: Match) -> Tensor:
 
 # What picks or moves elements: the logarithm of what it picks is picked from the logarithm.
 PICKING = (
-    "take_along_axis", "take", "gather", "slice", "reshape", "permute_dims", "flip", "index", "broadcast_to",
+    "take_along_axis", "gather", "slice", "reshape", "permute_dims", "flip", "broadcast_to",
 )  # fmt: skip
+
+
+def _stable_logarithm(inner: Tensor) -> Tensor:
+    if inner.op.name == "softmax":
+        return LOG_SOFTMAX(inner.inputs[0], axis=inner.attr("axis"))
+    return negative(softplus(negative(inner.inputs[0])))
 
 
 @node_rule("log", cls=STABILIZING, ulps=16, via=("softmax", "slice", "permute_dims"))
 def log_of_picked_softmax(node: Tensor) -> Tensor | None:
-    """log(pick(softmax(x))) = pick(log_softmax(x)): the usual loss, before or after choosing the label"""
+    """log(pick(softmax(x))) = pick(log_softmax(x)): the usual loss, before or after choosing the
+    label
+    """
     chain = []
     inner = node.inputs[0]
     while inner.op.name in PICKING:
@@ -230,13 +236,13 @@ def log_of_picked_softmax(node: Tensor) -> Tensor | None:
         inner = inner.inputs[0]
     if not chain or inner.op.name not in ("softmax", "sigmoid"):
         return None
-    value = log(inner)
+    value = _stable_logarithm(inner)
     for picker in reversed(chain):
         value = picker.op(value, *picker.inputs[1:], **picker.attributes)
     return value
 
 
-# -- variance -------------------------------------------------------------------------------------------
+# -- variance -------------------------------------------------------------------------------------
 
 
 @_stabilize(mean_(square_(x)).named("squares") - square_(mean_(x).named("average")), ulps=16)

@@ -1,6 +1,8 @@
-"""Views merged (floor 3): chains of transposes, reshapes, broadcasts, slices and pads become one of them, or none.
+"""Views merged (floor 3): chains of transposes, reshapes, broadcasts, slices and pads become one of
+them, or none.
 
-All EXACT: views move elements and compute nothing. Sizes may be symbolic; a rule that cannot be sure declines.
+All EXACT: views move elements and compute nothing. Sizes may be symbolic; a rule that cannot be
+sure declines.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from graphc.ops.reshape import to_shape
 from graphc.ops.view import FLIP, broadcasted, permuted
 from graphc.rewrite.pattern import EXACT, node_rule
 
-# -- transposes -----------------------------------------------------------------------------------------
+# -- transposes -----------------------------------------------------------------------------------
 
 
 @node_rule("permute_dims", cls=EXACT)
@@ -48,7 +50,7 @@ def _is_one(size: Size) -> bool:
     return isinstance(size, int) and size == 1
 
 
-# -- reshapes -------------------------------------------------------------------------------------------
+# -- reshapes -------------------------------------------------------------------------------------
 
 
 @node_rule("reshape", cls=EXACT)
@@ -69,7 +71,7 @@ def reshape_of_full(node: Tensor) -> Tensor | None:
     return broadcasted(inner.inputs[0], node.shape)
 
 
-# -- broadcasts -----------------------------------------------------------------------------------------
+# -- broadcasts -----------------------------------------------------------------------------------
 
 
 @node_rule("broadcast_to", cls=EXACT)
@@ -96,7 +98,9 @@ def broadcast_of_new_axes(node: Tensor) -> Tensor | None:
 
 @node_rule(cls=EXACT)
 def elementwise_of_broadcast(node: Tensor) -> Tensor | None:
-    """f(broadcast(x), y) = broadcast(f(x, y)): elementwise ops broadcast by themselves, and compute less"""
+    """f(broadcast(x), y) = broadcast(f(x, y)): elementwise ops broadcast by themselves, and compute
+    less
+    """
     if not isinstance(node.op.form, Elementwise):
         return None
     inputs = node.inputs
@@ -115,7 +119,7 @@ def full_as_broadcast(node: Tensor) -> Tensor:
     return broadcasted(as_tensor(node.attr("value"), like=node), node.shape)
 
 
-# -- slices ---------------------------------------------------------------------------------------------
+# -- slices ---------------------------------------------------------------------------------------
 
 
 @node_rule("slice", cls=EXACT)
@@ -173,7 +177,9 @@ def slice_of_concat(node: Tensor) -> Tensor | None:
         if offset <= start and start + (size - 1) * step < offset + length:
             starts = list(node.attr("starts"))
             starts[axis] = start - offset
-            return node.op(operand, starts=tuple(starts), steps=node.attr("steps"), shape=node.shape)
+            return node.op(
+                operand, starts=tuple(starts), steps=node.attr("steps"), shape=node.shape
+            )
         offset += length
     return None
 
@@ -193,7 +199,7 @@ def _is_zero(size: Size) -> bool:
     return isinstance(size, int) and size == 0
 
 
-# -- joins and pads -------------------------------------------------------------------------------------
+# -- joins and pads -------------------------------------------------------------------------------
 
 
 @node_rule("concat", cls=EXACT)
@@ -244,9 +250,7 @@ def _adjacent(left: Tensor, right: Tensor, axis: int) -> Tensor | None:
         return None
     shape = list(left.shape)
     shape[axis] = left.shape[axis] + right.shape[axis]
-    return left.op(
-        left.inputs[0], starts=a, steps=left.attr("steps"), shape=tuple(shape)
-    )
+    return left.op(left.inputs[0], starts=a, steps=left.attr("steps"), shape=tuple(shape))
 
 
 @node_rule("pad", cls=EXACT)
@@ -268,7 +272,8 @@ def pad_of_pad(node: Tensor) -> Tensor | None:
     if any(isinstance(w, Dim) or w < 0 for side in widths for w in side):
         return None
     low, high = (
-        tuple(p + q for p, q in zip(inner.attr(k), node.attr(k), strict=True)) for k in ("low", "high")
+        tuple(p + q for p, q in zip(inner.attr(k), node.attr(k), strict=True))
+        for k in ("low", "high")
     )
     return padded(inner.inputs[0], low, high, inner.attr("interior"), node.attr("value"))
 

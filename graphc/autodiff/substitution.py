@@ -1,0 +1,67 @@
+"""Substitution (floor 3): expressions rebuilt with some nodes replaced, and `barrier`, which sets a
+node apart.
+
+`barrier` is an Alias op: at run time the value of input 0.  As a node of its own it is not interned
+with that value, so
+what is computed from it is computed again.  Its other inputs only order it: it is not needed before
+they are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from graphc.base.order import topological
+from graphc.ir import provenance
+from graphc.ir.node import Node, Tensor, Type, make
+from graphc.ir.opdef import REGISTRY, OpDef
+from graphc.ops.families import Alias
+
+
+def first_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> Type:
+    """The type rule of aliases."""
+    return inputs[0].type
+
+
+def first_value(x: Any, *others: Any, **attrs: Any) -> Any:
+    """The meaning of aliases."""
+    return x
+
+
+def _barrier_gradient(g: Tensor, node: Tensor) -> Sequence[Tensor | None]:
+    return [g, *[None] * (len(node.inputs) - 1)]
+
+
+BARRIER = REGISTRY.add(
+    OpDef(
+        name="barrier",
+        attributes=(),
+        infer=first_type,
+        reference=first_value,
+        gradient=_barrier_gradient,
+        form=Alias(),
+        doc="Input 0 as a node of its own, not before the other inputs are known.",
+    )
+)
+
+
+def substitute(outputs: Sequence[Tensor], mapping: dict[int, Node]) -> list[Tensor]:
+    """The outputs with nodes replaced: `mapping` goes from id(node) to its replacement.
+
+    Linear, iterative.
+    """
+    new = dict(mapping)
+
+    def below(node: Node) -> tuple[Node, ...]:
+        return () if id(node) in mapping else node.inputs
+
+    with provenance.derived_from(*outputs[:1]):
+        for node in topological(outputs, below):
+            if id(node) in new:
+                continue
+            inputs = tuple(new.get(id(i), i) for i in node.inputs)
+            if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)):
+                provenance.set_derived(node)
+                new[id(node)] = make(node.op, inputs, node.attrs)
+    return [new.get(id(o), o) for o in outputs]  # type: ignore[misc]
