@@ -232,7 +232,7 @@ class MemoryEmitter(ValueEmitter):
     def _lane_addresses(
         self, buffer: Buffer, coefficient: Entry, rest: Entry, masks: tuple[str, ...] | None
     ) -> list[str]:
-        """A vector of pointers per group; masked-out lanes go elsewhere where gathers are emulated."""
+        """A vector of pointers per group; masked-out lanes point elsewhere for emulated gathers."""
         vector = self.vector
         assert vector is not None
         width, t = vector.width, vector_type("i64", vector.width)

@@ -8,9 +8,17 @@ Those with loops work lane by lane where the trip count differs by lane. Names s
 from __future__ import annotations
 
 import functools
+from math import inf
 from typing import TYPE_CHECKING
 
-from graphc.backend.llvm_types import compute_type, literal, suffix, vector_type
+from graphc.backend.llvm_types import (
+    compute_type,
+    float_literal,
+    literal,
+    splat_literal,
+    suffix,
+    vector_type,
+)
 from graphc.backend.math_decompositions import DECOMPOSITIONS
 from graphc.base.dtypes import DType
 from graphc.base.errors import CompileError
@@ -238,9 +246,15 @@ normalize:
   %result = bitcast {i} %signed to {f}
   ret {f} %result
 }}"""
+# Where every lane's quotient is small, one division and one exact multiplication do; else each
+# lane by itself.
 _FMOD_LANES = """define internal {t} @{name}({t} %x, {t} %y) {attributes} {{
 entry:
-  br label %loop
+{fast}
+  br i1 {all}, label %quick, label %loop
+quick:
+{quick}
+  ret {t} {result}
 loop:
   %k = phi i64 [ 0, %entry ], [ %next, %loop ]
   %r = phi {t} [ poison, %entry ], [ %s, %loop ]
@@ -266,10 +280,52 @@ def call_fmod(e: ScalarEmitter, scalar: str, width: int, a: str, b: str) -> str:
     t = vector_type(scalar, width)
     lanes = f"graphc.fmod.{suffix(scalar, width)}"
     if lanes not in e.functions:
-        e.functions[lanes] = _FMOD_LANES.format(
-            t=t, f=scalar, name=lanes, scalar=name, width=width, attributes=ATTRIBUTES
-        )
+        e.functions[lanes] = _fmod_lanes_text(e, lanes, name, scalar, width)
     return e.emit(f"call {t} @{lanes}({t} {a}, {t} {b})")
+
+
+def _fmod_lanes_text(e: ScalarEmitter, lanes: str, name: str, scalar: str, width: int) -> str:
+    """The quick way is exact: a small quotient times the divisor is, and so is the difference.
+
+    float computes in double, where 28 + 24 bits fit; double needs a fused multiplication, and its
+    rounded quotient may be one too large.
+    """
+    t, d, m = (vector_type(x, width) for x in (scalar, "double", "i1"))
+    single = scalar == "float"
+    outer, e.lines = e.lines, []
+    ax, ay = (e.emit(f"call {t} @llvm.fabs.{suffix(scalar, width)}({t} {v})") for v in ("%x", "%y"))
+    if single:
+        ax, ay = (e.emit(f"fpext {t} {v} to {d}") for v in (ax, ay))
+    quotient = e.emit(f"fdiv {d} {ax}, {ay}")
+    limit, infinity = (
+        splat_literal(float_literal(x), "double", width)
+        for x in (2.0**28 if single else 2.0**51, inf)
+    )
+    small = e.emit(f"fcmp olt {d} {quotient}, {limit}")
+    finite = e.emit(f"fcmp olt {d} {ay}, {infinity}")
+    both = e.emit(f"and {m} {small}, {finite}")
+    every = e.emit(f"call i1 @llvm.vector.reduce.and.v{width}i1({m} {both})")
+    if not single and not e.target.has_fma:
+        every = "false"
+    fast, e.lines = e.lines, []
+    if single:
+        i = vector_type("i32", width)
+        whole = e.emit(f"sitofp {i} {e.emit(f'fptosi {d} {quotient} to {i}')} to {d}")
+        rest = e.emit(f"fsub {d} {ax}, {e.emit(f'fmul {d} {whole}, {ay}')}")
+        rest = e.emit(f"fptrunc {d} {rest} to {t}")
+    else:
+        whole = e.emit(f"call {d} @llvm.trunc.{suffix('double', width)}({d} {quotient})")
+        rest = e.fma(e.emit(f"fneg {d} {whole}"), ay, ax, "double", width)
+        below = e.emit(f"fcmp olt {d} {rest}, {splat_literal(float_literal(0.0), 'double', width)}")
+        rest = e.choose(below, e.emit(f"fadd {d} {rest}, {ay}"), rest, "double", width)
+    result = e.emit(f"call {t} @llvm.copysign.{suffix(scalar, width)}({t} {rest}, {t} %x)")
+    quick, e.lines = e.lines, outer
+    if every == "false":
+        quick, result = [], "%x"
+    return _FMOD_LANES.format(
+        t=t, f=scalar, name=lanes, scalar=name, width=width, attributes=ATTRIBUTES,
+        fast="\n".join(fast), quick="\n".join(quick), all=every, result=result,
+    )  # fmt: skip
 
 
 def _fmod_text(name: str, scalar: str) -> str:

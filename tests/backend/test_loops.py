@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -483,7 +484,7 @@ def test_long_programs() -> None:
     count = 2 * LAUNCHES_PER_PART + 5
     refs = [BufferRef("input", 0), *(BufferRef("arena", k % 2) for k in range(count - 1))]
     refs.append(BufferRef("output", 0))
-    launches = tuple(Launch(step, (x, y)) for x, y in zip(refs, refs[1:], strict=False))
+    launches = tuple(Launch(step, (x, y)) for x, y in pairwise(refs))
     program = Program(N.symbols(), {"input": 1, "output": 1}, launches, (N * 8, N * 8))
     x, y = np.arange(21), np.zeros(21, np.int64)
     Native(program, RUNNABLE[-1])([x, y], {"n": 21})

@@ -226,6 +226,37 @@ def test_conversions(dtype: str, width: int, target: str) -> None:
     check(kernels, wants, [a, b], d, target)
 
 
+def remainder_operands(kind: str, dtype: DType) -> tuple[Array, Array]:
+    """Operands of mod: ordinary, far apart, any bits, and multiples or nearly multiples."""
+    rng, n = np.random.default_rng(11), 20_000
+    if kind == "bits":
+        draw = rng.integers(0, 2**64, (2, n), np.uint64).astype(f"u{dtype.itemsize}")
+        a, b = draw.view(dtype.numpy)
+    elif kind == "multiples":
+        b = rng.integers(1, 1000, n) * rng.choice([0.1, 1, 3e-3], n)
+        a = b * rng.integers(0, 10**7, n) + rng.choice([0, 1e-9, -1e-9], n)
+    else:
+        a, b = rng.normal(size=n) * (1e6 if kind == "far" else 1), rng.normal(size=n)
+    return a.astype(dtype.numpy), b.astype(dtype.numpy)
+
+
+@pytest.mark.parametrize("target", TARGET_NAMES)
+@pytest.mark.parametrize("kind", ["ordinary", "far", "bits", "multiples"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_remainders_are_exact(dtype: str, kind: str, target: str) -> None:
+    """The quick vector way and the long division both give NumPy's bits."""
+    d, s = dtype_of(dtype), NumpyScalar()
+    a, b = remainder_operands(kind, d)
+    kernels, wants = [], []
+    for name in ("mod", "floordiv"):
+        for width in (1, 16):
+            kernels.append(
+                elementwise(name, d, d, 2, width, lambda p, q, name=name: EXPR.op(name, p, q))
+            )
+            wants.append(s.op(name, Value(a, d), Value(b, d)).array)
+    check(kernels, wants, [a, b], d, target)
+
+
 @pytest.mark.parametrize("target", ["aarch64-linux", "x86-64", "x86-64-v3"])
 @pytest.mark.parametrize("dtype", [d.name for d in ALL])
 def test_no_library_calls(dtype: str, target: str) -> None:
