@@ -21,7 +21,7 @@ from graphc.base.dtypes import (
     dtype_of,
     promote,
 )
-from graphc.ir.node import OPERATORS, Node, Tensor, TensorType
+from graphc.ir.node import OPERATORS, Node, Tensor, TensorType, make
 from graphc.ir.opdef import REGISTRY, Gradient, OpDef, Sample, dtype_error
 from graphc.ir.scalar_numpy import NumpyScalar, value
 from graphc.ops.families import Elementwise
@@ -339,7 +339,8 @@ def unary(
         tensor = as_tensor(x, op=name)
         if floats_only and not tensor.type.dtype.is_float:
             tensor = cast(tensor, float_dtype(tensor.dtype))
-        return op(tensor)
+        node: Tensor = make(op, (tensor,), ())  # type: ignore[assignment]  # one result
+        return node
 
     _document(function, name, op, floats_only, example)
     return function
@@ -384,7 +385,8 @@ def binary(
         if floats_only and not a.type.dtype.is_float:
             dtype = integers_as or _common_float(name, x1, x2)
             a, b = cast(a, dtype), cast(b, dtype)
-        return op(a, b)
+        node: Tensor = make(op, (a, b), ())  # type: ignore[assignment]  # one result
+        return node
 
     _document(function, name, op, floats_only, example)
     return function

@@ -233,6 +233,8 @@ def _from_end(value: Size, n: Size) -> Size:
 
 
 def _slice_range(x: Tensor, axis: int, n: Size, key: slice) -> tuple[Size, int, Size]:
+    if key == slice(None):
+        return 0, 1, n
     step = 1 if key.step is None else as_index(key.step)
     if step is None or step == 0:
         shape_error(

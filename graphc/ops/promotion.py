@@ -220,6 +220,13 @@ def _weakest(operands: Sequence[Any]) -> DType:
 
 def promoted(op: str, *operands: Any) -> tuple[Tensor, ...]:
     """Operands as tensors of one dtype, with `cast` nodes where they differ."""
+    for x in operands:
+        if x.__class__ is not Tensor:
+            break
+    else:
+        first = operands[0].type.dtype
+        if all([x.type.dtype is first for x in operands]):
+            return operands  # what most nodes of a graph are
     tensors = as_tensors(op, *operands)
     first = tensors[0].type.dtype
     for tensor in tensors:
