@@ -16,6 +16,7 @@ from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, Sites
 from graphc.lower.opaque import lower_opaque
 from graphc.lower.regions import Partitioner, Region, partition
 from graphc.lower.to_loops import lower_region
+from graphc.ops.copy import COPY
 from graphc.ops.families import Constant, Reduction, Source
 
 
@@ -117,7 +118,7 @@ def own_memory(graph: Graph) -> Graph:
         nonlocal copies
         root = storage_root(tensor)
         if isinstance(root.op.form, Source | Constant) or id(root) in taken:
-            tensor = REGISTRY["copy"](tensor, slot=copies)
+            tensor = COPY(tensor, slot=copies)
             copies += 1
             root = tensor
         taken.add(id(root))
