@@ -2,11 +2,9 @@
 more axis.
 
 `vectorize` replaces a tensor by a batch of tensors and carries the new leading axis through every
-op that
-depends on it, by the op's family: elementwise ops broadcast, reductions and views shift their axes,
-contractions
-take one more letter.  Composites are expanded; ops without a rule are computed row by row, where
-the number of rows is static.
+op that depends on it, by the op's family: elementwise ops broadcast, reductions and views shift
+their axes, contractions take one more letter.  Composites are expanded; ops without a rule are
+computed row by row, where the number of rows is static.
 """
 
 from __future__ import annotations
@@ -130,8 +128,7 @@ class _Vectorizer:
         if not isinstance(self.size, int) or self.size > MAX_ROWS:
             fail(
                 UnsupportedError,
-                f"jacobian: {node.op.name} is differentiated row by row, which needs a static "
-                f"number of rows "
+                f"jacobian: {node.op.name} is differentiated row by row, which needs a static number of rows "
                 f"of at most {MAX_ROWS}, got {self.size}",
                 (node,),
                 "declare the output's shape with ints, or differentiate a smaller part",

@@ -1,11 +1,9 @@
 """Gradients that the user decides (floor 3): `stop_gradient`, `custom_gradient`, `checkpoint`.
 
 All three are Alias ops: at run time the value of input 0.  `with_gradient` holds the backward
-computation as
-a `Graph` attribute, so it prints, saves and differentiates again like everything else.  `barrier`
-makes a
-value a different node than the one it was, so that what is recomputed is not interned with the
-original.
+computation as a `Graph` attribute, so it prints, saves and differentiates again like everything
+else.  `barrier` makes a value a different node than the one it was, so that what is recomputed is
+not interned with the original.
 """
 
 from __future__ import annotations
@@ -16,10 +14,10 @@ from typing import Any
 
 from graphc.autodiff.nest import flatten
 from graphc.autodiff.reverse import cotangents, zeros_like_type
-from graphc.autodiff.substitution import BARRIER, first_type, first_value, substitute
+from graphc.autodiff.substitution import BARRIER, first_type, first_value, ordered, substitute
 from graphc.base.errors import GraphError
 from graphc.base.order import topological
-from graphc.ir.graph import Graph, node_inputs
+from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, make
 from graphc.ir.opdef import REGISTRY, OpDef, fail
 from graphc.ops.families import Alias
@@ -53,8 +51,7 @@ WITH_GRADIENT = REGISTRY.add(
         reference=first_value,
         gradient=_with_gradient_gradient,
         form=Alias(),
-        doc="Input 0, whose gradient with respect to inputs 1…n is the graph `backward` of (g, the "
-        "other inputs).",
+        doc="Input 0, whose gradient with respect to inputs 1…n is the graph `backward` of (g, the other inputs).",
     )
 )
 
@@ -69,9 +66,8 @@ def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
     use instead.
 
     y: a tensor or a nest of tensors. backward takes one cotangent per tensor of y and returns one
-    per x (a single
-    tensor for a single x; None: no gradient flows). The result is `y`. Raises GraphError where
-    types do not fit.
+    per x (a single tensor for a single x; None: no gradient flows). The result is `y`. Raises
+    GraphError where types do not fit.
 
     Example::
 
@@ -87,8 +83,7 @@ def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
         if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
             fail(
                 GraphError,
-                f"custom_gradient: {function.__name__} must return (y, backward), got "
-                f"{type(result).__name__}",
+                f"custom_gradient: {function.__name__} must return (y, backward), got {type(result).__name__}",
                 hint="return y, lambda g: …",
             )
         leaves, rebuild = flatten(result[0], "custom_gradient: y")
@@ -121,8 +116,7 @@ def _custom(ys: list[Tensor], k: int, xs: list[Tensor], backward: Callable[..., 
         if tensor.type != x.type:
             fail(
                 GraphError,
-                f"custom_gradient: the gradient of an input {x.type} must be {x.type}, got "
-                f"{tensor.type}",
+                f"custom_gradient: the gradient of an input {x.type} must be {x.type}, got {tensor.type}",
                 (x, tensor),
                 "sum over broadcast dims and convert with graphc.astype",
             )
@@ -148,8 +142,7 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
     of being kept.
 
     function: of tensors (or nests of them) to a tensor or a nest; it may use tensors from outside.
-    Costs one more forward
-    computation of `function`, saves the memory of what is inside.
+    Costs one more forward computation of `function`, saves the memory of what is inside.
 
     Example: `h = graphc.checkpoint(block)(h)`.
     """
@@ -170,7 +163,7 @@ def _checkpointed(y: Tensor, xs: list[Tensor]) -> Tensor:
     g = placeholder(y.shape, y.dtype)
     held = [BARRIER(x, g) for x in xs]
     again = instantiate(body, [*held, *captured])
-    order = {id(n) for n in topological(again, node_inputs)}
+    order = {id(n) for n in ordered(again)}
     pairs = [*zip(xs, held, strict=True), *((c, c) for c in captured)]
     used = [(x, h) for x, h in pairs if _differentiable(x) and id(h) in order]
     if not used or not body.nodes:
@@ -197,7 +190,8 @@ def close(
     def below(node: Node) -> tuple[Node, ...]:
         return () if id(node) in cut else node.inputs
 
-    order = topological(outputs, below)
+    roots: Sequence[Node] = outputs
+    order = topological(roots, below)
     depends = set(cut)
     for node in order:
         if any(id(i) in depends for i in node.inputs):

@@ -3,9 +3,8 @@
 A vector-Jacobian product is linear in its cotangent, so the Jacobian-vector product is the
 vector-Jacobian
 product of that linear function: no op declares a forward rule.  A Jacobian is one vector-Jacobian
-product that is
-vectorized over the rows of a basis (`batching.py`), so its graph does not grow with the number of
-rows.
+product that is vectorized over the rows of a basis (`batching.py`), so its graph does not grow with
+the number of rows.
 """
 
 from __future__ import annotations
@@ -15,10 +14,8 @@ from typing import Any
 from graphc.autodiff.batching import vectorize
 from graphc.autodiff.nest import flatten
 from graphc.autodiff.reverse import cotangents, grad, paired, require_scalar, zeros_like_type
-from graphc.autodiff.substitution import substitute
+from graphc.autodiff.substitution import ordered, substitute
 from graphc.base.errors import DTypeError
-from graphc.base.order import topological
-from graphc.ir.graph import node_inputs
 from graphc.ir.node import Node, Tensor
 from graphc.ir.opdef import fail
 from graphc.ops.promotion import as_tensor
@@ -48,7 +45,7 @@ def _without(results: list[Tensor], dummies: list[Tensor]) -> list[Tensor]:
     do.
     """
     ids = {id(d) for d in dummies}
-    if not any(id(n) in ids for n in topological(results, node_inputs)):
+    if not any(id(n) in ids for n in ordered(results)):
         return results
     mapping: dict[int, Node] = {id(d): zeros_like_type(d) for d in dummies}
     return substitute(results, mapping)

@@ -1,10 +1,8 @@
 """Reverse mode (floor 3): `grad` and `vjp`, from the gradients that the ops declare.
 
 Graph to graph: the result is made of ordinary nodes and can be differentiated again. One walk over
-the
-nodes in reverse order, linear in nodes and edges, no recursion. Gradient nodes carry the user's
-line of the
-forward node that they come from.
+the nodes in reverse order, linear in nodes and edges, no recursion. Gradient nodes carry the user's
+line of the forward node that they come from.
 """
 
 from __future__ import annotations
@@ -13,11 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from graphc.autodiff.nest import flatten
-from graphc.autodiff.substitution import BARRIER, substitute
+from graphc.autodiff.substitution import BARRIER, ordered, substitute
 from graphc.base.errors import DTypeError, GraphError, ShapeError, VerifyError
-from graphc.base.order import topological
 from graphc.ir import provenance
-from graphc.ir.graph import node_inputs
 from graphc.ir.node import Node, Tensor, TensorType, make
 from graphc.ir.opdef import fail
 from graphc.ops.elementwise import add
@@ -30,8 +26,8 @@ def grad(cost: Tensor, wrt: Any, *, allow_unused: bool = False) -> Any:
     `wrt`.
 
     cost: float tensor of shape (). wrt: float tensors, any nest of lists, tuples and dicts;
-    intermediate tensors too.
-    A tensor that `cost` does not depend on raises GraphError, or gives zeros with `allow_unused`.
+    intermediate tensors too. A tensor that `cost` does not depend on raises GraphError, or gives
+    zeros with `allow_unused`.
 
     Example: `gw, gb = graphc.grad(loss, [w, b])`.
     """
@@ -53,8 +49,7 @@ def require_scalar(caller: str, cost: object) -> None:
             ShapeError,
             f"{caller}: cost must be a scalar (shape ()), got {cost.type}",
             (cost,),
-            "reduce it first: graphc.sum(cost) or graphc.mean(cost); for all rows use "
-            "graphc.jacobian",
+            "reduce it first: graphc.sum(cost) or graphc.mean(cost); for all rows use graphc.jacobian",
         )
     _require_float(f"{caller}: cost", cost)
 
@@ -63,9 +58,8 @@ def vjp(outputs: Any, wrt: Any, cotangents_of_outputs: Any, *, allow_unused: boo
     """The vector-Jacobian product: cotangents of `wrt` given cotangents of `outputs`.
 
     outputs, cotangents_of_outputs: nests of the same structure, each cotangent of its output's
-    shape and dtype.
-    Returns the structure of `wrt`. Raises GraphError as `grad` does, and for a cotangent of another
-    type.
+    shape and dtype. Returns the structure of `wrt`. Raises GraphError as `grad` does, and for a
+    cotangent of another type.
     """
     out_leaves, _ = flatten(outputs, "vjp: outputs")
     seeds = paired("vjp", "cotangent", out_leaves, cotangents_of_outputs)
@@ -89,8 +83,7 @@ def paired(caller: str, what: str, primals: Sequence[Tensor], values: Any) -> li
         if tensor.type != primal.type:
             fail(
                 ShapeError if tensor.shape != primal.shape else DTypeError,
-                f"{caller}: the {what} of a tensor {primal.type} must be {primal.type}, got "
-                f"{tensor.type}",
+                f"{caller}: the {what} of a tensor {primal.type} must be {primal.type}, got {tensor.type}",
                 (primal, tensor),
                 "broadcast or convert it to the tensor's own shape and dtype",
             )
@@ -116,7 +109,7 @@ def cotangents(
     allow_unused: bool,
 ) -> list[Tensor]:
     """The cotangents of `wrt`: zeros where none flows, an error where nothing is connected."""
-    order = topological(outputs, node_inputs)
+    order = ordered(outputs)
     reached = {id(n) for n in order}
     for leaf in wrt:
         _require_float(f"{caller}: wrt", leaf)
@@ -132,15 +125,14 @@ def cotangents(
                 GraphError,
                 f"{caller}: the result does not depend on {leaf.name or 'this tensor'}",
                 (leaf, *outputs[:3]),
-                "check that it is the tensor used in the computation (assigning to the name again "
-                "makes another one), "
+                "check that it is the tensor used in the computation (assigning to the name again makes another one), "
                 "or pass allow_unused=True to get zeros",
             )
     found = _differentiate(outputs, seeds, wrt)
     return [zeros_like_type(w) if f is None else f for w, f in zip(wrt, found, strict=True)]
 
 
-# Filled by `passes/stable.py`: outputs to the same values in the form that loses no digits. It
+# Filled by `passes/pipeline.py`: outputs to the same values in the form that loses no digits. It
 # leaves `barrier` alone.
 STABILIZER: dict[str, Callable[[Sequence[Tensor]], list[Tensor]]] = {}
 
@@ -155,10 +147,10 @@ def _differentiate(
     meanwhile.
     """
     if not STABILIZER:
-        return accumulate(topological(outputs, node_inputs), outputs, seeds, wrt)
+        return accumulate(ordered(outputs), outputs, seeds, wrt)
     inner = {id(w): w for w in wrt if w.inputs}
     held: dict[int, Node] = {}
-    for node in topological(list(inner.values()), node_inputs) if inner else ():
+    for node in ordered(list(inner.values())) if inner else ():
         if id(node) in inner:
             inputs = tuple(held.get(id(i), i) for i in node.inputs)
             held[id(node)] = BARRIER(make(node.op, inputs, node.attrs))  # type: ignore[arg-type]
@@ -166,11 +158,11 @@ def _differentiate(
             held[id(node)] = make(
                 node.op, tuple(held.get(id(i), i) for i in node.inputs), node.attrs
             )
-    leaves = [held.get(id(w), w) for w in wrt]
+    leaves: list[Tensor] = [held.get(id(w), w) for w in wrt]  # type: ignore[misc]
     # The leaves go along as outputs: what a barrier stands on may become stable as well.
-    both = STABILIZER["stabilize"]([*(substitute(outputs, held) if held else outputs), *leaves])  # type: ignore[list-item]
+    both = STABILIZER["stabilize"]([*(substitute(outputs, held) if held else outputs), *leaves])
     stable, leaves = both[: len(outputs)], both[len(outputs) :]
-    found = accumulate(topological(stable, node_inputs), stable, seeds, leaves)
+    found = accumulate(ordered(stable), stable, seeds, leaves)
     if not held:
         return found
     back = {id(leaf): w for leaf, w in zip(leaves, wrt, strict=True) if w.inputs}
@@ -180,7 +172,7 @@ def _differentiate(
 
 def _without_barriers(results: Sequence[Tensor], back: dict[int, Tensor]) -> list[Tensor]:
     mapping: dict[int, Node] = {}
-    for node in topological(results, node_inputs):
+    for node in ordered(results):
         if id(node) in back:
             mapping[id(node)] = back[id(node)]
             continue
@@ -257,16 +249,14 @@ def _propagate(node: Node, g: Any, depends: set[int], pending: dict[int, list[Te
     parts = node.op.gradient(g, node)  # type: ignore[arg-type]
     if len(parts) != len(node.inputs):
         raise VerifyError(
-            f"the gradient of {node.op.name} gives {len(parts)} cotangents for {len(node.inputs)} "
-            f"inputs"
+            f"the gradient of {node.op.name} gives {len(parts)} cotangents for {len(node.inputs)} inputs"
         )
     for operand, part in zip(node.inputs, parts, strict=True):
         if part is None or id(operand) not in depends:
             continue
         if part.type != operand.type:
             raise VerifyError(
-                f"the gradient of {node.op.name}: cotangent {part.type} for an operand "
-                f"{operand.type}"
+                f"the gradient of {node.op.name}: cotangent {part.type} for an operand {operand.type}"
             )
         pending.setdefault(id(operand), []).append(part)
 

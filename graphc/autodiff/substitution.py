@@ -14,6 +14,7 @@ from typing import Any
 
 from graphc.base.order import topological
 from graphc.ir import provenance
+from graphc.ir.graph import node_inputs
 from graphc.ir.node import Node, Tensor, Type, make
 from graphc.ir.opdef import REGISTRY, OpDef
 from graphc.ops.families import Alias
@@ -27,6 +28,11 @@ def first_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> Type:
 def first_value(x: Any, *others: Any, **attrs: Any) -> Any:
     """The meaning of aliases."""
     return x
+
+
+def ordered(roots: Sequence[Node]) -> list[Node]:
+    """Every node below `roots`, inputs first."""
+    return topological(roots, node_inputs)
 
 
 def _barrier_gradient(g: Tensor, node: Tensor) -> Sequence[Tensor | None]:
@@ -57,7 +63,8 @@ def substitute(outputs: Sequence[Tensor], mapping: dict[int, Node]) -> list[Tens
         return () if id(node) in mapping else node.inputs
 
     with provenance.derived_from(*outputs[:1]):
-        for node in topological(outputs, below):
+        roots: Sequence[Node] = outputs
+        for node in topological(roots, below):
             if id(node) in new:
                 continue
             inputs = tuple(new.get(id(i), i) for i in node.inputs)

@@ -11,9 +11,8 @@ from graphc.rewrite.trace import Trace
 
 @dataclass(frozen=True)
 class Context:
-    """numerics: which rule classes may run ("exact", "standard", "fast").
-
-    trace: the log, with its limit.
+    """numerics: which rule classes may run ("exact", "standard", "fast"). trace: the log, with its
+    limit.
     """
 
     numerics: str = "standard"
@@ -21,9 +20,8 @@ class Context:
 
 
 class Pass(Protocol):
-    """One transformation of a graph.
-
-    Options are fields; the result has the same meaning and verifies.
+    """One transformation of a graph. Options are fields; the result has the same meaning and
+    verifies.
     """
 
     @property

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from graphc.autodiff.reverse import STABILIZER
 from graphc.ir.graph import OPTIMIZER, Graph
-from graphc.passes import stable as _stable
 from graphc.passes.context import Context, Pass
 from graphc.passes.expand import ExpandComposites, StripAliases
 from graphc.passes.simplify import (
@@ -19,6 +19,7 @@ from graphc.passes.simplify import (
     SimplifyAlgebra,
     StabilizeNumerics,
 )
+from graphc.passes.stable import stabilize
 from graphc.rewrite.trace import Trace
 
 NECESSARY: tuple[Pass, ...] = (StripAliases(), ExpandComposites(), StripAliases())
@@ -67,12 +68,11 @@ def optimize(
 
 
 def lowerable(graph: Graph) -> Graph:
-    """The graph in the form that lowering takes: no composites, no aliases but `barrier`.
-
-    No optimization.
+    """The graph in the form that lowering takes: no composites, no aliases but `barrier`. No
+    optimization.
     """
     return optimize(graph, "exact", passes=NECESSARY)
 
 
 OPTIMIZER["optimize"] = optimize
-assert _stable.STABILIZER  # differentiation uses it from now on
+STABILIZER["stabilize"] = stabilize

@@ -2,8 +2,7 @@
 fixed point.
 
 A rule set is indexed once per numerics mode. Where a pass stands in the pipeline decides what it
-sees:
-stability looks at what the user wrote, contraction forms look at merged views.
+sees: stability looks at what the user wrote, contraction forms look at merged views.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
 """The rewrite driver (floor 3): the only loop over rules, from the inputs up to a fixed point.
 
 One pass with an explicit stack: a node is looked at when its inputs are in normal form; what a rule
-makes is
-normalized in turn. Since rules look downwards only, every node of the result is in normal form.
-Linear in
-nodes plus applications. A rule that leads back to an expression it came from is an error that names
-the rules.
+makes is normalized in turn. Since rules look downwards only, every node of the result is in normal
+form. Linear in nodes plus applications. A rule that leads back to an expression it came from is an
+error that names the rules.
 """
 
 from __future__ import annotations
@@ -63,9 +61,8 @@ def rewrite(
     """The graph with the rules of the numerics mode applied until none applies, and the log.
 
     trace: a log to continue (its own limit counts). limit: stop applying rules after that many
-    applications.
-    Raises GraphcError when rules feed each other without end, VerifyError for a rule that changes a
-    type.
+    applications. Raises GraphcError when rules feed each other without end, VerifyError for a rule
+    that changes a type.
     """
     trace = Trace(limit) if trace is None else trace
     indexed = rules if isinstance(rules, RuleSet) else RuleSet(rules, numerics)
@@ -141,9 +138,9 @@ class _Walk:
                 return
         if isinstance(node, Tensor) and not self.trace.full:
             for rule in self.rules.at(node.op.name):
-                new = self._apply(rule, node)
-                if new is not None:
-                    self.becomes[id(node)] = new
+                successor = self._apply(rule, node)
+                if successor is not None:
+                    self.becomes[id(node)] = successor
                     self.by[id(node)] = rule
                     return
         self.normal[id(node)] = node
@@ -179,8 +176,7 @@ class _Walk:
             current = self.becomes.get(id(current))
         text = expression(node) if isinstance(node, Tensor) else node.op.name
         raise GraphcError(
-            f"rewrite rules oppose each other: {', '.join(dict.fromkeys(names))} lead from {text} "
-            f"back to itself"
+            f"rewrite rules oppose each other: {', '.join(dict.fromkeys(names))} lead from {text} back to itself"
         )
 
     def _report_growth(self) -> None:
@@ -191,9 +187,8 @@ class _Walk:
 
 
 def fitted(rule: AnyRule, node: Tensor, new: Tensor) -> Tensor:
-    """The replacement with the node's type: broadcast where it only lost broadcasting.
-
-    Raises VerifyError otherwise.
+    """The replacement with the node's type: broadcast where it only lost broadcasting. Raises
+    VerifyError otherwise.
     """
     if new.type == node.type:
         return new

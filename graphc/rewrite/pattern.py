@@ -1,11 +1,9 @@
 """Patterns and rules (floor 3): what a rewrite looks for, written in the notation of the ops.
 
 A pattern is an expression over wildcards: `log(exp(x))` with `log, exp = ops("log exp")`.  Numbers
-match
-constants that hold that number everywhere; commutative ops match in either order; a wildcard that
-occurs
-twice must be the same node.  A rule is a pattern, a replacement function, and the floating-point
-class of the change.
+match constants that hold that number everywhere; commutative ops match in either order; a wildcard
+that occurs twice must be the same node.  A rule is a pattern, a replacement function, and the
+floating-point class of the change.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from __future__ import annotations
 import enum
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,10 +31,9 @@ class RuleClass(enum.Enum):
     """What a rule may do to the bits.
 
     EXACT: nothing (every bit, the sign of zero, NaN-ness). STABILIZING: closer to the true value
-    wherever it differs.
-    ROUNDING: within the rule's bound of rounding errors, same infinities and NaNs. DOMAIN: the same
-    where all
-    intermediate values are ordinary numbers; overflow, infinities, NaN and signed zero may differ.
+    wherever it differs. ROUNDING: within the rule's bound of rounding errors, same infinities and
+    NaNs. DOMAIN: the same where all intermediate values are ordinary numbers; overflow, infinities,
+    NaN and signed zero may differ.
     """
 
     EXACT = "exact"
@@ -63,7 +60,8 @@ def allowed(numerics: str) -> frozenset[RuleClass]:
     return NUMERICS[numerics]
 
 
-# -- patterns -------------------------------------------------------------------------------------
+# -- patterns
+# -----------------------------------------------------------------------------------------
 
 
 class Pattern:
@@ -166,7 +164,8 @@ def _apply(op: str, *operands: Operand) -> OpPattern:
     return OpPattern(op, operands)
 
 
-# -- matching -------------------------------------------------------------------------------------
+# -- matching
+# -----------------------------------------------------------------------------------------
 
 
 class Match:
@@ -282,7 +281,8 @@ def _uniform_value(value: ConstantValue) -> Number | None:
     return first
 
 
-# -- rules ----------------------------------------------------------------------------------------
+# -- rules
+# --------------------------------------------------------------------------------------------
 
 Replace = Callable[[Match], Tensor | None]
 Where = Callable[[Match], bool]
@@ -375,9 +375,8 @@ def rule(
     ulps: float = 4.0,
     where: Where | None = None,
 ) -> Callable[[Replace], Rule]:
-    """Decorator: `pattern` is replaced by what the function makes of the match.
-
-    Its docstring is the equation.
+    """Decorator: `pattern` is replaced by what the function makes of the match. Its docstring is
+    the equation.
     """
 
     def decorate(function: Replace) -> Rule:
@@ -408,6 +407,11 @@ def node_rule(
         )
 
     return decorate
+
+
+def rules_of(names: Mapping[str, Any]) -> tuple[AnyRule, ...]:
+    """The rules among the names of a module, in the order written."""
+    return tuple(r for r in names.values() if isinstance(r, Rule | NodeRule))
 
 
 def _equation(function: Callable[..., Any]) -> str:

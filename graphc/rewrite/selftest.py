@@ -2,10 +2,8 @@
 code of its own.
 
 Wildcards are filled with typed random and special values, ops with random attributes; both sides
-are computed by
-the reference meaning and compared as the class promises. Infinities and NaN are compared apart from
-numbers: a
-relative tolerance of infinity would accept anything.
+are computed by the reference meaning and compared as the class promises. Infinities and NaN are
+compared apart from numbers: a relative tolerance of infinity would accept anything.
 """
 
 from __future__ import annotations
@@ -88,10 +86,13 @@ def check_rule(rule: AnyRule, *, seed: int = 0, tries: int = 30, truth: Truth | 
     return applied
 
 
-# -- instances ------------------------------------------------------------------------------------
+# -- instances
+# ----------------------------------------------------------------------------------------
 
 
-def _instances(rule: AnyRule, dtype: DType, rng: np.random.Generator, tries: int) -> Iterator[Instance]:
+def _instances(
+    rule: AnyRule, dtype: DType, rng: np.random.Generator, tries: int
+) -> Iterator[Instance]:
     if isinstance(rule, Rule):
         for _ in range(tries):
             builder = _Builder(dtype, rng, _is_summed(rule.pattern), rule.cls is STABILIZING)
@@ -137,7 +138,9 @@ class _Builder:
                 self.bound[pattern.name] = self._fill(pattern, pattern.dtype or dtype)
             return self.bound[pattern.name]
         if isinstance(pattern, Literal):
-            return as_tensor(pattern.value, like=bool_ if isinstance(pattern.value, bool) else dtype)
+            return as_tensor(
+                pattern.value, like=bool_ if isinstance(pattern.value, bool) else dtype
+            )
         assert isinstance(pattern, OpPattern)
         dtype = self._operand_dtype(pattern, dtype)
         operands = tuple(self.build(p, dtype) for p in pattern.operands)
@@ -155,9 +158,25 @@ class _Builder:
         return self.source(dtype)
 
     def _constant(self, dtype: DType) -> Any:
-        pool = [1, 2, 3, 0, -1, 7] if dtype.kind != "u" else [1, 2, 3, 0, 7]
+        pool: list[float] = [1, 2, 3, 0, -1, 7] if dtype.kind != "u" else [1, 2, 3, 0, 7]
         if dtype.is_float:
-            pool = [1, 2.0, 3.0, 0.5, -1.0, 1.7, 0.1, -0.0, 0.0, 4.0, -0.25, 1e-3, 150.0, np.inf, np.nan]
+            pool = [
+                1,
+                2.0,
+                3.0,
+                0.5,
+                -1.0,
+                1.7,
+                0.1,
+                -0.0,
+                0.0,
+                4.0,
+                -0.25,
+                1e-3,
+                150.0,
+                np.inf,
+                np.nan,
+            ]
         value = self.rng.choice(np.array(pool, np.float64))
         array = np.asarray(value).astype(dtype.numpy)
         return round_bfloat16(array) if dtype is bfloat16 else array
@@ -186,22 +205,11 @@ class _Builder:
 def random_expression(
     roots: tuple[str, ...] | None, via: tuple[str, ...], builder: _Builder
 ) -> Tensor | None:
-    """Views, reductions and products around sources, ending in one of `roots` (any op when None).
-    """
+    """Views, reductions and products around sources, ending in one of `roots` (any op when None)."""
     rng = builder.rng
     inner = (
-        "permute_dims", "reshape", "broadcast_to", "slice", "concat", "pad", "flip", "cast", "
-        ""
-        ""
-        ""sum", "max", "
-        ""
-        ""any",
-        "all", "min", "multiply", "softmax", "sigmoid", "einsum", "full", "prod", "constant", "
-        ""
-        ""
-        ""add", "
-        ""
-        ""where",
+        "permute_dims", "reshape", "broadcast_to", "slice", "concat", "pad", "flip", "cast", "sum", "max", "any",
+        "all", "min", "multiply", "softmax", "sigmoid", "einsum", "full", "prod", "constant", "add", "where",
     )  # fmt: skip
     last = roots or ("add", "exp", "maximum", "where", "sqrt", "multiply", "cast", "sum")
     current: Tensor = builder.source(builder.dtype, () if rng.random() < 0.1 else None)
@@ -226,7 +234,8 @@ def random_expression(
     return current
 
 
-# -- values ---------------------------------------------------------------------------------------
+# -- values
+# -------------------------------------------------------------------------------------------
 
 
 def random_values(
@@ -250,7 +259,9 @@ def random_values(
         kind = rng.integers(0, 4, shape)
         limit = 4.0 if dtype is float16 else 30.0
         spread = np.sign(values) * 10.0 ** rng.uniform(-limit, limit, shape)
-        values = np.where(kind == 0, rng.uniform(-90, 90, shape), np.where(kind == 1, spread, values))
+        values = np.where(
+            kind == 0, rng.uniform(-90, 90, shape), np.where(kind == 1, spread, values)
+        )
     name = dtype.name
     pool = [0.0, -0.0, 1.0, -1.0, 0.5, np.inf, -np.inf, np.nan]
     if not tame:
@@ -262,7 +273,8 @@ def random_values(
     return round_bfloat16(array) if dtype is bfloat16 else array
 
 
-# -- comparison -----------------------------------------------------------------------------------
+# -- comparison
+# ---------------------------------------------------------------------------------------
 
 
 def evaluate(roots: list[Tensor], values: dict[int, Array]) -> dict[int, Any]:
@@ -370,9 +382,8 @@ def _lines_up(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
 def _compare_with_truth(
     rule: AnyRule, instance: Instance, left: Array, right: Array, exact: Array, scale: float
 ) -> int:
-    """STABILIZING: the new value is closer to the true one, or within the bound of it.
-
-    Gives 1 for a clear gain.
+    """STABILIZING: the new value is closer to the true one, or within the bound of it. Gives 1 for
+    a clear gain.
     """
     name = instance.root.dtype.name
     left, right = np.asarray(left, np.float64), np.asarray(right, np.float64)
@@ -397,7 +408,12 @@ def _compare_with_truth(
 
 
 def _report(
-    rule: AnyRule, instance: Instance, left: Array, right: Array, bad: Array, exact: Array | None = None
+    rule: AnyRule,
+    instance: Instance,
+    left: Array,
+    right: Array,
+    bad: Array,
+    exact: Array | None = None,
 ) -> None:
     place = tuple(int(i) for i in np.argwhere(bad)[0])
     lines = [f"{rule!r} is not {rule.cls.value} for {instance.root.dtype}:"]
@@ -407,5 +423,7 @@ def _report(
     for tensor in instance.inputs:
         value = instance.values[id(tensor)]
         if _lines_up(value.shape, left.shape):
-            lines.append(f"  operand {np.broadcast_to(value, left.shape)[place]!r} of {tensor.type}")
+            lines.append(
+                f"  operand {np.broadcast_to(value, left.shape)[place]!r} of {tensor.type}"
+            )
     raise RuleFailure("\n".join(lines))

@@ -37,9 +37,8 @@ class Application:
 
 @dataclass(eq=False)
 class Trace:
-    """The applications of a whole pipeline.
-
-    `limit`: after that many, no rule applies any more (None: no limit).
+    """The applications of a whole pipeline. `limit`: after that many, no rule applies any more
+    (None: no limit).
     """
 
     limit: int | None = None

@@ -1,9 +1,8 @@
 """Algebra (floor 3): identities of arithmetic, selection, comparison and bits.
 
 EXACT only where IEEE arithmetic gives the same bits for every operand, infinities, NaN and signed
-zeros
-included; integers wrap, so their identities are exact. What overflow, NaN or a zero's sign can tell
-apart is in another class.
+zeros included; integers wrap, so their identities are exact. What overflow, NaN or a zero's sign
+can tell apart is in another class.
 """
 
 from __future__ import annotations
@@ -33,6 +32,7 @@ from graphc.rewrite.pattern import (
     node_rule,
     ops,
     rule,
+    rules_of,
     uniform,
     wildcards,
 )
@@ -53,7 +53,8 @@ def _zero_like(tensor: Tensor) -> Tensor:
     return as_tensor(0.0 if tensor.dtype.is_float else 0, like=tensor)
 
 
-# -- neutral elements -----------------------------------------------------------------------------
+# -- neutral elements
+# ---------------------------------------------------------------------------------
 
 
 @rule(x * 1, cls=EXACT, dtypes=NUMERIC)
@@ -134,7 +135,8 @@ def divide_self(m: Match) -> Tensor:
     return as_tensor(1.0, like=m.x)
 
 
-# -- signs ----------------------------------------------------------------------------------------
+# -- signs
+# --------------------------------------------------------------------------------------------
 
 
 @rule(-(-x), cls=EXACT, dtypes=NUMERIC)
@@ -240,7 +242,8 @@ def multiply_self(m: Match) -> Tensor:
     return square(m.x)
 
 
-# -- powers, roots, quotients ---------------------------------------------------------------------
+# -- powers, roots, quotients
+# -------------------------------------------------------------------------
 
 
 @rule(pow_(x, k), cls=EXACT, dtypes=INTEGER)
@@ -323,7 +326,8 @@ def reciprocal_of_reciprocal(m: Match) -> Tensor:
     return m.x
 
 
-# -- products of gradients ------------------------------------------------------------------------
+# -- products of gradients
+# ----------------------------------------------------------------------------
 
 
 @rule(chain_multiply(x, k), cls=ROUNDING, dtypes=FLOAT, ulps=0)
@@ -366,7 +370,8 @@ def chain_quotient(m: Match) -> Tensor:
     return divide(m.x, m.y)
 
 
-# -- selection ------------------------------------------------------------------------------------
+# -- selection
+# ----------------------------------------------------------------------------------------
 
 
 @rule(where_(c, x, x), cls=EXACT)
@@ -429,7 +434,8 @@ def minimum_again(m: Match) -> Tensor:
     return m.inner
 
 
-# -- bits and truth -------------------------------------------------------------------------------
+# -- bits and truth
+# -----------------------------------------------------------------------------------
 
 
 @rule(invert(invert(x)), cls=EXACT, dtypes=(bool_, *INTEGER))
@@ -534,7 +540,8 @@ def not_of_greater_equal(m: Match) -> Tensor:
     return less(m.x, m.y)
 
 
-# -- casts ----------------------------------------------------------------------------------------
+# -- casts
+# --------------------------------------------------------------------------------------------
 
 
 def keeps_values(source: DType, target: DType) -> bool:
@@ -574,7 +581,8 @@ def cast_to_same(node: Tensor) -> Tensor | None:
     return node.inputs[0] if node.dtype is node.inputs[0].dtype else None
 
 
-# -- canonical form -------------------------------------------------------------------------------
+# -- canonical form
+# -----------------------------------------------------------------------------------
 
 
 @node_rule("add", "multiply", "maximum", "minimum", "bitwise_and", "bitwise_or", cls=EXACT)
@@ -586,4 +594,4 @@ def constant_right(node: Tensor) -> Tensor | None:
     return None
 
 
-RULES = tuple(r for r in globals().values() if type(r).__name__ in ("Rule", "NodeRule"))
+RULES = rules_of(globals())

@@ -1,9 +1,8 @@
 """Constants gathered (floor 3): several constants in a chain of sums or products become one.
 
 ROUNDING: the order of two roundings changes. Overflow must not: so only constants whose partial
-results stay
-on the same side of 1 (products), or far below the rounding unit of the largest number (sums), are
-gathered.
+results stay on the same side of 1 (products), or far below the rounding unit of the largest number
+(sums), are gathered.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from graphc.base.dtypes import FLOAT, INTEGER, DType
 from graphc.ir.node import Tensor
 from graphc.ops.elementwise import add, divide, multiply, subtract
 from graphc.ops.promotion import as_tensor
-from graphc.rewrite.pattern import EXACT, ROUNDING, Match, rule, uniform, wildcards
+from graphc.rewrite.pattern import EXACT, ROUNDING, Match, rule, rules_of, uniform, wildcards
 from graphc.rewrite.rules.algebra import SMALLEST_NORMAL
 
 (x,) = wildcards("x")
@@ -116,4 +115,4 @@ def divide_by_constant(m: Match) -> Tensor | None:
     return multiply(m.x, as_tensor(1.0 / float(number), like=m.a))
 
 
-RULES = tuple(r for r in globals().values() if type(r).__name__ in ("Rule", "NodeRule"))
+RULES = rules_of(globals())

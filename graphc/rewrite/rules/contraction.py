@@ -2,8 +2,7 @@
 letters.
 
 A contraction has its own kernels, blocked for caches and registers; a broadcast product that is
-summed has not.
-The order of additions changes, so these are ROUNDING.
+summed has not. The order of additions changes, so these are ROUNDING.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from graphc.ops.contraction import EINSUM, LETTERS, contract, split_spec
 from graphc.ops.elementwise import multiply
 from graphc.ops.reduction import SUM
 from graphc.ops.reshape import to_shape
-from graphc.rewrite.pattern import DOMAIN, ROUNDING, node_rule, uniform
+from graphc.rewrite.pattern import DOMAIN, ROUNDING, node_rule, rules_of, uniform
 
 
 @node_rule("einsum", cls=ROUNDING, ulps=64)
@@ -117,4 +116,4 @@ def einsum_of_scaled(node: Tensor) -> Tensor | None:
     return None
 
 
-RULES = tuple(r for r in globals().values() if type(r).__name__ in ("Rule", "NodeRule"))
+RULES = rules_of(globals())

@@ -2,17 +2,15 @@
 meaning.
 
 EXACT for ops whose result is the same bits in every implementation; the others (transcendental
-functions, float sums) are ROUNDING.
-Nothing is folded that would make the program larger: broadcasts and generated values stay symbolic.
+functions, float sums) are ROUNDING. Nothing is folded that would make the program larger:
+broadcasts and generated values stay symbolic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
-from graphc.base.dims import Dim
+from graphc.base.dims import Dim, product
 from graphc.ir.constant import constant_value
 from graphc.ir.graph import evaluate_node
 from graphc.ir.node import Tensor
@@ -22,11 +20,9 @@ from graphc.rewrite.pattern import EXACT, ROUNDING, NodeRule, RuleClass
 
 # One correctly rounded operation, or none: every implementation gives these bits.
 CORRECTLY_ROUNDED = frozenset(
-    "add subtract multiply divide negative abs sqrt square reciprocal cast where floor ceil trunc "
-    "round sign copysign "
+    "add subtract multiply divide negative abs sqrt square reciprocal cast where floor ceil trunc round sign copysign "
     "equal not_equal less less_equal greater greater_equal isnan isinf isfinite signbit "
-    "bitwise_and bitwise_or bitwise_xor bitwise_invert bitwise_left_shift bitwise_right_shift "
-    "bitwise_count "
+    "bitwise_and bitwise_or bitwise_xor bitwise_invert bitwise_left_shift bitwise_right_shift bitwise_count "
     "chain_multiply chain_divide any all argmax argmin nextafter".split()
 )
 INTEGER_EXACT = frozenset(
@@ -87,5 +83,4 @@ def _is_small(node: Tensor, limit_bytes: int) -> bool:
             isinstance(value, tuple) and any(isinstance(v, Dim) for v in value)
         ):
             return False
-    size = int(np.prod(node.shape, dtype=np.int64)) * node.dtype.itemsize
-    return size <= limit_bytes
+    return int(product(node.shape)) * node.dtype.itemsize <= limit_bytes

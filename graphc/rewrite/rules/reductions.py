@@ -12,7 +12,7 @@ from graphc.ops.promotion import as_tensor
 from graphc.ops.reduction import count_of
 from graphc.ops.reshape import to_shape
 from graphc.ops.view import broadcasted, permuted
-from graphc.rewrite.pattern import EXACT, ROUNDING, node_rule
+from graphc.rewrite.pattern import EXACT, ROUNDING, node_rule, rules_of
 
 ORDERED = ("sum", "max", "min", "prod")  # floats: the order, or the sign of a zero, may show
 
@@ -125,4 +125,4 @@ def _through_permute(node: Tensor) -> Tensor | None:
     return permuted(result, tuple(ranks.index(a) for a in kept))
 
 
-RULES = tuple(r for r in globals().values() if type(r).__name__ in ("Rule", "NodeRule"))
+RULES = rules_of(globals())

@@ -7,6 +7,8 @@ what the user wrote: afterwards the shape of a softmax is hidden.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from graphc.base.dtypes import FLOAT
 from graphc.ir.node import Tensor
 from graphc.ops.elementwise import multiply, negative, subtract
@@ -26,7 +28,18 @@ from graphc.ops.elementwise_math import (
 from graphc.ops.reduction import MEAN
 from graphc.ops.softmax import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from graphc.ops.special import erfc
-from graphc.rewrite.pattern import STABILIZING, Match, OpPattern, node_rule, ops, rule, wildcards
+from graphc.rewrite.pattern import (
+    STABILIZING,
+    Match,
+    OpPattern,
+    Replace,
+    Rule,
+    node_rule,
+    ops,
+    rule,
+    rules_of,
+    wildcards,
+)
 
 x, y = wildcards("x y")
 (index,) = wildcards("index")
@@ -35,11 +48,12 @@ sum_, mean_, max_, softmax_, sigmoid_, softplus_ = ops("sum mean max softmax sig
 (reciprocal_,) = ops("reciprocal")
 
 
-def _stabilize(pattern: OpPattern, ulps: float = 4.0):  # type: ignore[no-untyped-def]
+def _stabilize(pattern: OpPattern, ulps: float = 4.0) -> Callable[[Replace], Rule]:
     return rule(pattern, cls=STABILIZING, dtypes=FLOAT, ulps=ulps)
 
 
-# -- logarithms and exponentials near 1 -----------------------------------------------------------
+# -- logarithms and exponentials near 1
+# -----------------------------------------------------------------
 
 
 @_stabilize(log_(exp_(x) + 1))
@@ -102,7 +116,8 @@ def one_minus_erf(m: Match) -> Tensor:
     return erfc(m.x)
 
 
-# -- the logistic function ------------------------------------------------------------------------
+# -- the logistic function
+# ------------------------------------------------------------------------------
 
 
 @_stabilize(1 / (exp_(-x) + 1))
@@ -147,7 +162,8 @@ def log_one_minus_sigmoid(m: Match) -> Tensor:
     return negative(softplus(m.x))
 
 
-# -- hyperbolic functions -------------------------------------------------------------------------
+# -- hyperbolic functions
+# -------------------------------------------------------------------------------
 
 
 @_stabilize((exp_(x) - exp_(-x)) / (exp_(x) + exp_(-x)))
@@ -174,7 +190,8 @@ def hypotenuse(m: Match) -> Tensor:
     return hypot(m.x, m.y)
 
 
-# -- sums of exponentials -------------------------------------------------------------------------
+# -- sums of exponentials
+# -------------------------------------------------------------------------------
 
 
 @_stabilize(log_(sum_(exp_(x)).named("total")))
@@ -242,7 +259,8 @@ def log_of_picked_softmax(node: Tensor) -> Tensor | None:
     return value
 
 
-# -- variance -------------------------------------------------------------------------------------
+# -- variance
+# -------------------------------------------------------------------------------------------
 
 
 @_stabilize(mean_(square_(x)).named("squares") - square_(mean_(x).named("average")), ulps=16)
@@ -255,4 +273,4 @@ def variance(m: Match) -> Tensor | None:
     return MEAN(square(centered), axes=axes, keepdims=m.squares.attr("keepdims"))
 
 
-RULES = tuple(r for r in globals().values() if type(r).__name__ in ("Rule", "NodeRule"))
+RULES = rules_of(globals())

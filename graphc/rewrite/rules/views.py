@@ -14,9 +14,10 @@ from graphc.ops.joining import CONCAT, padded
 from graphc.ops.promotion import as_tensor
 from graphc.ops.reshape import to_shape
 from graphc.ops.view import FLIP, broadcasted, permuted
-from graphc.rewrite.pattern import EXACT, node_rule
+from graphc.rewrite.pattern import EXACT, node_rule, rules_of
 
-# -- transposes -----------------------------------------------------------------------------------
+# -- transposes
+# -----------------------------------------------------------------------------------------
 
 
 @node_rule("permute_dims", cls=EXACT)
@@ -50,7 +51,8 @@ def _is_one(size: Size) -> bool:
     return isinstance(size, int) and size == 1
 
 
-# -- reshapes -------------------------------------------------------------------------------------
+# -- reshapes
+# -------------------------------------------------------------------------------------------
 
 
 @node_rule("reshape", cls=EXACT)
@@ -71,7 +73,8 @@ def reshape_of_full(node: Tensor) -> Tensor | None:
     return broadcasted(inner.inputs[0], node.shape)
 
 
-# -- broadcasts -----------------------------------------------------------------------------------
+# -- broadcasts
+# -----------------------------------------------------------------------------------------
 
 
 @node_rule("broadcast_to", cls=EXACT)
@@ -119,7 +122,8 @@ def full_as_broadcast(node: Tensor) -> Tensor:
     return broadcasted(as_tensor(node.attr("value"), like=node), node.shape)
 
 
-# -- slices ---------------------------------------------------------------------------------------
+# -- slices
+# ---------------------------------------------------------------------------------------------
 
 
 @node_rule("slice", cls=EXACT)
@@ -199,7 +203,8 @@ def _is_zero(size: Size) -> bool:
     return isinstance(size, int) and size == 0
 
 
-# -- joins and pads -------------------------------------------------------------------------------
+# -- joins and pads
+# -------------------------------------------------------------------------------------
 
 
 @node_rule("concat", cls=EXACT)
@@ -288,4 +293,4 @@ def flip_of_flip(node: Tensor) -> Tensor | None:
     return FLIP(inner.inputs[0], axes=axes) if axes else inner.inputs[0]
 
 
-RULES = tuple(r for r in globals().values() if type(r).__name__ in ("Rule", "NodeRule"))
+RULES = rules_of(globals())
