@@ -1,6 +1,7 @@
 """Softmax and its relatives (floor 2): composites with gradients of their own, stable at any input.
 
-Attributes: `axes` and `keepdims` for logsumexp, `axis` for the others. Each expands to a maximum, a shift
+Attributes: `axes` and `keepdims` for logsumexp, `axis` for the others. Each expands to a maximum, a
+shift
 and a sum, which the compiler fuses into one kernel.
 """
 
@@ -46,12 +47,25 @@ def _finite_maximum(x: Tensor, axes: tuple[int, ...]) -> Tensor:
     return elementwise.where(logical.isfinite(top), top, 0.0)
 
 
-# -- logsumexp --------------------------------------------------------------------------------------
+# -- logsumexp ------------------------------------------------------------------------------------
 
 
 def _logsumexp_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
     x = _float_type("logsumexp")(inputs, attrs)
     return TensorType(reduced_shape(x.shape, *attrs), x.dtype)
+
+
+def in_compute_dtype(expand: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """`expand` in float32 for 16-bit floats: the composition is rounded once, not at every step."""
+
+    def widened(node: Tensor) -> Tensor:
+        x, *others = node.inputs
+        if x.dtype.compute is x.dtype:
+            return expand(node)
+        wide = node.op(cast(x, x.dtype.compute), *others, **node.attributes)
+        return cast(expand(wide), node.dtype)
+
+    return widened
 
 
 def _logsumexp_expand(node: Tensor) -> Tensor:
@@ -91,9 +105,14 @@ def _extremes(dtype: DType) -> Array:
 
 def _logsumexp_samples(dtype: DType) -> list[Sample]:
     cases: list[tuple[tuple[int, ...], tuple[int, ...], bool]] = [
-        ((), (), False), ((1,), (0,), False), ((0, 3), (1,), False), ((3, 5), (1,), True),
-        ((3, 5), (0, 1), False), ((2, 3, 4), (0, 2), False), ((4, 131), (1,), False),
-    ]  # fmt: skip
+        ((), (), False),
+        ((1,), (0,), False),
+        ((0, 3), (1,), False),
+        ((3, 5), (1,), True),
+        ((3, 5), (0, 1), False),
+        ((2, 3, 4), (0, 2), False),
+        ((4, 131), (1,), False),
+    ]
     found = [
         Sample((draw(shape, dtype),), {"axes": axes, "keepdims": keep})
         for shape, axes, keep in cases
@@ -109,7 +128,7 @@ LOGSUMEXP = REGISTRY.add(
         _logsumexp_type,
         _logsumexp_reference,
         _logsumexp_gradient,
-        Composite(_logsumexp_expand),
+        Composite(in_compute_dtype(_logsumexp_expand)),
         doc="log(sum(exp(x))) over axes, without overflow; -inf of nothing.",
         samples=_logsumexp_samples,
         dtypes=FLOAT,
@@ -127,7 +146,7 @@ def logsumexp(x: TensorLike, /, *, axis: Axes = None, keepdims: bool = False) ->
     return LOGSUMEXP(x, axes=axes, keepdims=bool(keepdims))
 
 
-# -- softmax, log_softmax ---------------------------------------------------------------------------
+# -- softmax, log_softmax -------------------------------------------------------------------------
 
 
 def _softmax_expand(node: Tensor) -> Tensor:
@@ -169,8 +188,15 @@ def _log_softmax_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
 
 def _softmax_samples(dtype: DType) -> list[Sample]:
     cases: list[tuple[tuple[int, ...], int]] = [
-        ((1,), 0), ((0, 3), 1), ((2, 0), 1), ((3, 5), 1), ((3, 5), 0), ((2, 3, 4), 1), ((4, 131), 1), ((2, 1), 1),
-    ]  # fmt: skip
+        ((1,), 0),
+        ((0, 3), 1),
+        ((2, 0), 1),
+        ((3, 5), 1),
+        ((3, 5), 0),
+        ((2, 3, 4), 1),
+        ((4, 131), 1),
+        ((2, 1), 1),
+    ]
     found = [Sample((draw(shape, dtype),), {"axis": axis}) for shape, axis in cases]
     found.append(Sample((_extremes(dtype),), {"axis": 1}))
     return [*found, Sample((strided(draw((4, 6), dtype)),), {"axis": 0})]
@@ -185,10 +211,17 @@ def _declare(
 ) -> OpDef:
     return REGISTRY.add(
         OpDef(
-            name, ("axis",), _float_type(name), reference, gradient, Composite(expand),
-            doc=doc, samples=_softmax_samples, dtypes=FLOAT,
+            name,
+            ("axis",),
+            _float_type(name),
+            reference,
+            gradient,
+            Composite(in_compute_dtype(expand)),
+            doc=doc,
+            samples=_softmax_samples,
+            dtypes=FLOAT,
         )
-    )  # fmt: skip
+    )
 
 
 SOFTMAX = _declare(
@@ -210,7 +243,8 @@ LOG_SOFTMAX = _declare(
 def softmax(x: TensorLike, /, *, axis: int = -1) -> Tensor:
     """exp(x) / sum(exp(x)) along `axis`, computed without overflow; a row of only -inf gives NaN.
 
-    Shape and dtype of x; bool and integers give float64. Raises ShapeError for an axis out of bounds.
+    Shape and dtype of x; bool and integers give float64. Raises ShapeError for an axis out of
+    bounds.
     """
     x = as_float("softmax", x)
     return SOFTMAX(x, axis=normalize_axis("softmax", x, axis))
@@ -219,13 +253,14 @@ def softmax(x: TensorLike, /, *, axis: int = -1) -> Tensor:
 def log_softmax(x: TensorLike, /, *, axis: int = -1) -> Tensor:
     """log(softmax(x)) along `axis`, computed as x - logsumexp(x): finite where softmax underflows.
 
-    Shape and dtype of x; bool and integers give float64. Raises ShapeError for an axis out of bounds.
+    Shape and dtype of x; bool and integers give float64. Raises ShapeError for an axis out of
+    bounds.
     """
     x = as_float("log_softmax", x)
     return LOG_SOFTMAX(x, axis=normalize_axis("log_softmax", x, axis))
 
 
-# -- cross entropy of integer labels ----------------------------------------------------------------
+# -- cross entropy of integer labels --------------------------------------------------------------
 
 
 def _entropy_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
@@ -235,13 +270,15 @@ def _entropy_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorTyp
     assert isinstance(labels, Tensor)
     if not logits.dtype.is_float or not labels.dtype.is_integer:
         dtype_error(
-            f"softmax_cross_entropy: expected float logits and integer labels, got {logits.dtype} and {labels.dtype}",
+            f"softmax_cross_entropy: expected float logits and integer labels, got {logits.dtype} "
+            f"and {labels.dtype}",
             inputs,
         )
     shape = (*logits.shape[:axis], *logits.shape[axis + 1 :])
     if labels.shape != shape:
         shape_error(
-            f"softmax_cross_entropy: labels of shape {shape_text(labels.shape)} do not fit logits without axis {axis}: "
+            f"softmax_cross_entropy: labels of shape {shape_text(labels.shape)} do not fit logits "
+            f"without axis {axis}: "
             f"{shape_text(shape)}",
             inputs,
         )
@@ -279,8 +316,14 @@ def _entropy_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
 def _entropy_samples(dtype: DType) -> list[Sample]:
     found = []
     cases: list[tuple[tuple[int, ...], int]] = [
-        ((1,), 0), ((5,), 0), ((0, 4), 1), ((6, 10), 1), ((4, 3), 0), ((2, 5, 3), 1), ((3, 131), 1),
-    ]  # fmt: skip
+        ((1,), 0),
+        ((5,), 0),
+        ((0, 4), 1),
+        ((6, 10), 1),
+        ((4, 3), 0),
+        ((2, 5, 3), 1),
+        ((3, 131), 1),
+    ]
     for shape, axis in cases:
         rest = (*shape[:axis], *shape[axis + 1 :])
         labels = np.random.default_rng(3).integers(0, shape[axis], rest)
@@ -298,7 +341,7 @@ SOFTMAX_CROSS_ENTROPY = REGISTRY.add(
         _entropy_type,
         _entropy_reference,
         _entropy_gradient,
-        Composite(_entropy_expand),
+        Composite(in_compute_dtype(_entropy_expand)),
         doc="-log_softmax(logits) at integer labels along an axis.",
         samples=_entropy_samples,
         dtypes=FLOAT,

@@ -1,0 +1,20 @@
+"""What the conformance tests leave out, each with its reason."""
+
+from __future__ import annotations
+
+# Ops that have no value of their own to compare.
+NO_VALUE = {
+    "placeholder": "its value is fed",
+    "variable": "its value is state; tests/runtime holds it",
+    "constant": "its value is an attribute; it appears in the graphs of gradients and rules",
+    "stop_gradient": "an alias of its operand; tested with differentiation",
+    "with_gradient": "an alias of its operand; tested with differentiation",
+    "barrier": "an alias of its operand; tested with rewriting",
+}
+
+# Ops whose large inputs are positive.
+POSITIVE_ONLY = {
+    "lgamma": "left of zero it is a difference with poles; tests/backend measures it there",
+    "digamma": "left of zero it is a difference with poles; tests/backend measures it there",
+    "polygamma": "left of zero it is a difference with poles",
+}

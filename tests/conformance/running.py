@@ -1,0 +1,136 @@
+"""Compiled graphs called at the lowest level, in memory that shows every stray access.
+
+Each array ends where a page begins that nobody may touch, so that reading or writing one element
+too many ends the process; bytes before each result must stay as they were. Arrays are aligned to
+their element size and no better.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from graphc.base.dims import evaluate
+from graphc.base.dtypes import Array, DType, from_storage, to_storage
+from graphc.base.target import TARGETS, Target
+from graphc.compiler import Compilation, CompileOptions
+from graphc.ir.evaluate import bind_feeds
+from graphc.ir.graph import Graph
+from graphc.ir.node import Tensor
+from graphc.runtime.cache import ObjectCache
+from graphc.runtime.cpu_device import CpuDevice
+from graphc.runtime.native_call import call_arena_bytes, call_entry
+from graphc.runtime.thread_pool import shared_pool
+
+DEVICE = CpuDevice(1)
+HOST = DEVICE.target
+_X86 = [TARGETS["x86-64"], TARGETS["x86-64-v3"], TARGETS["x86-64-v4"]]
+# Every target whose code this machine can run.
+RUNNABLE = _X86[: _X86.index(HOST) + 1] if HOST in _X86 else [HOST]
+
+_PAGE = mmap.PAGESIZE
+_MARGIN = 64  # bytes before a result that must stay as they are
+_MARK = 0xA5
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def guarded(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An array whose end touches a page without access; marked bytes lie before it.
+
+    Its own bytes are all 0xFF: NaN, -1, and true.
+    """
+    size = int(np.prod(shape)) * dtype.itemsize
+    pages = -(-(size + _MARGIN) // _PAGE)
+    memory = mmap.mmap(-1, (pages + 1) * _PAGE)
+    everything = np.frombuffer(memory, np.uint8)
+    last = ctypes.c_void_p(everything.ctypes.data + pages * _PAGE)
+    if _libc.mprotect(last, ctypes.c_size_t(_PAGE), 0):
+        raise OSError(ctypes.get_errno(), "mprotect")
+    start = pages * _PAGE - size
+    everything[start - _MARGIN : start] = _MARK
+    everything[start : start + size] = 0xFF
+    return np.ndarray(shape, dtype, memory, start)
+
+
+def margin_is_whole(array: Array) -> bool:
+    """Whether the bytes before an array of `guarded` are untouched."""
+    before = (ctypes.c_uint8 * _MARGIN).from_address(array.ctypes.data - _MARGIN)
+    return bytes(before) == bytes([_MARK]) * _MARGIN
+
+
+class Compiled:
+    """A graph compiled for a target, called with feeds as `Graph.evaluate` is."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        optimize: bool,
+        numerics: str,
+        target: Target = HOST,
+        fuse: bool = True,
+    ) -> None:
+        options = CompileOptions(numerics=numerics, optimize=optimize, fuse=fuse)
+        self.graph = graph
+        self.compilation = Compilation(graph, options, target)
+        self._program = DEVICE.load(self.compilation.object())
+
+    def __call__(self, feeds: Mapping[Any, Any], threads: int = 1) -> dict[str, Array]:
+        """The outputs, and the updates as "update:" + name, in reference form.
+
+        Raises AssertionError for an error site or a write before a result.
+        """
+        graph = self.graph
+        values, sizes = bind_feeds(graph, feeds)
+
+        def place(value: Array) -> Array:
+            array = guarded(value.shape, value.dtype)
+            array[...] = value
+            return array
+
+        def result(t: Tensor) -> Array:
+            return guarded(tuple(evaluate(n, sizes) for n in t.shape), t.dtype.storage)
+
+        inputs = [place(to_storage(values[id(t)], t.dtype)) for _, t in graph.inputs]
+        variables = [place(v.attr("value").stored) for v in graph.variables]
+        outputs = [result(t) for _, t in graph.outputs]
+        updates = [result(t) for _, t in graph.updates]
+        constants = [place(c.stored) for c in self.compilation.lowered.plan.constants]
+        dims = [sizes[s.name] for s in graph.symbols]
+        arena = np.full(
+            call_arena_bytes(self._program.arena_bytes, dims, threads) + 64, 0xFF, np.uint8
+        )
+        buffers = [*inputs, *variables, *outputs, *updates, *constants]
+        context = (ctypes.c_int64 * 64)(0, _parallel() if threads > 1 else 0, threads)
+        site = call_entry(
+            self._program.entry,
+            [a.ctypes.data for a in buffers],
+            dims,
+            -(-arena.ctypes.data // 64) * 64,
+            ctypes.addressof(context),
+        )
+        assert site == 0, f"error site {site}"
+        found: dict[str, Array] = {}
+        for (name, t), array in zip(graph.outputs, outputs, strict=True):
+            found[name] = _reference_form(array, t.dtype)
+        for (v, t), array in zip(graph.updates, updates, strict=True):
+            found[f"update:{graph.name_of(v)}"] = _reference_form(array, t.dtype)
+        assert all(margin_is_whole(a) for a in buffers), "bytes before an array were changed"
+        return found
+
+
+def _reference_form(array: Array, dtype: DType) -> Array:
+    return np.array(from_storage(array, dtype))
+
+
+_pools: list[Any] = []
+
+
+def _parallel() -> int:
+    if not _pools:
+        _pools.append(shared_pool(ObjectCache(None)))
+    return int(_pools[0].parallel)
