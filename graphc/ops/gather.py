@@ -178,6 +178,7 @@ SLICE = REGISTRY.add(
 
 
 def check_indices(op: str, operands: Sequence[Tensor], indices: Sequence[Tensor]) -> None:
+    """Raise DTypeError unless all indices are integers."""
     for index in indices:
         if not index.dtype.is_integer:
             dtype_error(
@@ -246,6 +247,7 @@ def _gather_element(e: Any, index: tuple[Any, ...], node: Tensor) -> Any:
 
 
 def front(x: Array, axes: Sequence[int]) -> Array:
+    """A view of `x` with `axes` first."""
     return np.moveaxis(x, axes, range(len(axes)))
 
 
@@ -256,6 +258,7 @@ def _gather_reference(x: Array, *indices: Array, axes: Sequence[int], position: 
 
 
 def signed(index: Array) -> Array:
+    """Indices as int64: NumPy refuses uint64."""
     return index.astype(np.int64)
 
 
