@@ -128,7 +128,9 @@ class _Vectorizer:
         if not isinstance(self.size, int) or self.size > MAX_ROWS:
             fail(
                 UnsupportedError,
-                f"jacobian: {node.op.name} is differentiated row by row, which needs a static number of rows "
+                f"jacobian: {node.op.name} is differentiated row by row, "
+                f"which needs a static number "
+                f"of rows "
                 f"of at most {MAX_ROWS}, got {self.size}",
                 (node,),
                 "declare the output's shape with ints, or differentiate a smaller part",

@@ -51,7 +51,8 @@ WITH_GRADIENT = REGISTRY.add(
         reference=first_value,
         gradient=_with_gradient_gradient,
         form=Alias(),
-        doc="Input 0, whose gradient with respect to inputs 1…n is the graph `backward` of (g, the other inputs).",
+        doc="Input 0, whose gradient with respect to inputs 1…n is the graph `backward` of "
+        "(g, the other inputs).",
     )
 )
 
@@ -83,7 +84,8 @@ def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
         if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
             fail(
                 GraphError,
-                f"custom_gradient: {function.__name__} must return (y, backward), got {type(result).__name__}",
+                f"custom_gradient: {function.__name__} must return (y, backward), "
+                f"got {type(result).__name__}",
                 hint="return y, lambda g: …",
             )
         leaves, rebuild = flatten(result[0], "custom_gradient: y")
@@ -116,7 +118,8 @@ def _custom(ys: list[Tensor], k: int, xs: list[Tensor], backward: Callable[..., 
         if tensor.type != x.type:
             fail(
                 GraphError,
-                f"custom_gradient: the gradient of an input {x.type} must be {x.type}, got {tensor.type}",
+                f"custom_gradient: the gradient of an input {x.type} must be {x.type}, "
+                f"got {tensor.type}",
                 (x, tensor),
                 "sum over broadcast dims and convert with graphc.astype",
             )

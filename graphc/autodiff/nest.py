@@ -38,7 +38,8 @@ def flatten(nest: Any, what: str) -> tuple[list[Tensor], Rebuild]:
     at = provenance.current_location()
     raise GraphError(
         message(
-            f"{what} must be a tensor or a list, tuple or dict of tensors, got {type(nest).__name__}: {nest!r:.80}",
+            f"{what} must be a tensor or a list, tuple or dict of tensors, "
+            f"got {type(nest).__name__}: {nest!r:.80}",
             at=at.describe() if at else None,
             hint="make a tensor with graphc.placeholder, graphc.variable or graphc.constant",
         )

@@ -49,7 +49,8 @@ def require_scalar(caller: str, cost: object) -> None:
             ShapeError,
             f"{caller}: cost must be a scalar (shape ()), got {cost.type}",
             (cost,),
-            "reduce it first: graphc.sum(cost) or graphc.mean(cost); for all rows use graphc.jacobian",
+            "reduce it first: graphc.sum(cost) or graphc.mean(cost); "
+            "for all rows use graphc.jacobian",
         )
     _require_float(f"{caller}: cost", cost)
 
@@ -83,7 +84,8 @@ def paired(caller: str, what: str, primals: Sequence[Tensor], values: Any) -> li
         if tensor.type != primal.type:
             fail(
                 ShapeError if tensor.shape != primal.shape else DTypeError,
-                f"{caller}: the {what} of a tensor {primal.type} must be {primal.type}, got {tensor.type}",
+                f"{caller}: the {what} of a tensor {primal.type} must be {primal.type}, "
+                f"got {tensor.type}",
                 (primal, tensor),
                 "broadcast or convert it to the tensor's own shape and dtype",
             )
@@ -125,7 +127,8 @@ def cotangents(
                 GraphError,
                 f"{caller}: the result does not depend on {leaf.name or 'this tensor'}",
                 (leaf, *outputs[:3]),
-                "check that it is the tensor used in the computation (assigning to the name again makes another one), "
+                "check that it is the tensor used in the computation "
+                "(assigning to the name again makes another one), "
                 "or pass allow_unused=True to get zeros",
             )
     found = _differentiate(outputs, seeds, wrt)
@@ -249,14 +252,16 @@ def _propagate(node: Node, g: Any, depends: set[int], pending: dict[int, list[Te
     parts = node.op.gradient(g, node)  # type: ignore[arg-type]
     if len(parts) != len(node.inputs):
         raise VerifyError(
-            f"the gradient of {node.op.name} gives {len(parts)} cotangents for {len(node.inputs)} inputs"
+            f"the gradient of {node.op.name} gives {len(parts)} cotangents "
+            f"for {len(node.inputs)} inputs"
         )
     for operand, part in zip(node.inputs, parts, strict=True):
         if part is None or id(operand) not in depends:
             continue
         if part.type != operand.type:
             raise VerifyError(
-                f"the gradient of {node.op.name}: cotangent {part.type} for an operand {operand.type}"
+                f"the gradient of {node.op.name}: cotangent {part.type} "
+                f"for an operand {operand.type}"
             )
         pending.setdefault(id(operand), []).append(part)
 

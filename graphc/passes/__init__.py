@@ -1,1 +1,1 @@
-"""Floor 3: graph passes: frozen dataclasses with a name, typed options, and `run(graph, context)`."""
+"""Floor 3: graph passes: dataclasses with a name, options, and `run(graph, context)`."""

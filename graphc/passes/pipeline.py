@@ -30,7 +30,7 @@ GRAPH_PIPELINE: tuple[Pass, ...] = (
     SimplifyAlgebra(),
     ExpandComposites(),
     StripAliases(),  # expansions may use aliases themselves
-    ContractionForms(),  # with everything else: transposes become letters, and what expansion left is simplified
+    ContractionForms(),  # with all simplifications, also of what expansion left
 )
 
 PASSES: tuple[Pass, ...] = (

@@ -46,7 +46,8 @@ def _rules(name: str, limit_bytes: int) -> tuple[AnyRule, ...]:
         "simplify-algebra": (*CANONICAL, *fold, *algebra.RULES, *constants.RULES, *views.RULES),
         "merge-views": (*CANONICAL, *fold, *views.RULES, *reductions.RULES),
         "contraction-forms": (
-            *CANONICAL, *fold, *algebra.RULES, *constants.RULES, *views.RULES, *reductions.RULES, *contraction.RULES,
+            *CANONICAL, *fold, *algebra.RULES, *constants.RULES, *views.RULES, *reductions.RULES,
+            *contraction.RULES,
         ),
     }  # fmt: skip
     return tuple(dict.fromkeys(chosen[name]))

@@ -128,7 +128,7 @@ class _Walk:
         stack.append(node)
 
     def _step(self, node: Node) -> None:
-        """All inputs are normal: rebuild on them, or apply one rule, or the node is normal itself."""
+        """All inputs are normal: rebuild, or apply one rule, or the node is normal."""
         inputs = tuple(self.normal[id(i)] for i in node.inputs)
         self.keep.append(node)
         for new, old in zip(inputs, node.inputs, strict=True):
@@ -176,7 +176,8 @@ class _Walk:
             current = self.becomes.get(id(current))
         text = expression(node) if isinstance(node, Tensor) else node.op.name
         raise GraphcError(
-            f"rewrite rules oppose each other: {', '.join(dict.fromkeys(names))} lead from {text} back to itself"
+            f"rewrite rules oppose each other: {', '.join(dict.fromkeys(names))} "
+            f"lead from {text} back to itself"
         )
 
     def _report_growth(self) -> None:

@@ -120,7 +120,7 @@ class Literal(Pattern):
 
 
 class OpPattern(Pattern):
-    """An op applied to patterns; `.named("s")` makes the node itself available to the replacement."""
+    """An op applied to patterns; `.named("s")` gives the node itself to the replacement."""
 
     def __init__(self, op: str, operands: Sequence[Operand], name: str | None = None) -> None:
         self.op = op
@@ -234,7 +234,7 @@ def _match_operands(
 
 
 def is_constant(node: Tensor) -> bool:
-    """Whether the node's values are known at compile time (a constant, or one number everywhere)."""
+    """Whether the node's values are known at compile time."""
     return node.op.name == "constant" or node.op.name == "full"
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.base.dims import product
 from graphc.base.dtypes import ALL, Array, DType, bfloat16, bool_, float16, round_bfloat16
 from graphc.base.errors import GraphcError
 from graphc.ir.constant import constant_value
@@ -205,11 +206,13 @@ class _Builder:
 def random_expression(
     roots: tuple[str, ...] | None, via: tuple[str, ...], builder: _Builder
 ) -> Tensor | None:
-    """Views, reductions and products around sources, ending in one of `roots` (any op when None)."""
+    """Views, reductions and products around sources, ending in one of `roots`."""
     rng = builder.rng
     inner = (
-        "permute_dims", "reshape", "broadcast_to", "slice", "concat", "pad", "flip", "cast", "sum", "max", "any",
-        "all", "min", "multiply", "softmax", "sigmoid", "einsum", "full", "prod", "constant", "add", "where",
+        "permute_dims", "reshape", "broadcast_to", "slice", "concat", "pad", "flip", "cast", "sum",
+        "max", "any",
+        "all", "min", "multiply", "softmax", "sigmoid", "einsum", "full", "prod",
+        "constant", "add", "where",
     )  # fmt: skip
     last = roots or ("add", "exp", "maximum", "where", "sqrt", "multiply", "cast", "sum")
     current: Tensor = builder.source(builder.dtype, () if rng.random() < 0.1 else None)
@@ -287,8 +290,7 @@ def evaluate(roots: list[Tensor], values: dict[int, Array]) -> dict[int, Any]:
 
 
 def _below(roots: list[Tensor]) -> list[Node]:
-    sources = [r for r in roots]
-    return Graph.build((), tuple((str(k), t) for k, t in enumerate(sources)), (), "rule", {}).nodes
+    return Graph.build((), tuple((str(k), t) for k, t in enumerate(roots)), (), "rule", {}).nodes
 
 
 def _compare(rule: AnyRule, instance: Instance, new: Tensor, truth: Truth | None) -> int:
@@ -367,9 +369,9 @@ def _summed_terms(node: Node) -> float:
     form = node.op.form
     if isinstance(form, Elementwise) or not isinstance(form, Reduction | Contraction):
         return 1.0
-    sizes = [int(np.prod(i.shape, dtype=np.int64)) for i in node.inputs]
+    sizes = [int(product(i.shape)) for i in node.inputs]
     assert isinstance(node, Tensor)
-    return max(1.0, max(sizes) / max(1, int(np.prod(node.shape, dtype=np.int64))))
+    return max(1.0, max(sizes) / max(1, int(product(node.shape))))
 
 
 def _lines_up(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:

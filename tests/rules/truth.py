@@ -1,8 +1,8 @@
 """The exact value of an expression, by mpmath: what STABILIZING rules are held against.
 
 Every op is computed with enough digits for any float64 operand (1e-20 beside 1, differences of
-1e8). Values that
-mpmath cannot give (NaN or infinite operands, arguments outside a function's domain) are NaN.
+1e8). Values that mpmath cannot give (NaN or infinite operands, arguments outside a function's
+domain) are NaN.
 """
 
 from __future__ import annotations

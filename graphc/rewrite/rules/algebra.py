@@ -40,7 +40,8 @@ from graphc.rewrite.pattern import (
 x, y, a, b = wildcards("x y a b")
 (c,) = wildcards("c", dtype=bool_)
 (k,) = wildcards("k", constant=True)
-exp, log, sqrt_, pow_, absolute, square_ = ops("exp log sqrt pow abs square")
+exp, log, sqrt_, pow_ = ops("exp log sqrt pow")
+negative_, absolute, square_ = ops("negative abs square")
 where_, minimum_, maximum_ = ops("where minimum maximum")
 and_, or_, xor_, invert = ops("bitwise_and bitwise_or bitwise_xor bitwise_invert")
 equal_, not_equal_, less_, less_equal_, greater_, greater_equal_ = ops(
@@ -139,7 +140,7 @@ def divide_self(m: Match) -> Tensor:
 # --------------------------------------------------------------------------------------------
 
 
-@rule(-(-x), cls=EXACT, dtypes=NUMERIC)
+@rule(negative_(negative_(x)), cls=EXACT, dtypes=NUMERIC)
 def negative_negative(m: Match) -> Tensor:
     """-(-x) = x"""
     return m.x

@@ -46,7 +46,7 @@ def permute_of_einsum(node: Tensor) -> Tensor | None:
 
 @node_rule("sum", cls=ROUNDING, ulps=64, via=("multiply",))
 def sum_of_product(node: Tensor) -> Tensor | None:
-    """sum(x * y) = einsum(x, y) where the product is larger than both: a matrix product written out"""
+    """sum(x * y) = einsum(x, y) where the product is larger than both"""
     inner = node.inputs[0]
     if inner.op.name != "multiply" or not inner.dtype.is_float:
         return None

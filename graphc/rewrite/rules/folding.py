@@ -20,13 +20,16 @@ from graphc.rewrite.pattern import EXACT, ROUNDING, NodeRule, RuleClass
 
 # One correctly rounded operation, or none: every implementation gives these bits.
 CORRECTLY_ROUNDED = frozenset(
-    "add subtract multiply divide negative abs sqrt square reciprocal cast where floor ceil trunc round sign copysign "
+    "add subtract multiply divide negative abs sqrt square reciprocal cast where floor ceil trunc "
+    "round sign copysign "
     "equal not_equal less less_equal greater greater_equal isnan isinf isfinite signbit "
-    "bitwise_and bitwise_or bitwise_xor bitwise_invert bitwise_left_shift bitwise_right_shift bitwise_count "
+    "bitwise_and bitwise_or bitwise_xor bitwise_invert bitwise_left_shift "
+    "bitwise_right_shift bitwise_count "
     "chain_multiply chain_divide any all argmax argmin nextafter".split()
 )
 INTEGER_EXACT = frozenset(
-    "sum prod max min maximum minimum floor_divide remainder pow cumulative_sum cumulative_prod cumulative_max einsum".split()
+    "sum prod max min maximum minimum floor_divide remainder pow "
+    "cumulative_sum cumulative_prod cumulative_max einsum".split()
 )
 # Results larger than their operands stay as they are; sources and aliases have no value here.
 NEVER = frozenset(

@@ -7,6 +7,8 @@ sure declines.
 
 from __future__ import annotations
 
+import itertools
+
 from graphc.base.dims import Dim, Size
 from graphc.ir.node import Tensor
 from graphc.ops.families import Elementwise
@@ -235,7 +237,7 @@ def concat_of_slices(node: Tensor) -> Tensor | None:
     """concat(x[:k], x[k:]) = x"""
     axis = node.attr("axis")
     parts = list(node.inputs)
-    for k, (left, right) in enumerate(zip(parts, parts[1:], strict=False)):
+    for k, (left, right) in enumerate(itertools.pairwise(parts)):
         whole = _adjacent(left, right, axis)
         if whole is not None:
             merged = [*parts[:k], whole, *parts[k + 2 :]]
