@@ -1,7 +1,8 @@
-"""Random numbers (floor 8): functions of a key, the same on every device and for every number of threads.
+"""Random numbers (floor 8): functions of a key, the same on every device and for every number of
+threads.
 
-A key is a uint32 tensor of shape (2,), made by `key(seed)`. The same key always gives the same numbers: draw
-once per key, and make new ones with `split` or `fold_in`.
+A key is a uint32 tensor of shape (2,), made by `key(seed)`. The same key always gives the same
+numbers: draw once per key, and make new ones with `split` or `fold_in`.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ def split(key: Key, count: int = 2, /) -> tuple[Tensor, ...]:
 
 
 def fold_in(key: Key, data: TensorLike, /) -> Tensor:
-    """A new key out of a key and an integer (a step counter or a layer's number, a tensor of shape () too)."""
+    """A new key out of a key and an integer (a step counter or a layer's number, a tensor of shape
+    () too).
+    """
     number = cast(as_tensor(data, op="random.fold_in"), uint64)
     if number.ndim:
         shape_error(f"random.fold_in: data must be a single integer, got {number.type}", [number])
@@ -140,7 +143,9 @@ def normal(
 
 
 def bernoulli(key: Key, probability: TensorLike = 0.5, shape: Any = None) -> Tensor:
-    """True with the given probability (a number, or a tensor that broadcasts to `shape`, its own shape by default)."""
+    """True with the given probability (a number, or a tensor that broadcasts to `shape`, its own
+    shape by default).
+    """
     chance = as_tensor(probability, op="random.bernoulli")
     kind = chance.dtype if chance.dtype.is_float else float64
     sizes = chance.shape if shape is None else shape

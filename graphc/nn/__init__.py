@@ -1,6 +1,7 @@
 """Functions of neural networks (floor 8) under their common names: compositions of ops, no state.
 
-Layers hold nothing here: weights are arguments, and what they become is an update that the caller declares.
+Layers hold nothing here: weights are arguments, and what they become is an update that the caller
+declares.
 """
 
 from __future__ import annotations

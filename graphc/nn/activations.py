@@ -1,7 +1,7 @@
 """Activation functions (floor 8): elementwise compositions whose values and gradients stay finite.
 
-Each takes anything that can be a tensor and keeps its shape and float dtype; functions that need a float
-give float64 for bool and integers.
+Each takes anything that can be a tensor and keeps its shape and float dtype; functions that need a
+float give float64 for bool and integers.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def celu(x: TensorLike, alpha: float = 1.0) -> Tensor:
 def gelu(x: TensorLike, approximate: str = "none") -> Tensor:
     """x times the probability that a standard normal is below x: x / 2 * erfc(-x / sqrt(2)).
 
-    approximate="tanh": x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))), computed as
-    x * sigmoid(2 * …), which does not cancel for negative x. Raises ShapeError for another word.
+    approximate="tanh": x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))), computed as x *
+    sigmoid(2 * …), which does not cancel for negative x. Raises ShapeError for another word.
     """
     x = as_float("gelu", x)
     if approximate == "none":
@@ -129,7 +129,10 @@ def log_sigmoid(x: TensorLike) -> Tensor:
 
 
 def glu(x: TensorLike, axis: int = -1) -> Tensor:
-    """The first half of x along `axis` times the sigmoid of the second. Raises ShapeError for an odd size."""
+    """The first half of x along `axis` times the sigmoid of the second.
+
+    Raises ShapeError for an odd size.
+    """
     x = as_float("glu", x)
     axis = normalize_axis("glu", x, axis)
     half = x.shape[axis] // 2

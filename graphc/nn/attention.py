@@ -30,9 +30,9 @@ def scaled_dot_product_attention(
     """softmax(query @ key.mT * scale + mask) @ value.
 
     query (..., L, E), key (..., S, E), value (..., S, V) -> (..., L, V); leading dims broadcast.
-    mask: bool (True: may be attended to) or added to the scores, broadcast to (..., L, S).
-    causal: place i sees places up to i. scale: 1 / sqrt(E) by default. A row that may attend to nothing gives zeros.
-    Raises ShapeError where sizes do not fit.
+    mask: bool (True: may be attended to) or added to the scores, broadcast to (..., L, S). causal:
+    place i sees places up to i. scale: 1 / sqrt(E) by default. A row that may attend to nothing
+    gives zeros. Raises ShapeError where sizes do not fit.
     """
     name = "scaled_dot_product_attention"
     q, k, v = (as_float(name, t) for t in promoted(name, query, key, value))

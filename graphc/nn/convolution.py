@@ -38,7 +38,9 @@ def in_layout(x: Tensor, layout: str) -> Tensor:
 
 
 def same_padding(op: str, x: Tensor, size: Size, reach: int, stride: int) -> tuple[int, int]:
-    """Padding with which there are ceil(size / stride) windows of `reach` elements; the odd one goes high."""
+    """Padding with which there are ceil(size / stride) windows of `reach` elements; the odd one
+    goes high.
+    """
     if not isinstance(size, Dim):
         count = -(-size // stride)
         total = max((count - 1) * stride + reach - size, 0)
@@ -57,7 +59,7 @@ def same_padding(op: str, x: Tensor, size: Size, reach: int, stride: int) -> tup
 def spatial_padding(
     op: str, padding: Any, x: Tensor, reach: Sequence[int], stride: Sequence[int]
 ) -> Pairs:
-    """One (low, high) per spatial axis of x (channels first), from an int, a word, ints or pairs."""
+    """One (low, high) per spatial axis of x, from an int, a word, ints or pairs."""
     rank = x.ndim - 2
     if isinstance(padding, str):
         word = padding.lower()
@@ -74,7 +76,8 @@ def spatial_padding(
         return [(size, size)] * rank
     if not isinstance(padding, Sequence) or len(padding) != rank:
         shape_error(
-            f"{op}: padding needs one int or (low, high) pair per spatial axis ({rank}), got {padding!r:.60}",
+            f"{op}: padding needs one int or (low, high) pair per spatial axis ({rank}), got "
+            f"{padding!r:.60}",
             [x],
         )
     pairs: Pairs = []
@@ -124,7 +127,8 @@ def _channels_fit(op: str, channels: Size, w: Tensor, groups: int, x: Tensor) ->
     if groups < 1 or w.shape[0] % groups != 0 or w.shape[1] * groups != channels:
         fitting = f"[out, {channels}{f' / {groups}' if groups != 1 else ''}, *kernel]"
         shape_error(
-            f"{op}: {channels} channels in {groups} groups do not fit the kernel {w.type}, which needs {fitting}",
+            f"{op}: {channels} channels in {groups} groups do not fit the kernel {w.type}, which "
+            f"needs {fitting}",
             [x, w],
             'is x in layout="channels_last"?' if w.shape[1] * groups == x.shape[-1] else None,
         )
@@ -141,13 +145,13 @@ def conv(
     groups: int = 1,
     layout: str = "channels_first",
 ) -> Tensor:
-    """The convolution (cross-correlation) of any spatial rank: x [N, C, *S], w [O, C / groups, *K] -> [N, O, *P].
+    """The convolution (cross-correlation) of any spatial rank: x [N, C, *S], w [O, C / groups, *K]
+    -> [N, O, *P].
 
-    P = (S + low + high - dilation * (K - 1) - 1) // stride + 1 per axis.
-    padding: an int, one int or (low, high) pair per axis, "valid" (0), or "same" (P = ceil(S / stride)).
-    groups: channels and results in that many independent groups. layout="channels_last": x and the result
-    are [N, *S, C]; w stays as it is. bias: [O].
-    Raises ShapeError where sizes do not fit.
+    P = (S + low + high - dilation * (K - 1) - 1) // stride + 1 per axis. padding: an int, one int
+    or (low, high) pair per axis, "valid" (0), or "same" (P = ceil(S / stride)). groups: channels
+    and results in that many independent groups. layout="channels_last": x and the result are [N,
+    *S, C]; w stays as it is. bias: [O]. Raises ShapeError where sizes do not fit.
 
         y = graphc.nn.conv(images, w, stride=2, padding=1)
     """
@@ -205,10 +209,12 @@ def conv_transpose(
     groups: int = 1,
     layout: str = "channels_first",
 ) -> Tensor:
-    """The transpose of `conv` (its gradient of x): x [N, C, *S], w [C, O / groups, *K] -> [N, O, *P].
+    """The transpose of `conv` (its gradient of x): x [N, C, *S], w [C, O / groups, *K] -> [N, O,
+    *P].
 
-    P = (S - 1) * stride - low - high + dilation * (K - 1) + 1 + output_padding per axis. padding as in `conv`;
-    "same" gives P = S * stride. Raises ShapeError where sizes do not fit, and unless output_padding < stride or dilation.
+    P = (S - 1) * stride - low - high + dilation * (K - 1) + 1 + output_padding per axis. padding as
+    in `conv`; "same" gives P = S * stride. Raises ShapeError where sizes do not fit, and unless
+    output_padding < stride or dilation.
     """
     op = "conv_transpose"
     first, kernel = _operands(op, x, w, layout)
@@ -223,7 +229,8 @@ def conv_transpose(
             )
     if groups < 1 or kernel.shape[0] != first.shape[1] or first.shape[1] % groups != 0:
         shape_error(
-            f"{op}: {first.shape[1]} channels in {groups} groups do not fit the kernel {kernel.type}, "
+            f"{op}: {first.shape[1]} channels in {groups} groups do not fit the kernel "
+            f"{kernel.type}, "
             f"which needs [{first.shape[1]}, out / groups, *kernel]",
             [first, kernel],
         )

@@ -25,8 +25,9 @@ def linear(x: TensorLike, w: TensorLike, bias: TensorLike | None = None) -> Tens
 def embedding(table: TensorLike, ids: TensorLike) -> Tensor:
     """The rows of `table` at integer `ids`: shape ids.shape + table.shape[1:].
 
-    The gradient adds up rows that occur more than once. An id out of bounds raises ExecutionError at the call.
-    Raises DTypeError for ids that are not integers, ShapeError for a table without rows.
+    The gradient adds up rows that occur more than once. An id out of bounds raises ExecutionError
+    at the call. Raises DTypeError for ids that are not integers, ShapeError for a table without
+    rows.
     """
     rows, places = as_tensor(table, op="embedding"), as_tensor(ids, op="embedding")
     if not places.dtype.is_integer:
@@ -39,7 +40,8 @@ def embedding(table: TensorLike, ids: TensorLike) -> Tensor:
 def one_hot(
     ids: TensorLike, classes: Size, *, axis: int = -1, dtype: DTypeLike = "float32"
 ) -> Tensor:
-    """1 at each id along a new `axis` of size `classes`, 0 elsewhere; all zeros for an id out of bounds.
+    """1 at each id along a new `axis` of size `classes`, 0 elsewhere; all zeros for an id out of
+    bounds.
 
     Raises DTypeError for ids that are not integers.
     """

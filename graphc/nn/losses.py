@@ -1,7 +1,7 @@
 """Losses (floor 8): one value per example, or reduced on request; finite at extreme logits.
 
-`reduction` is "none" (default: what is computed per example or element), "mean" or "sum"; `mse` alone is by
-its name a mean. Reduce with `graphc.mean` as well as with the argument.
+`reduction` is "none" (default: what is computed per example or element), "mean" or "sum"; `mse`
+alone is by its name a mean. Reduce with `graphc.mean` as well as with the argument.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ def softmax_cross_entropy(
 ) -> Tensor:
     """-sum(p * log_softmax(logits)) along `axis`: one value per example.
 
-    labels: integers (classes, of the shape of logits without `axis`) or probabilities p (of the shape of logits).
-    label_smoothing: the share of p that is spread evenly over the classes.
-    Finite for any finite logits; the gradient is softmax(logits) - p. A label out of bounds raises ExecutionError at the call.
-    Raises ShapeError, DTypeError where labels do not fit.
+    labels: integers (classes, of the shape of logits without `axis`) or probabilities p (of the
+    shape of logits). label_smoothing: the share of p that is spread evenly over the classes. Finite
+    for any finite logits; the gradient is softmax(logits) - p. A label out of bounds raises
+    ExecutionError at the call. Raises ShapeError, DTypeError where labels do not fit.
 
         loss = graphc.mean(graphc.nn.softmax_cross_entropy(logits, labels))
     """
@@ -86,7 +86,8 @@ def softmax_cross_entropy(
 def _soft_entropy(logits: Tensor, labels: Tensor, axis: int) -> Tensor:
     if labels.shape != logits.shape:
         shape_error(
-            f"softmax_cross_entropy: probabilities must have the shape of logits, {logits.type}, got {labels.type}",
+            f"softmax_cross_entropy: probabilities must have the shape of logits, {logits.type}, "
+            f"got {labels.type}",
             [logits, labels],
             "integer labels have the shape of logits without the axis of classes",
         )
@@ -103,9 +104,11 @@ def binary_cross_entropy_with_logits(
     positive_weight: TensorLike | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    """-labels * log(sigmoid(logits)) - (1 - labels) * log(1 - sigmoid(logits)), elementwise and without overflow.
+    """-labels * log(sigmoid(logits)) - (1 - labels) * log(1 - sigmoid(logits)), elementwise and
+    without overflow.
 
-    labels: probabilities, 0 and 1, or bool, broadcast against logits. positive_weight multiplies the first term.
+    labels: probabilities, 0 and 1, or bool, broadcast against logits. positive_weight multiplies
+    the first term.
     """
     name = "binary_cross_entropy_with_logits"
     logits = as_float(name, logits)
@@ -156,7 +159,8 @@ def kl_divergence(
     axis: int | None = -1,
     reduction: str = "none",
 ) -> Tensor:
-    """sum(target * (log(target) - log_prediction)) along `axis` (None: elementwise); 0 * log 0 is 0.
+    """sum(target * (log(target) - log_prediction)) along `axis` (None: elementwise); 0 * log 0 is
+    0.
 
     log_prediction: log-probabilities, as log_softmax gives them; target: probabilities.
     """
@@ -175,7 +179,10 @@ def nll(
     axis: int = -1,
     reduction: str = "none",
 ) -> Tensor:
-    """-log_probabilities at integer labels along `axis`. A label out of bounds raises ExecutionError at the call."""
+    """-log_probabilities at integer labels along `axis`.
+
+    A label out of bounds raises ExecutionError at the call.
+    """
     x = as_float("nll", log_probabilities)
     classes = as_tensor(labels, op="nll")
     if not classes.dtype.is_integer:
@@ -193,7 +200,10 @@ def nll(
 def cosine_similarity(
     x1: TensorLike, x2: TensorLike, *, axis: int = -1, epsilon: float = 1e-8
 ) -> Tensor:
-    """sum(x1 * x2) / max(|x1| * |x2|, epsilon) along `axis`. The gradient at a zero vector is finite."""
+    """sum(x1 * x2) / max(|x1| * |x2|, epsilon) along `axis`.
+
+    The gradient at a zero vector is finite.
+    """
     a, b = _floats("cosine_similarity", x1, x2)
     squares_a = sum_(elementwise_math.square(a), axis=axis)
     squares_b = sum_(elementwise_math.square(b), axis=axis)

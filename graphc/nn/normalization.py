@@ -21,7 +21,9 @@ multiply, subtract = elementwise.multiply, elementwise.subtract
 
 
 def _normalized(x: Tensor, axes: tuple[int, ...], epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
-    """(x - mean) / sqrt(variance + epsilon) over axes; and mean and variance with those dims of size 1."""
+    """(x - mean) / sqrt(variance + epsilon) over axes; and mean and variance with those dims of
+    size 1.
+    """
     mean = MEAN(x, axes=axes, keepdims=True)
     centered = subtract(x, mean)
     variance = MEAN(elementwise_math.square(centered), axes=axes, keepdims=True)
@@ -55,7 +57,8 @@ def layer_norm(
     axis: Axes = -1,
     epsilon: float = 1e-5,
 ) -> Tensor:
-    """(x - mean) / sqrt(variance + epsilon) * scale + bias, mean and variance over `axis` (an int or several).
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias, mean and variance over `axis` (an int
+    or several).
 
     scale and bias have the shape of x at those axes. Raises ShapeError where they do not.
     """
@@ -91,13 +94,15 @@ def batch_norm(
 ) -> Any:
     """(x - mean) / sqrt(variance + epsilon) * scale + bias, per channel of `axis`.
 
-    With `mean` and `variance` given (inference): the normalized tensor. Without (training): a tuple of it and
-    the batch's own mean and (biased) variance, from which running averages are kept as updates:
+    With `mean` and `variance` given (inference): the normalized tensor. Without (training): a tuple
+    of it and the batch's own mean and (biased) variance, from which running averages are kept as
+    updates:
 
         y, m, v = graphc.nn.batch_norm(x, scale, bias)
         updates[running_mean] = 0.9 * running_mean + 0.1 * m
 
-    All four have the shape (channels,). Raises ShapeError where one has not, or only one of mean and variance is given.
+    All four have the shape (channels,). Raises ShapeError where one has not, or only one of mean
+    and variance is given.
     """
     x = as_float("batch_norm", x)
     channel = normalize_axis("batch_norm", x, axis)
@@ -164,8 +169,8 @@ def instance_norm(
 def dropout(x: TensorLike, rate: float, key: TensorLike, *, training: bool = True) -> Tensor:
     """x with each element zeroed with probability `rate` and the others divided by 1 - rate.
 
-    key: of graphc.random.key; draw a new one per step (graphc.random.fold_in(key, step)). x itself without training.
-    Raises ShapeError unless 0 <= rate < 1.
+    key: of graphc.random.key; draw a new one per step (graphc.random.fold_in(key, step)). x itself
+    without training. Raises ShapeError unless 0 <= rate < 1.
     """
     x = as_float("dropout", x)
     if not 0 <= rate < 1:

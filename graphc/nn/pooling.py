@@ -47,7 +47,8 @@ def _settings(
         for side, width in zip(ends, pair, strict=True):
             if not isinstance(width, int) or width >= r:
                 shape_error(
-                    f"{op}: padding {width} of spatial axis {axis} must be smaller than the window, {r}",
+                    f"{op}: padding {width} of spatial axis {axis} must be smaller than the "
+                    f"window, {r}",
                     [x],
                 )
             side.append(width)
@@ -69,10 +70,11 @@ def max_pool(
     dilation: int | Sequence[int] = 1,
     layout: str = "channels_first",
 ) -> Tensor:
-    """The maximum of each window of `size`: x [N, C, *S] -> [N, C, *P]; NaN where one is in the window.
+    """The maximum of each window of `size`: x [N, C, *S] -> [N, C, *P]; NaN where one is in the
+    window.
 
-    stride: `size` by default. padding: as in `conv`, smaller than the window; padding is never the maximum.
-    Elements that tie share the gradient. Raises ShapeError where windows do not fit.
+    stride: `size` by default. padding: as in `conv`, smaller than the window; padding is never the
+    maximum. Elements that tie share the gradient. Raises ShapeError where windows do not fit.
     """
     first = _pool_operand("max_pool", as_tensor(x, op="max_pool"), layout)
     window, steps, gaps, low, high = _settings("max_pool", first, size, stride, padding, dilation)
@@ -92,8 +94,8 @@ def avg_pool(
 ) -> Tensor:
     """The mean of each window of `size`: x [N, C, *S] -> [N, C, *P].
 
-    stride: `size` by default. count_include_pad: padding counts as zeros; else only real elements are averaged.
-    bool and integers give float64. Raises ShapeError where windows do not fit.
+    stride: `size` by default. count_include_pad: padding counts as zeros; else only real elements
+    are averaged. bool and integers give float64. Raises ShapeError where windows do not fit.
     """
     first = _pool_operand("avg_pool", as_float("avg_pool", x), layout)
     window, steps, gaps, low, high = _settings("avg_pool", first, size, stride, padding, 1)
@@ -123,16 +125,18 @@ def _bins(op: str, x: Tensor, output: Any) -> tuple[Ints, Ints]:
 
 
 def _bounds(n: int, p: int) -> list[tuple[int, int]]:
-    """The window of each of p results over n elements: from floor(i n / p) to ceil((i + 1) n / p)."""
+    """The windows of p results over n elements: floor(i n / p) to ceil((i + 1) n / p)."""
     return [(i * n // p, -(-(i + 1) * n // p)) for i in range(p)]
 
 
 def adaptive_avg_pool(
     x: TensorLike, output: int | Sequence[int], *, layout: str = "channels_first"
 ) -> Tensor:
-    """The means over windows that give `output` results per spatial axis: x [N, C, *S] -> [N, C, *output].
+    """The means over windows that give `output` results per spatial axis: x [N, C, *S] -> [N, C,
+    *output].
 
-    Window i goes from floor(i S / output) to ceil((i + 1) S / output). Raises ShapeError for symbolic spatial sizes.
+    Window i goes from floor(i S / output) to ceil((i + 1) S / output). Raises ShapeError for
+    symbolic spatial sizes.
     """
     first = _pool_operand("adaptive_avg_pool", as_float("adaptive_avg_pool", x), layout)
     sizes, counts = _bins("adaptive_avg_pool", first, output)
@@ -158,7 +162,9 @@ def adaptive_avg_pool(
 def adaptive_max_pool(
     x: TensorLike, output: int | Sequence[int], *, layout: str = "channels_first"
 ) -> Tensor:
-    """The maxima over windows that give `output` results per spatial axis, as in `adaptive_avg_pool`."""
+    """The maxima over windows that give `output` results per spatial axis, as in
+    `adaptive_avg_pool`.
+    """
     first = _pool_operand("adaptive_max_pool", as_tensor(x, op="adaptive_max_pool"), layout)
     sizes, counts = _bins("adaptive_max_pool", first, output)
     if all(n % p == 0 for n, p in zip(sizes, counts, strict=True)):
@@ -183,12 +189,12 @@ def _global(op: str, x: Tensor, layout: str, keepdims: bool, reduce: Any) -> Ten
 def global_avg_pool(
     x: TensorLike, *, keepdims: bool = False, layout: str = "channels_first"
 ) -> Tensor:
-    """The mean over all spatial axes: [N, C, *S] -> [N, C]; with keepdims they stay, of size 1."""
+    """The mean over all spatial axes: [N, C, *S] -> [N, C], or of size 1 with keepdims."""
     return _global("global_avg_pool", as_float("global_avg_pool", x), layout, keepdims, MEAN)
 
 
 def global_max_pool(
     x: TensorLike, *, keepdims: bool = False, layout: str = "channels_first"
 ) -> Tensor:
-    """The maximum over all spatial axes: [N, C, *S] -> [N, C]; with keepdims they stay, of size 1."""
+    """The maximum over all spatial axes: [N, C, *S] -> [N, C], or of size 1 with keepdims."""
     return _global("global_max_pool", as_tensor(x, op="global_max_pool"), layout, keepdims, MAX)

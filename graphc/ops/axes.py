@@ -16,7 +16,10 @@ Axes = int | Sequence[int] | None
 
 
 def normalize_axis(op: str, x: Node, axis: Any, ndim: int | None = None, what: str = "axis") -> int:
-    """`axis` as a non-negative int, for a tensor of `ndim` (default: that of x) dimensions. Raises ShapeError."""
+    """`axis` as a non-negative int, for a tensor of `ndim` (default: that of x) dimensions.
+
+    Raises ShapeError.
+    """
     count = x.ndim if ndim is None and isinstance(x, Tensor) else ndim or 0
     index = as_index(axis)
     if index is None:
@@ -32,7 +35,10 @@ def normalize_axis(op: str, x: Node, axis: Any, ndim: int | None = None, what: s
 
 
 def normalize_axes(op: str, x: Node, axis: Any, ndim: int | None = None) -> tuple[int, ...]:
-    """`axis` (an int, a sequence of ints, None for all) as a tuple in the given order. Raises ShapeError for a repetition."""
+    """`axis` (an int, a sequence of ints, None for all) as a tuple in the given order.
+
+    Raises ShapeError for a repetition.
+    """
     count = x.ndim if ndim is None and isinstance(x, Tensor) else ndim or 0
     if axis is None:
         return tuple(range(count))
@@ -45,7 +51,10 @@ def normalize_axes(op: str, x: Node, axis: Any, ndim: int | None = None) -> tupl
 
 
 def as_size(op: str, size: Any, operands: Sequence[Node] = (), negative: bool = False) -> Size:
-    """A size as an int or a Dim. Raises ShapeError for anything else, and for negative ints unless allowed."""
+    """A size as an int or a Dim.
+
+    Raises ShapeError for anything else, and for negative ints unless allowed.
+    """
     if isinstance(size, Dim):
         return size
     index = as_index(size)
@@ -75,9 +84,11 @@ def as_shape(op: str, shape: Any, operands: Sequence[Node] = (), negative: bool 
 
 
 def canonical_size(size: Size) -> Size:
-    """The size with each symbol written as multiple_of times another one, so that exact quotients cancel.
+    """The size with each symbol written as multiple_of times another one, so that exact quotients
+    cancel.
 
-    Two sizes are surely equal if their canonical sizes are; n // 4 * 4 is n where n is a multiple of 4.
+    Two sizes are surely equal if their canonical sizes are; n // 4 * 4 is n where n is a multiple
+    of 4.
     """
     scaled: dict[str, Size] = {
         s.name: s.multiple_of * Dim(s.name) for s in symbols((size,)) if s.multiple_of > 1

@@ -1,8 +1,9 @@
-"""Contractions (floor 2): the one op `einsum` on two operands, and the products that are written with it.
+"""Contractions (floor 2): the one op `einsum` on two operands, and the products that are written
+with it.
 
-The attr `spec` reads "bij,bjk->bik": a letter occurs once per operand, letters missing from the result are
-summed. Float16 and bfloat16 accumulate in float32, integers wrap, bool is any(and). Gradients are
-contractions again.
+The attr `spec` reads "bij,bjk->bik": a letter occurs once per operand, letters missing from the
+result are summed. Float16 and bfloat16 accumulate in float32, integers wrap, bool is any(and).
+Gradients are contractions again.
 """
 
 from __future__ import annotations
@@ -134,11 +135,13 @@ EINSUM = REGISTRY.add(
 )
 
 
-# -- products of two --------------------------------------------------------------------------------
+# -- products of two ------------------------------------------------------------------------------
 
 
 def contract(a: Tensor, b: Tensor, spec: str) -> Tensor:
-    """`einsum` of two tensors of one dtype by a spec with explicit result, letters summed alone first."""
+    """`einsum` of two tensors of one dtype by a spec with explicit result, letters summed alone
+    first.
+    """
     left, right, result = split_spec(spec)
     a, left = _without_lonely(a, left, right + result)
     b, right = _without_lonely(b, right, left + result)
@@ -160,7 +163,7 @@ def _name(x: Tensor, other: str) -> str:
 
 def _inner_mismatch(op: str, a: Tensor, b: Tensor, i: int, j: int) -> None:
     x, y = _name(a, "the first operand"), _name(b, "the second")
-    hint = "the summed dims must be equal: the last of the first operand, the one before last of the second"
+    hint = "the summed dims must be equal: the last of x1 and the one before last of x2"
     if op == "matmul" and b.ndim >= 2 and b.shape[-1] == a.shape[-1]:
         transposed = "T" if b.ndim == 2 else "mT"
         hint = f"did you mean {op_text(op, x, y + '.' + transposed)}?"
@@ -168,7 +171,8 @@ def _inner_mismatch(op: str, a: Tensor, b: Tensor, i: int, j: int) -> None:
         transposed = "T" if a.ndim == 2 else "mT"
         hint = f"did you mean {op_text(op, x + '.' + transposed, y)}?"
     shape_error(
-        f"{op}: inner dimensions differ: {a.shape[i]} ({x}, dim {i}) and {b.shape[j]} ({y}, dim {j})",
+        f"{op}: inner dimensions differ: {a.shape[i]} ({x}, dim {i}) and {b.shape[j]} ({y}, dim "
+        f"{j})",
         [a, b],
         hint,
     )
@@ -181,9 +185,11 @@ def op_text(op: str, x: str, y: str) -> str:
 
 
 def _batch(op: str, a: Tensor, b: Tensor, skip: int) -> tuple[Tensor, str, Tensor, str, str]:
-    """Letters of leading dims, matched from the right; dims of size 1 that the other side repeats are dropped.
+    """Letters of leading dims, matched from the right; dims of size 1 that the other side repeats
+    are dropped.
 
-    Gives (a, letters of a, b, letters of b, letters of the result), for the dims before the last `skip`.
+    Gives (a, letters of a, b, letters of b, letters of the result), for the dims before the last
+    `skip`.
     """
     count = max(a.ndim, b.ndim) - skip
     letters = LETTERS[:count]
@@ -213,9 +219,10 @@ def _batch(op: str, a: Tensor, b: Tensor, skip: int) -> tuple[Tensor, str, Tenso
 def matmul(x1: TensorLike, x2: TensorLike, /) -> Tensor:
     """The matrix product `x1 @ x2`, as NumPy's: 1-d operands are vectors, leading dims broadcast.
 
-    (..., n, k) @ (..., k, m) -> (..., n, m); (k,) @ (..., k, m) -> (..., m); (..., n, k) @ (k,) -> (..., n).
-    Operands are promoted to one dtype; float16 and bfloat16 accumulate in float32, integers wrap, bool is any(and).
-    Raises ShapeError for 0-d operands, where inner dims differ, or leading dims do not broadcast.
+    (..., n, k) @ (..., k, m) -> (..., n, m); (k,) @ (..., k, m) -> (..., m); (..., n, k) @ (k,) ->
+    (..., n). Operands are promoted to one dtype; float16 and bfloat16 accumulate in float32,
+    integers wrap, bool is any(and). Raises ShapeError for 0-d operands, where inner dims differ, or
+    leading dims do not broadcast.
     """
     a, b = promoted("matmul", x1, x2)
     if not a.ndim or not b.ndim:
@@ -234,7 +241,9 @@ def matmul(x1: TensorLike, x2: TensorLike, /) -> Tensor:
 
 
 def tidy(spec: str) -> str:
-    """The spec with letters a, b, c … in order of first use, so that equal contractions are equal nodes."""
+    """The spec with letters a, b, c … in order of first use, so that equal contractions are equal
+    nodes.
+    """
     names: dict[str, str] = {}
     for c in spec:
         if c in LETTERS:
@@ -263,7 +272,8 @@ def vecdot(x1: TensorLike, x2: TensorLike, /, *, axis: int = -1) -> Tensor:
 def tensordot(
     x1: TensorLike, x2: TensorLike, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2
 ) -> Tensor:
-    """The sum of products over `axes`: the last n dims of x1 with the first n of x2, or two lists of axes.
+    """The sum of products over `axes`: the last n dims of x1 with the first n of x2, or two lists
+    of axes.
 
     Raises ShapeError where summed sizes differ.
     """

@@ -1,12 +1,14 @@
-"""The convolution op (floor 2): a composite of pad, windows and a contraction, with a gradient of its own.
+"""The convolution op (floor 2): a composite of pad, windows and a contraction, with a gradient of
+its own.
 
-x is [N, C, *spatial], w is [O, C / groups, *kernel]; per spatial axis, with x spread by `input_dilation` and
-padded by `low` and `high` (negative: cut off):
+x is [N, C, *spatial], w is [O, C / groups, *kernel]; per spatial axis, with x spread by
+`input_dilation` and padded by `low` and `high` (negative: cut off):
 
     out[n, o, p] = sum over c, k of x[n, c, p * stride + k * dilation] * w[o, c, k]
 
-The gradient of x is a convolution again (stride and input_dilation exchanged, the kernel turned around),
-so that no form of it is slower than the op itself; the gradient of w is a contraction of windows.
+The gradient of x is a convolution again (stride and input_dilation exchanged, the kernel turned
+around), so that no form of it is slower than the op itself; the gradient of w is a contraction of
+windows.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ def _conv_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
         dtype_error(f"conv: operands of different dtypes: {x.dtype} and {w.dtype}", inputs)
     if x.ndim != w.ndim or x.ndim < 3:
         shape_error(
-            f"conv: x needs [batch, channels, *spatial] and w [out, in, *kernel] of as many dims, got {x.ndim} and {w.ndim}",
+            f"conv: x needs [batch, channels, *spatial] and w [out, in, *kernel] of as many dims, "
+            f"got {x.ndim} and {w.ndim}",
             inputs,
         )
     if w.shape[1] * groups != x.shape[1] or w.shape[0] // groups * groups != w.shape[0]:
@@ -64,7 +67,8 @@ def _conv_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
         count = window_count(whole, k, stride[i], dilation[i])
         if isinstance(count, int) and count < 1:
             shape_error(
-                f"conv: a kernel of {(k - 1) * dilation[i] + 1} elements does not fit spatial axis {i} "
+                f"conv: a kernel of {(k - 1) * dilation[i] + 1} elements does not fit spatial axis "
+                f"{i} "
                 f"of size {size} padded to {whole}",
                 inputs,
                 "use a smaller kernel, or padding",
@@ -73,7 +77,7 @@ def _conv_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
     return TensorType(tuple(shape), x.dtype)
 
 
-# -- as other ops -----------------------------------------------------------------------------------
+# -- as other ops ---------------------------------------------------------------------------------
 
 
 def _letters(rank: int) -> tuple[str, str, list[str]]:
@@ -112,7 +116,9 @@ def _conv_expand(node: Tensor) -> Tensor:
 
 
 def transposed_kernel(w: Tensor, groups: int) -> Tensor:
-    """[O, C / groups, *K] as [C, O / groups, *K], turned around: the kernel that carries cotangents back."""
+    """[O, C / groups, *K] as [C, O / groups, *K], turned around: the kernel that carries cotangents
+    back.
+    """
     rank = w.ndim - 2
     outs, ins = w.shape[0] // groups, w.shape[1]
     w = FLIP(w, axes=tuple(range(2, w.ndim)))
@@ -130,7 +136,8 @@ def _x_gradient(g: Tensor, node: Tensor) -> Tensor:
     for i, size in enumerate(x.shape[2:]):
         k = w.shape[2 + i]
         assert isinstance(k, int)
-        # The spread cotangent, padded, must have exactly as many windows as x, spread, has elements.
+        # The spread cotangent, padded, must have exactly as many windows as x, spread, has
+        # elements.
         back_low.append(dilation[i] * (k - 1) - low[i])
         back_high.append(
             spread_size(size, spread[i]) - spread_size(node.shape[2 + i], stride[i]) + low[i]
@@ -163,7 +170,7 @@ def _conv_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
     return [_x_gradient(g, node), _w_gradient(g, node)]
 
 
-# -- reference --------------------------------------------------------------------------------------
+# -- reference ------------------------------------------------------------------------------------
 
 
 def _conv_reference(

@@ -1,8 +1,8 @@
 """Cumulative ops (floor 2): running sums, products, maxima along an axis, and linear recurrences.
 
-Attributes: `axis` (non-negative) and `reverse` (from the last element to the first). Each line along the axis
-is one serial loop. Float16 and bfloat16 accumulate in float32. Gradients run the other way, in linear time,
-without a division, in any order of differentiation.
+Attributes: `axis` (non-negative) and `reverse` (from the last element to the first). Each line
+along the axis is one serial loop. Float16 and bfloat16 accumulate in float32. Gradients run the
+other way, in linear time, without a division, in any order of differentiation.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from graphc.ops.view import broadcasted
 Step = Callable[[Any, Any, Any], Any]
 
 
-# -- common parts -----------------------------------------------------------------------------------
+# -- common parts ---------------------------------------------------------------------------------
 
 
 def along(index: tuple[Any, ...], axis: int, place: Any) -> list[Any]:
@@ -42,7 +42,9 @@ def line_extents(node: Tensor, axis: int) -> tuple[Any, ...]:
 
 
 def _lower(step: Step) -> Callable[[Any, Tensor], None]:
-    """Loops that carry step(s, accumulator, element) along each line; the first element enters as it is."""
+    """Loops that carry step(s, accumulator, element) along each line; the first element enters as
+    it is.
+    """
 
     def lower(b: Any, node: Tensor) -> None:
         axis, reverse = node.attr("axis"), node.attr("reverse")
@@ -98,9 +100,16 @@ def _reference(accumulate: Callable[..., Any]) -> Callable[..., Array]:
 def _samples(near_one: bool = False) -> Callable[[DType], list[Sample]]:
     def samples(dtype: DType) -> list[Sample]:
         cases: list[tuple[tuple[int, ...], int, bool]] = [
-            ((1,), 0, False), ((0,), 0, False), ((3, 0), 1, True), ((0, 3), 1, False), ((7,), 0, True),
-            ((3, 5), 0, False), ((3, 5), 1, True), ((2, 3, 4), 1, False), ((2, 70), 1, False),
-        ]  # fmt: skip
+            ((1,), 0, False),
+            ((0,), 0, False),
+            ((3, 0), 1, True),
+            ((0, 3), 1, False),
+            ((7,), 0, True),
+            ((3, 5), 0, False),
+            ((3, 5), 1, True),
+            ((2, 3, 4), 1, False),
+            ((2, 70), 1, False),
+        ]
         low, high = (0.7, 1.4) if near_one else (-3.0, 3.0)
         found = [
             Sample((draw(shape, dtype, low=low, high=high),), {"axis": axis, "reverse": reverse})
@@ -115,7 +124,7 @@ def _samples(near_one: bool = False) -> Callable[[DType], list[Sample]]:
     return samples
 
 
-# -- sum --------------------------------------------------------------------------------------------
+# -- sum ------------------------------------------------------------------------------------------
 
 
 def _sum_step(s: Any, running: Any, x: Any) -> Any:
@@ -141,7 +150,7 @@ CUMULATIVE_SUM = REGISTRY.add(
 )
 
 
-# -- linear recurrence, product ---------------------------------------------------------------------
+# -- linear recurrence, product -------------------------------------------------------------------
 
 
 def _recurrence_lower(b: Any, node: Tensor) -> None:
@@ -215,7 +224,8 @@ LINEAR_RECURRENCE = REGISTRY.add(
 
 
 def linear_recurrence(a: Any, x: Any, /, *, axis: int = -1, reverse: bool = False) -> Tensor:
-    """y[i] = a[i] * y[i - 1] + x[i] along `axis`, with y[0] = x[0]; from the last element with `reverse`.
+    """y[i] = a[i] * y[i - 1] + x[i] along `axis`, with y[0] = x[0]; from the last element with
+    `reverse`.
 
     Operands have one shape and one float dtype. Raises ShapeError, DTypeError otherwise.
     """
@@ -229,7 +239,8 @@ def _prod_step(s: Any, running: Any, x: Any) -> Any:
 
 
 def _prod_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
-    # x_j times left_j enters y_j; later y_i have it times x_{j+1} … x_i, which the recurrence sums up.
+    # x_j times left_j enters y_j; later y_i have it times x_{j+1} … x_i, which the recurrence sums
+    # up.
     (x,), (axis, reverse) = node.inputs, node.attrs
     step = -1 if reverse else 1
     sums = LINEAR_RECURRENCE(shifted(x, axis, -step, 1.0), g, axis=axis, reverse=not reverse)
@@ -251,7 +262,7 @@ CUMULATIVE_PROD = REGISTRY.add(
 )
 
 
-# -- maximum, minimum -------------------------------------------------------------------------------
+# -- maximum, minimum -----------------------------------------------------------------------------
 
 
 def _extreme_step(method: str, on_bool: str) -> Step:
@@ -276,10 +287,17 @@ def _extreme_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
 def _declare_extreme(name: str, accumulate: Callable[..., Any], step: Step, doc: str) -> OpDef:
     return REGISTRY.add(
         OpDef(
-            name, ("axis", "reverse"), _same_type(name, ALL), _reference(accumulate),
-            _extreme_gradient, Opaque(_lower(step)), doc=doc, samples=_samples(), dtypes=ALL,
+            name,
+            ("axis", "reverse"),
+            _same_type(name, ALL),
+            _reference(accumulate),
+            _extreme_gradient,
+            Opaque(_lower(step)),
+            doc=doc,
+            samples=_samples(),
+            dtypes=ALL,
         )
-    )  # fmt: skip
+    )
 
 
 CUMULATIVE_MAX = _declare_extreme(
@@ -296,7 +314,7 @@ CUMULATIVE_MIN = _declare_extreme(
 )
 
 
-# -- public functions -------------------------------------------------------------------------------
+# -- public functions -----------------------------------------------------------------------------
 
 
 def _axis_of(op: str, x: Tensor, axis: int | None) -> tuple[Tensor, int]:
@@ -336,7 +354,8 @@ def cumulative_sum(
 ) -> Tensor:
     """Running sums along `axis` (which only a 1-d x may leave out); dtypes as in `sum`.
 
-    include_initial: a 0 comes first, so that the axis is one longer. Raises ShapeError without a needed axis.
+    include_initial: a 0 comes first, so that the axis is one longer. Raises ShapeError without a
+    needed axis.
     """
     return _cumulative(CUMULATIVE_SUM, x, axis, dtype, 0 if include_initial else None)
 
@@ -354,12 +373,18 @@ def cumulative_prod(
 
 
 def cumulative_max(x: TensorLike, /, *, axis: int | None = None) -> Tensor:
-    """Running maxima along `axis`; NaN from the first NaN on. The first of equal elements takes the gradient."""
+    """Running maxima along `axis`; NaN from the first NaN on.
+
+    The first of equal elements takes the gradient.
+    """
     return _cumulative(CUMULATIVE_MAX, x, axis, None, None)
 
 
 def cumulative_min(x: TensorLike, /, *, axis: int | None = None) -> Tensor:
-    """Running minima along `axis`; NaN from the first NaN on. The first of equal elements takes the gradient."""
+    """Running minima along `axis`; NaN from the first NaN on.
+
+    The first of equal elements takes the gradient.
+    """
     return _cumulative(CUMULATIVE_MIN, x, axis, None, None)
 
 
@@ -368,8 +393,8 @@ def diff(
 ) -> Tensor:
     """The differences of neighbours along `axis`, `n` times; of bool, whether they differ.
 
-    `prepend` and `append` are joined to x first (a number stands for one element).
-    Raises ShapeError for a negative n or a 0-d x.
+    `prepend` and `append` are joined to x first (a number stands for one element). Raises
+    ShapeError for a negative n or a 0-d x.
     """
     x = as_tensor(x, op="diff")
     axis = normalize_axis("diff", x, axis)

@@ -1,7 +1,7 @@
 """The public einsum (floor 2): any number of operands, in pairs of least work first.
 
-A letter that an operand repeats is a diagonal view, `...` stands for dims that broadcast, a letter that
-one operand has alone is summed before anything else.
+A letter that an operand repeats is a diagonal view, `...` stands for dims that broadcast, a letter
+that one operand has alone is summed before anything else.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ Term = tuple[Tensor, str]
 def einsum(spec: str, /, *operands: Any) -> Tensor:
     """The sum of products that `spec` describes, as NumPy's einsum.
 
-    "ij,jk->ik": a letter per dim; letters not in the result are summed; without "->" the result has the letters
-    that occur once, in alphabetic order; "..." stands for leading dims that broadcast; a letter repeated in one
-    operand takes its diagonal. More than two operands are contracted in pairs, those of least work first.
-    Operands are promoted to one dtype. Raises ShapeError where the spec does not fit.
+    "ij,jk->ik": a letter per dim; letters not in the result are summed; without "->" the result has
+    the letters that occur once, in alphabetic order; "..." stands for leading dims that broadcast;
+    a letter repeated in one operand takes its diagonal. More than two operands are contracted in
+    pairs, those of least work first. Operands are promoted to one dtype. Raises ShapeError where
+    the spec does not fit.
 
         scores = graphc.einsum("bqhd,bkhd->bhqk", queries, keys)
     """
@@ -69,7 +70,8 @@ def _parse(spec: str, tensors: Sequence[Tensor]) -> tuple[list[str], str]:
         letters = part.replace("...", dots[len(dots) - count :] if count > 0 else "", 1)
         if len(letters) != x.ndim or any(c not in LETTERS for c in letters):
             shape_error(
-                f"einsum: {part!r} in {spec!r} does not name the {x.ndim} dims of operand {len(full)}",
+                f"einsum: {part!r} in {spec!r} does not name the {x.ndim} dims of operand "
+                f"{len(full)}",
                 tensors,
                 "write one letter per dim; ... stands for any number of them",
             )
@@ -82,7 +84,8 @@ def _parse(spec: str, tensors: Sequence[Tensor]) -> tuple[list[str], str]:
     for c in result:
         if c not in everything or result.count(c) > 1:
             shape_error(
-                f"einsum: the result {result!r} of {spec!r} must have letters of operands, each once",
+                f"einsum: the result {result!r} of {spec!r} must have letters of operands, each "
+                f"once",
                 tensors,
             )
     return full, result

@@ -1,7 +1,7 @@
 """Joining and padding (floor 2): concat, pad, and the repetitions that are broadcasts and reshapes.
 
-`concat` and `pad` are views: an element knows which operand it comes from by its index. `pad` may also
-spread elements apart (`interior`), which is the transpose of a slice with a step.
+`concat` and `pad` are views: an element knows which operand it comes from by its index. `pad` may
+also spread elements apart (`interior`), which is the transpose of a slice with a step.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def take_slice(x: Tensor, axis: int, start: Size, size: Size, step: int = 1) -> 
     return SLICE(x, starts=tuple(starts), steps=tuple(steps), shape=tuple(shape))
 
 
-# -- concat -----------------------------------------------------------------------------------------------
+# -- concat ---------------------------------------------------------------------------------------
 
 
 def _concat_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
@@ -54,7 +54,8 @@ def _concat_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType
         )
         if not fits:
             shape_error(
-                f"concat: operand {k} of shape {shape_text(x.shape)} does not fit {shape_text(first.shape)} along axis {axis}",
+                f"concat: operand {k} of shape {shape_text(x.shape)} does not fit "
+                f"{shape_text(first.shape)} along axis {axis}",
                 [first, x],
                 "all dims but the joined one must be equal",
             )
@@ -97,8 +98,13 @@ def _concat_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
 
 def _concat_samples(dtype: DType) -> list[Sample]:
     cases: list[tuple[list[tuple[int, ...]], int]] = [
-        ([(1,)], 0), ([(0,), (3,)], 0), ([(2, 3), (2, 5)], 1), ([(2, 3), (1, 3), (4, 3)], 0), ([(0, 2), (0, 2)], 1), ([(3, 65, 2)] * 2, 1),
-    ]  # fmt: skip
+        ([(1,)], 0),
+        ([(0,), (3,)], 0),
+        ([(2, 3), (2, 5)], 1),
+        ([(2, 3), (1, 3), (4, 3)], 0),
+        ([(0, 2), (0, 2)], 1),
+        ([(3, 65, 2)] * 2, 1),
+    ]
     found = [
         Sample(tuple(draw(s, dtype, k) for k, s in enumerate(shapes)), {"axis": a})
         for shapes, a in cases
@@ -166,7 +172,10 @@ def stack(arrays: Sequence[Any], /, *, axis: int = 0) -> Tensor:
 
 
 def unstack(x: TensorLike, /, *, axis: int = 0) -> tuple[Tensor, ...]:
-    """The slices of x along `axis`, whose size must be known. Raises ShapeError where it is symbolic."""
+    """The slices of x along `axis`, whose size must be known.
+
+    Raises ShapeError where it is symbolic.
+    """
     x = as_tensor(x, op="unstack")
     axis = normalize_axis("unstack", x, axis)
     count = x.shape[axis]
@@ -205,7 +214,7 @@ def split(x: TensorLike, sections: int | Sequence[int], /, *, axis: int = 0) -> 
     return tuple(take_slice(x, axis, a, b - a) for a, b in zip(starts, stops, strict=True))
 
 
-# -- pad --------------------------------------------------------------------------------------------------
+# -- pad ------------------------------------------------------------------------------------------
 
 
 def _pad_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
@@ -297,9 +306,14 @@ def _pad_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
 def _pad_samples(dtype: DType) -> list[Sample]:
     value = True if dtype.is_bool else 2 if dtype.is_integer else 0.5
     cases: list[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = [
-        ((), (), (), ()), ((0,), (1,), (2,), (0,)), ((1,), (0,), (0,), (3,)), ((5,), (-1,), (-2,), (0,)), ((5,), (2,), (-3,), (1,)),
-        ((3, 4), (1, 0), (0, 2), (0, 2)), ((2, 17, 3), (0, 3, 1), (0, 3, 1), (0, 0, 0)),
-    ]  # fmt: skip
+        ((), (), (), ()),
+        ((0,), (1,), (2,), (0,)),
+        ((1,), (0,), (0,), (3,)),
+        ((5,), (-1,), (-2,), (0,)),
+        ((5,), (2,), (-3,), (1,)),
+        ((3, 4), (1, 0), (0, 2), (0, 2)),
+        ((2, 17, 3), (0, 3, 1), (0, 3, 1), (0, 0, 0)),
+    ]
     return [
         Sample((draw(s, dtype),), {"low": a, "high": b, "interior": c, "value": v})
         for s, a, b, c in cases
@@ -315,7 +329,8 @@ PAD = REGISTRY.add(
         _pad_reference,
         _pad_gradient,
         Map(_pad_element),
-        doc="x with `low` and `high` elements of `value` around each axis (negative: cut off) and `interior` between neighbours.",
+        doc="x with `low` and `high` elements of `value` around each axis (negative: cut off) and "
+        "`interior` between neighbours.",
         samples=_pad_samples,
         dtypes=ALL,
     )
@@ -348,9 +363,9 @@ def pad(
 ) -> Tensor:
     """x with elements added around it, as NumPy's pad.
 
-    widths: one int for all sides, a pair (low, high) for all axes, or a pair per axis. mode: "constant" (of `value`),
-    "edge", "reflect", "symmetric", "wrap". Raises ShapeError for widths that do not fit, and where
-    a mode needs more elements than an axis has.
+    widths: one int for all sides, a pair (low, high) for all axes, or a pair per axis. mode:
+    "constant" (of `value`), "edge", "reflect", "symmetric", "wrap". Raises ShapeError for widths
+    that do not fit, and where a mode needs more elements than an axis has.
     """
     x = as_tensor(x, op="pad")
     if mode not in PAD_MODES:
@@ -368,7 +383,8 @@ def pad(
     for axis, (low, high) in enumerate(pairs):
         if not isinstance(low, int) or not isinstance(high, int):
             shape_error(
-                f"pad: mode {mode!r} needs widths that are ints, got ({low}, {high}) at axis {axis}",
+                f"pad: mode {mode!r} needs widths that are ints, got ({low}, {high}) at axis "
+                f"{axis}",
                 [x],
             )
         x = _pad_axis(x, axis, low, high, mode)
@@ -409,7 +425,8 @@ def _pad_axis(x: Tensor, axis: int, low: int, high: int, mode: str) -> Tensor:
     most = bounds(size)[1]
     if most is not None and most < reach and (low or high):
         shape_error(
-            f"pad: mode {mode!r} with widths ({low}, {high}) needs {reach} elements along axis {axis}, x has {size}",
+            f"pad: mode {mode!r} with widths ({low}, {high}) needs {reach} elements along axis "
+            f"{axis}, x has {size}",
             [x],
         )
     parts: list[Tensor] = []
@@ -431,11 +448,14 @@ def _pad_axis(x: Tensor, axis: int, low: int, high: int, mode: str) -> Tensor:
     return concat(parts, axis=axis)
 
 
-# -- repetition ---------------------------------------------------------------------------------------------
+# -- repetition -----------------------------------------------------------------------------------
 
 
 def tile(x: TensorLike, repetitions: Sequence[int] | int, /) -> Tensor:
-    """x repeated as a whole, `repetitions` times along each axis (new axes lead). Raises ShapeError for a negative count."""
+    """x repeated as a whole, `repetitions` times along each axis (new axes lead).
+
+    Raises ShapeError for a negative count.
+    """
     x = as_tensor(x, op="tile")
     counts: list[Size] = [
         as_size("tile", r, [x])
@@ -454,7 +474,8 @@ def tile(x: TensorLike, repetitions: Sequence[int] | int, /) -> Tensor:
 
 
 def repeat(x: TensorLike, repeats: int | Sequence[int], /, *, axis: int | None = None) -> Tensor:
-    """Each element repeated along `axis` (None: of the flattened x), `repeats` times; a sequence gives one count per element.
+    """Each element repeated along `axis` (None: of the flattened x), `repeats` times; a sequence
+    gives one count per element.
 
     Counts are part of the graph: they must be ints. Raises ShapeError where they do not fit.
     """
@@ -466,7 +487,8 @@ def repeat(x: TensorLike, repeats: int | Sequence[int], /, *, axis: int | None =
     count = as_index(repeats)
     if count is None and isinstance(repeats, Node):
         shape_error(
-            "repeat: the counts are a tensor, so that the size of the result would depend on values",
+            "repeat: the counts are a tensor, so that the size of the result would depend on "
+            "values",
             [x, repeats],
             "give counts as Python ints or a NumPy array",
         )
@@ -474,7 +496,8 @@ def repeat(x: TensorLike, repeats: int | Sequence[int], /, *, axis: int | None =
         counts = np.asarray(repeats, np.int64)
         if isinstance(size, Dim) or counts.shape not in ((size,), (1,)) or np.any(counts < 0):
             shape_error(
-                f"repeat: needs one count that is not negative for each of the {size} elements of axis {axis}",
+                f"repeat: needs one count that is not negative for each of the {size} elements of "
+                f"axis {axis}",
                 [x],
             )
         positions = np.repeat(np.arange(size), counts)

@@ -1,7 +1,7 @@
 """Random bits (floor 2): counter-based, so that the same key gives the same numbers everywhere.
 
-`random_bits` applies Threefry-2x32 with 20 rounds (Salmon et al., 2011) to the row-major position of each
-element: no state, any order of evaluation, any number of threads. A key is two uint32.
+`random_bits` applies Threefry-2x32 with 20 rounds (Salmon et al., 2011) to the row-major position
+of each element: no state, any order of evaluation, any number of threads. A key is two uint32.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ RANDOM_BITS = REGISTRY.add(
         _bits_reference,
         None,
         Map(_bits_element, kind="gather"),
-        doc="Uniform 32-bit words: Threefry-2x32-20 of the key and each element's row-major position.",
+        doc="Uniform 32-bit words: Threefry-2x32-20 of the key and each element's row-major "
+        "position.",
         samples=_bits_samples,
         dtypes=(uint32,),
     )

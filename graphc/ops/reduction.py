@@ -1,7 +1,8 @@
 """Reductions (floor 2): sum, prod, max, min, mean, any, all, argmax, argmin and what they compose.
 
 Attributes of each op: `axes`, a sorted tuple of non-negative ints, and `keepdims`. Small floats
-accumulate in float32; integers are widened by the public functions. An empty reduction gives the identity.
+accumulate in float32; integers are widened by the public functions. An empty reduction gives the
+identity.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from graphc.ops.view import broadcasted
 AxesTuple = tuple[int, ...]
 
 
-# -- types, shapes ----------------------------------------------------------------------------------
+# -- types, shapes --------------------------------------------------------------------------------
 
 
 def reduced_shape(shape: Shape, axes: AxesTuple, keepdims: bool) -> Shape:
@@ -125,7 +126,7 @@ def highest(dtype: DType) -> bool | int | float:
     return True if dtype.is_bool else int(np.iinfo(dtype.numpy).max)
 
 
-# -- references -------------------------------------------------------------------------------------
+# -- references -----------------------------------------------------------------------------------
 
 
 def accurate(x: Array) -> Array:
@@ -173,7 +174,7 @@ def _position_reference(find: Callable[..., Any]) -> Callable[..., Array]:
     return reference
 
 
-# -- gradients --------------------------------------------------------------------------------------
+# -- gradients ------------------------------------------------------------------------------------
 
 
 def _sum_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
@@ -195,7 +196,8 @@ def _mean_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
 
 
 def _extreme_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
-    # Elements that tie share the cotangent equally; the count is at least 1 but where the result is NaN.
+    # Elements that tie share the cotangent equally; the count is at least 1 but where the result is
+    # NaN.
     x, axes = node.inputs[0], node.attr("axes")
     mask = logical.equal(x, restored(node, node))
     ties = REGISTRY["sum"](cast(mask, x.dtype), axes=axes, keepdims=True)
@@ -235,7 +237,7 @@ def _prod_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
     ]
 
 
-# -- argmax, argmin ---------------------------------------------------------------------------------
+# -- argmax, argmin -------------------------------------------------------------------------------
 
 _FAR = np.iinfo(np.int64).max
 
@@ -281,7 +283,7 @@ def _two_accumulators(dtype: DType) -> tuple[DType, ...]:
     return (dtype, int64)
 
 
-# -- samples ----------------------------------------------------------------------------------------
+# -- samples --------------------------------------------------------------------------------------
 
 _CASES: tuple[tuple[tuple[int, ...], AxesTuple, bool], ...] = (
     ((), (), False),
@@ -335,10 +337,17 @@ def _declare(
     assert not options, options
     return REGISTRY.add(
         OpDef(
-            name, ("axes", "keepdims"), infer, reference, gradient, form,
-            doc=doc, samples=samples, dtypes=dtypes,
+            name,
+            ("axes", "keepdims"),
+            infer,
+            reference,
+            gradient,
+            form,
+            doc=doc,
+            samples=samples,
+            dtypes=dtypes,
         )
-    )  # fmt: skip
+    )
 
 
 SUM = _declare(
@@ -424,7 +433,7 @@ ARGMIN = _declare(
 )
 
 
-# -- public functions -------------------------------------------------------------------------------
+# -- public functions -----------------------------------------------------------------------------
 
 
 def _sorted_axes(op: str, x: Tensor, axis: Axes) -> AxesTuple:
@@ -461,7 +470,10 @@ def sum(
 def prod(
     x: TensorLike, /, *, axis: Axes = None, dtype: DTypeLike | None = None, keepdims: bool = False
 ) -> Tensor:
-    """The product of elements over `axis`; dtypes as in `sum`. Gradients are right where x has zeros."""
+    """The product of elements over `axis`; dtypes as in `sum`.
+
+    Gradients are right where x has zeros.
+    """
     return _accumulating(PROD, x, axis, dtype, keepdims)
 
 
@@ -474,7 +486,10 @@ def as_float(op: str, x: Any) -> Tensor:
 def mean(
     x: TensorLike, /, *, axis: Axes = None, dtype: DTypeLike | None = None, keepdims: bool = False
 ) -> Tensor:
-    """The mean of elements over `axis`; bool and integers give float64. NaN where there is nothing."""
+    """The mean of elements over `axis`; bool and integers give float64.
+
+    NaN where there is nothing.
+    """
     x = as_float("mean", x) if dtype is None else cast(as_tensor(x), to_dtype(dtype, "mean"))
     return MEAN(x, axes=_sorted_axes("mean", x, axis), keepdims=bool(keepdims))
 
@@ -498,7 +513,8 @@ def _extreme(op: OpDef, x: Any, axis: Axes, keepdims: bool) -> Tensor:
 def max(x: TensorLike, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """The maximum over `axis`; NaN where an element is NaN. Elements that tie share the gradient.
 
-    Raises ShapeError where an axis is known to be empty (a symbolic one that turns out empty gives -inf,
+    Raises ShapeError where an axis is known to be empty (a symbolic one that turns out empty gives
+    -inf,
     or the smallest integer).
     """
     return _extreme(MAX, x, axis, keepdims)
@@ -528,7 +544,8 @@ def count_nonzero(x: TensorLike, /, *, axis: Axes = None, keepdims: bool = False
 
 
 def argmax(x: TensorLike, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """The int64 position of the first maximum along `axis` (None: in the flattened x); NaN counts as largest.
+    """The int64 position of the first maximum along `axis` (None: in the flattened x); NaN counts
+    as largest.
 
     Raises ShapeError where there are no elements. No gradient flows.
     """
@@ -536,7 +553,10 @@ def argmax(x: TensorLike, /, *, axis: int | None = None, keepdims: bool = False)
 
 
 def argmin(x: TensorLike, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """The int64 position of the first minimum along `axis` (None: in the flattened x). As `argmax`."""
+    """The int64 position of the first minimum along `axis` (None: in the flattened x).
+
+    As `argmax`.
+    """
     return _extreme(ARGMIN, x, _one_axis("argmin", x, axis), keepdims)
 
 
@@ -562,7 +582,10 @@ def var(
 def std(
     x: TensorLike, /, *, axis: Axes = None, correction: int | float = 0.0, keepdims: bool = False
 ) -> Tensor:
-    """The standard deviation over `axis`: sqrt(var(x)). Its gradient is 0 where all elements are equal."""
+    """The standard deviation over `axis`: sqrt(var(x)).
+
+    Its gradient is 0 where all elements are equal.
+    """
     return elementwise_math.sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
 
 

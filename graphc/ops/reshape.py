@@ -33,7 +33,8 @@ def _reshape_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorTyp
     assert isinstance(x, Tensor)
     if not same_elements(x.shape, shape):
         shape_error(
-            f"reshape: {shape_text(x.shape)} has {x.size} elements, {shape_text(shape)} has {product(shape)}",
+            f"reshape: {shape_text(x.shape)} has {x.size} elements, {shape_text(shape)} has "
+            f"{product(shape)}",
             [x],
         )
     return TensorType(shape, x.dtype)
@@ -49,8 +50,13 @@ def _reshape_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
 
 def _reshape_samples(dtype: DType) -> list[Sample]:
     cases: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
-        ((), (1, 1)), ((1,), ()), ((0, 3), (3, 0, 2)), ((6,), (2, 3)), ((4, 6), (3, 8)), ((2, 3, 5), (30,)),
-    ]  # fmt: skip
+        ((), (1, 1)),
+        ((1,), ()),
+        ((0, 3), (3, 0, 2)),
+        ((6,), (2, 3)),
+        ((4, 6), (3, 8)),
+        ((2, 3, 5), (30,)),
+    ]
     found = [Sample((draw(a, dtype),), {"shape": b}) for a, b in cases]
     return found + [Sample((strided(draw((4, 6), dtype)),), {"shape": (2, 12)})]
 
@@ -78,8 +84,9 @@ def to_shape(x: Tensor, shape: Shape) -> Tensor:
 def reshape(x: TensorLike, /, shape: Any, *, copy: bool | None = None) -> Tensor:
     """The elements of x in row-major order, in another shape of the same size; one size may be -1.
 
-    Sizes are ints or dims. `copy` says nothing to a graph, whose tensors never change; False and None are taken, True as well.
-    Raises ShapeError where the sizes do not multiply to x.size, or cannot be shown to.
+    Sizes are ints or dims. `copy` says nothing to a graph, whose tensors never change; False and
+    None are taken, True as well. Raises ShapeError where the sizes do not multiply to x.size, or
+    cannot be shown to.
 
         flat = graphc.reshape(images, (images.shape[0], -1))
     """
@@ -104,13 +111,15 @@ def reshape(x: TensorLike, /, shape: Any, *, copy: bool | None = None) -> Tensor
 def _missing_size(x: Tensor, known: Size, sizes: Shape) -> Size:
     if isinstance(known, int) and known == 0:
         shape_error(
-            f"reshape: -1 stands for no single size in {shape_text(sizes)}: the others multiply to 0",
+            f"reshape: -1 stands for no single size in {shape_text(sizes)}: the others multiply to "
+            f"0",
             [x],
         )
     fill = divide(x.size, known)
     if canonical_size(fill * known) != canonical_size(x.size):
         shape_error(
-            f"reshape: {shape_text(x.shape)} with {x.size} elements cannot be divided into {shape_text(sizes)}: "
+            f"reshape: {shape_text(x.shape)} with {x.size} elements cannot be divided into "
+            f"{shape_text(sizes)}: "
             f"{x.size} is not surely a multiple of {known}",
             [x],
             f'declare the dim with graphc.Dim("n", multiple_of={known})'
@@ -121,7 +130,10 @@ def _missing_size(x: Tensor, known: Size, sizes: Shape) -> Size:
 
 
 def expand_dims(x: TensorLike, /, *, axis: Axes = 0) -> Tensor:
-    """x with dims of size 1 at `axis` (an int, or several) of the result. Raises ShapeError for an axis out of bounds."""
+    """x with dims of size 1 at `axis` (an int, or several) of the result.
+
+    Raises ShapeError for an axis out of bounds.
+    """
     x = as_tensor(x)
     count = len(axis) if isinstance(axis, Sequence) else 1
     places = normalize_axes("expand_dims", x, axis, x.ndim + count)
@@ -130,7 +142,10 @@ def expand_dims(x: TensorLike, /, *, axis: Axes = 0) -> Tensor:
 
 
 def squeeze(x: TensorLike, /, axis: Axes = None) -> Tensor:
-    """x without the dims of size 1 at `axis` (None: all that are known to be 1). Raises ShapeError where a size is not 1."""
+    """x without the dims of size 1 at `axis` (None: all that are known to be 1).
+
+    Raises ShapeError where a size is not 1.
+    """
     x = as_tensor(x)
     if axis is None:
         places: tuple[int, ...] = tuple(i for i, s in enumerate(x.shape) if s == 1)

@@ -1,6 +1,7 @@
 """Sample arrays (floor 2): what the `samples` of op definitions draw their test inputs with.
 
-Deterministic by seed, in reference form (`dtype.numpy`; bfloat16 as float32 holding exact bfloat16 values).
+Deterministic by seed, in reference form (`dtype.numpy`; bfloat16 as float32 holding exact bfloat16
+values).
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from graphc.base.dtypes import Array, DType, bfloat16, round_bfloat16
 def draw(
     shape: Sequence[int], dtype: DType, seed: int = 0, low: float = -3.0, high: float = 3.0
 ) -> Array:
-    """An array of `dtype` with values in [low, high): whole numbers for integers (none negative for unsigned), coin flips for bool."""
+    """An array of `dtype` with values in [low, high): whole numbers for integers (none negative for
+    unsigned), coin flips for bool.
+    """
     rng = np.random.default_rng((seed, *shape))
     if dtype.is_bool:
         return rng.integers(0, 2, shape).astype(np.bool_)
@@ -47,7 +50,7 @@ def with_nan(array: Array, *positions: int) -> Array:
 
 
 def strided(array: Array) -> Array:
-    """The same values in memory that is not contiguous (every second element of a reversed buffer)."""
+    """The same values, not contiguous: every second element of a reversed buffer."""
     spread = np.zeros(tuple(2 * n for n in array.shape), array.dtype)
     view = spread[tuple(slice(None, None, -2) for _ in array.shape)]
     view[...] = array

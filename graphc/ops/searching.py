@@ -1,7 +1,8 @@
-"""Searching and sets (floor 2): isin; and the functions whose result's size depends on values, refused by name.
+"""Searching and sets (floor 2): isin; and the functions whose result's size depends on values,
+refused by name.
 
-A graph's shapes are known before it runs, so nonzero, unique and boolean selection cannot be tensors; each
-error names the way to write what is meant with sizes that are known.
+A graph's shapes are known before it runs, so nonzero, unique and boolean selection cannot be
+tensors; each error names the way to write what is meant with sizes that are known.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from graphc.ops.reshape import expand_dims, to_shape
 
 
 def isin(x1: TensorLike, x2: TensorLike, /, *, invert: bool = False) -> Tensor:
-    """Whether each element of x1 is among the elements of x2 (NaN never is); bool, of the shape of x1."""
+    """Whether each element of x1 is among the elements of x2 (NaN never is); bool, of the shape of
+    x1.
+    """
     x, items = promoted("isin", x1, x2)
     found = reduction.any(
         logical.equal(expand_dims(x, axis=-1), to_shape(items, (items.size,))), axis=-1

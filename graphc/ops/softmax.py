@@ -1,8 +1,7 @@
 """Softmax and its relatives (floor 2): composites with gradients of their own, stable at any input.
 
 Attributes: `axes` and `keepdims` for logsumexp, `axis` for the others. Each expands to a maximum, a
-shift
-and a sum, which the compiler fuses into one kernel.
+shift and a sum, which the compiler fuses into one kernel.
 """
 
 from __future__ import annotations

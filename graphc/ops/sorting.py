@@ -1,8 +1,8 @@
 """Sorting (floor 2): sort, argsort, top_k, searchsorted.
 
-Merge sort, stable, each line along the axis one serial program. NaN counts as larger than everything,
-so it comes last in ascending order, as in NumPy, and first in descending order. Gradients follow the
-permutation.
+Merge sort, stable, each line along the axis one serial program. NaN counts as larger than
+everything, so it comes last in ascending order, as in NumPy, and first in descending order.
+Gradients follow the permutation.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from graphc.ops.joining import take_slice
 from graphc.ops.promotion import TensorLike, as_tensor, promoted
 from graphc.ops.sampling import distinct, draw, strided, with_nan
 
-# -- merge sort -------------------------------------------------------------------------------------
+# -- merge sort -----------------------------------------------------------------------------------
 
 
 def _before(s: Any, a: Any, b: Any) -> Any:
@@ -39,7 +39,7 @@ def _before(s: Any, a: Any, b: Any) -> Any:
 
 
 class _Lines:
-    """Scratch of one line: two copies of values and, for argsort, of positions, merged to and fro."""
+    """Scratch of one line: two copies of values and, for argsort, positions, merged to and fro."""
 
     def __init__(self, b: Any, size: Size, dtype: DType, positions: bool) -> None:
         self.values = b.local((2, size), dtype)
@@ -133,7 +133,7 @@ def _lower(positions: bool) -> Callable[[Any, Tensor], None]:
     return lower
 
 
-# -- sort, argsort ----------------------------------------------------------------------------------
+# -- sort, argsort --------------------------------------------------------------------------------
 
 
 def _argsort_reference(x: Array, axis: int, descending: bool) -> Array:
@@ -169,8 +169,16 @@ def _sort_type(name: str, result: DType | None) -> Callable[..., TensorType]:
 
 def _sort_samples(dtype: DType) -> list[Sample]:
     cases: list[tuple[tuple[int, ...], int]] = [
-        ((1,), 0), ((0,), 0), ((3, 0), 1), ((0, 3), 1), ((8,), 0), ((13,), 0), ((5, 3), 0), ((2, 3, 4), 1), ((3, 70), 1),
-    ]  # fmt: skip
+        ((1,), 0),
+        ((0,), 0),
+        ((3, 0), 1),
+        ((0, 3), 1),
+        ((8,), 0),
+        ((13,), 0),
+        ((5, 3), 0),
+        ((2, 3, 4), 1),
+        ((3, 70), 1),
+    ]
     found = []
     for descending in (False, True):
         for shape, axis in cases:
@@ -235,7 +243,10 @@ def sort(
 def argsort(
     x: TensorLike, /, *, axis: int = -1, descending: bool = False, stable: bool = True
 ) -> Tensor:
-    """The int64 positions that sort x along `axis`, equal elements in their order. No gradient flows."""
+    """The int64 positions that sort x along `axis`, equal elements in their order.
+
+    No gradient flows.
+    """
     x = as_tensor(x, op="argsort")
     return ARGSORT(x, axis=normalize_axis("argsort", x, axis), descending=bool(descending))
 
@@ -243,9 +254,11 @@ def argsort(
 def top_k(
     x: TensorLike, k: int, /, *, axis: int = -1, largest: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """The `k` largest elements along `axis` in order, and their int64 positions; the smallest with largest=False.
+    """The `k` largest elements along `axis` in order, and their int64 positions; the smallest with
+    largest=False.
 
-    Of equal elements the first come first; NaN counts as the largest. Raises ShapeError where k is larger than the axis.
+    Of equal elements the first come first; NaN counts as the largest. Raises ShapeError where k is
+    larger than the axis.
     """
     x = as_tensor(x, op="top_k")
     axis = normalize_axis("top_k", x, axis)
@@ -258,7 +271,7 @@ def top_k(
     return take_along_axis(x, places, axis=axis), places
 
 
-# -- searchsorted -----------------------------------------------------------------------------------
+# -- searchsorted ---------------------------------------------------------------------------------
 
 
 def _search_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
@@ -338,7 +351,8 @@ SEARCHSORTED = REGISTRY.add(
         _search_reference,
         None,
         Opaque(_search_lower),
-        doc="Where elements of x belong in a sorted vector: before (left) or after (right) equal ones.",
+        doc="Where elements of x belong in a sorted vector: before (left) or after (right) equal "
+        "ones.",
         samples=_search_samples,
         dtypes=ALL,
     )
@@ -348,10 +362,11 @@ SEARCHSORTED = REGISTRY.add(
 def searchsorted(
     x1: TensorLike, x2: TensorLike, /, *, side: str = "left", sorter: TensorLike | None = None
 ) -> Tensor:
-    """The int64 positions at which elements of x2 keep the sorted vector x1 sorted, before (left) or after equal ones.
+    """The int64 positions at which elements of x2 keep the sorted vector x1 sorted, before (left)
+    or after equal ones.
 
-    `sorter`: positions that sort x1. NaN counts as the largest. No gradient flows.
-    Raises ShapeError unless x1 has one dim and for an unknown side.
+    `sorter`: positions that sort x1. NaN counts as the largest. No gradient flows. Raises
+    ShapeError unless x1 has one dim and for an unknown side.
     """
     if side not in ("left", "right"):
         shape_error(f'searchsorted: side must be "left" or "right", got {side!r}')

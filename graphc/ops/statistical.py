@@ -38,9 +38,11 @@ def _with_nan(value: Tensor, line: Tensor) -> Tensor:
 
 
 def median(x: TensorLike, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
-    """The middle element of x in order over `axis`, the mean of the two middle ones of an even number.
+    """The middle element of x in order over `axis`, the mean of the two middle ones of an even
+    number.
 
-    bool and integers give float64. NaN where an element is. Raises ShapeError where there are no elements.
+    bool and integers give float64. NaN where an element is. Raises ShapeError where there are no
+    elements.
     """
     x = reduction.as_float("median", x)
     line, axes = _line("median", x, axis)
@@ -61,10 +63,12 @@ def quantile(
     axis: Axes = None,
     keepdims: bool = False,
 ) -> Tensor:
-    """The `q`-quantile (0 <= q <= 1) over `axis`, with linear interpolation; several q give a leading axis.
+    """The `q`-quantile (0 <= q <= 1) over `axis`, with linear interpolation; several q give a
+    leading axis.
 
-    bool and integers give float64. NaN where an element is. Raises ShapeError for q out of range, for no elements,
-    and where the number of elements is symbolic (only the median of those is known).
+    bool and integers give float64. NaN where an element is. Raises ShapeError for q out of range,
+    for no elements, and where the number of elements is symbolic (only the median of those is
+    known).
     """
     x = reduction.as_float("quantile", x)
     if isinstance(q, list | tuple):
@@ -77,7 +81,8 @@ def quantile(
         if q == 0.5:
             return median(x, axis=axis, keepdims=keepdims)
         shape_error(
-            f"quantile: the number of elements, {count}, is not known before the function is called",
+            f"quantile: the number of elements, {count}, is not known before the function is "
+            f"called",
             [x],
             "use graphc.median, or a dim declared as an int",
         )

@@ -1,7 +1,8 @@
-"""Views (floor 2): elements of one tensor at other indices: transposes, broadcasts, flips, rolls, diagonals.
+"""Views (floor 2): elements of one tensor at other indices: transposes, broadcasts, flips, rolls,
+diagonals.
 
-Each is a `Map` whose index arithmetic is substituted into whatever reads it, so that none costs memory.
-Each op's gradient is the transposed view, or a sum where elements are repeated.
+Each is a `Map` whose index arithmetic is substituted into whatever reads it, so that none costs
+memory. Each op's gradient is the transposed view, or a sum where elements are repeated.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from graphc.ops.promotion import TensorLike, as_tensor, broadcast_shapes
 from graphc.ops.reshape import to_shape
 from graphc.ops.sampling import draw, strided
 
-# -- permute_dims -----------------------------------------------------------------------------------------
+# -- permute_dims ---------------------------------------------------------------------------------
 
 
 def _permute_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
@@ -54,8 +55,13 @@ def _permute_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
 
 def _permute_samples(dtype: DType) -> list[Sample]:
     cases: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
-        ((), ()), ((1,), (0,)), ((0, 3), (1, 0)), ((5, 7), (1, 0)), ((2, 3, 4), (2, 0, 1)), ((33, 65), (1, 0)),
-    ]  # fmt: skip
+        ((), ()),
+        ((1,), (0,)),
+        ((0, 3), (1, 0)),
+        ((5, 7), (1, 0)),
+        ((2, 3, 4), (2, 0, 1)),
+        ((33, 65), (1, 0)),
+    ]
     found = [Sample((draw(shape, dtype),), {"axes": axes}) for shape, axes in cases]
     return found + [Sample((strided(draw((4, 3), dtype)),), {"axes": (1, 0)})]
 
@@ -81,7 +87,10 @@ def permuted(x: Tensor, axes: Sequence[int]) -> Tensor:
 
 
 def permute_dims(x: TensorLike, /, axes: Sequence[int]) -> Tensor:
-    """Dim k of the result is dim axes[k] of x. Raises ShapeError unless `axes` is a permutation of x's dims."""
+    """Dim k of the result is dim axes[k] of x.
+
+    Raises ShapeError unless `axes` is a permutation of x's dims.
+    """
     x = as_tensor(x, op="permute_dims")
     order = normalize_axes("permute_dims", x, tuple(axes))
     if len(order) != x.ndim:
@@ -136,7 +145,7 @@ def swapaxes(x: TensorLike, axis1: int, axis2: int, /) -> Tensor:
     return permuted(x, order)
 
 
-# -- broadcast_to -----------------------------------------------------------------------------------------
+# -- broadcast_to ---------------------------------------------------------------------------------
 
 
 def _is_one(size: Size) -> bool:
@@ -173,7 +182,7 @@ def _broadcast_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
 
 
 def unbroadcast(g: Tensor, shape: Shape) -> Tensor:
-    """The transpose of broadcasting `shape` to g's shape: a sum over the dims that were repeated."""
+    """The transpose of broadcasting `shape` to g's: a sum over the dims that were repeated."""
     extra = g.ndim - len(shape)
     repeated = tuple(
         i
@@ -187,8 +196,14 @@ def unbroadcast(g: Tensor, shape: Shape) -> Tensor:
 
 def _broadcast_samples(dtype: DType) -> list[Sample]:
     cases: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
-        ((), ()), ((), (3,)), ((1,), (0,)), ((3,), (2, 3)), ((2, 1), (2, 5)), ((4, 1, 3), (2, 4, 7, 3)), ((1, 65), (33, 65)),
-    ]  # fmt: skip
+        ((), ()),
+        ((), (3,)),
+        ((1,), (0,)),
+        ((3,), (2, 3)),
+        ((2, 1), (2, 5)),
+        ((4, 1, 3), (2, 4, 7, 3)),
+        ((1, 65), (33, 65)),
+    ]
     return [Sample((draw(a, dtype),), {"shape": b}) for a, b in cases]
 
 
@@ -213,7 +228,10 @@ def broadcasted(x: Tensor, shape: Shape) -> Tensor:
 
 
 def broadcast_to(x: TensorLike, /, shape: Any) -> Tensor:
-    """x repeated to `shape` by NumPy's rules. Raises ShapeError where a size is neither equal nor 1."""
+    """x repeated to `shape` by NumPy's rules.
+
+    Raises ShapeError where a size is neither equal nor 1.
+    """
     x = as_tensor(x, op="broadcast_to")
     return broadcasted(x, as_shape("broadcast_to", shape, [x]))
 
@@ -227,7 +245,7 @@ def broadcast_arrays(*arrays: Any) -> tuple[Tensor, ...]:
     return tuple(broadcasted(t, shape) for t in tensors)
 
 
-# -- flip, roll -------------------------------------------------------------------------------------------
+# -- flip, roll -----------------------------------------------------------------------------------
 
 
 def _same_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
@@ -253,8 +271,12 @@ def _flip_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
 
 def _flip_samples(dtype: DType) -> list[Sample]:
     cases: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
-        ((1,), (0,)), ((0, 2), (0, 1)), ((5,), (0,)), ((3, 17), (1,)), ((2, 3, 5), (0, 2)),
-    ]  # fmt: skip
+        ((1,), (0,)),
+        ((0, 2), (0, 1)),
+        ((5,), (0,)),
+        ((3, 17), (1,)),
+        ((2, 3, 5), (0, 2)),
+    ]
     return [Sample((draw(shape, dtype),), {"axes": axes}) for shape, axes in cases]
 
 
@@ -300,8 +322,12 @@ def _roll_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
 
 def _roll_samples(dtype: DType) -> list[Sample]:
     cases: list[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = [
-        ((1,), (3,), (0,)), ((0, 2), (1,), (0,)), ((5,), (-2,), (0,)), ((3, 17), (20,), (1,)), ((2, 3, 5), (1, -1), (0, 2)),
-    ]  # fmt: skip
+        ((1,), (3,), (0,)),
+        ((0, 2), (1,), (0,)),
+        ((5,), (-2,), (0,)),
+        ((3, 17), (20,), (1,)),
+        ((2, 3, 5), (1, -1), (0, 2)),
+    ]
     return [Sample((draw(s, dtype),), {"shift": shift, "axes": axes}) for s, shift, axes in cases]
 
 
@@ -313,7 +339,8 @@ ROLL = REGISTRY.add(
         _roll_reference,
         _roll_gradient,
         Map(_roll_element),
-        doc="Elements moved by `shift` places along `axes`, those beyond the end coming in at the start.",
+        doc="Elements moved by `shift` places along `axes`, those beyond the end coming in at the "
+        "start.",
         samples=_roll_samples,
         dtypes=ALL,
     )
@@ -335,7 +362,7 @@ def roll(x: TensorLike, /, shift: int | Sequence[int], *, axis: Axes = None) -> 
     return ROLL(x, shift=per_axis("roll", "shift", shift, len(axes), [x]), axes=axes) if axes else x
 
 
-# -- diagonals ----------------------------------------------------------------------------------------------
+# -- diagonals ------------------------------------------------------------------------------------
 
 
 def _diagonal_size(rows: Size, columns: Size, offset: int, x: Tensor) -> Size:
@@ -345,7 +372,8 @@ def _diagonal_size(rows: Size, columns: Size, offset: int, x: Tensor) -> Size:
         return rows
     fail(
         UnsupportedError,
-        f"diagonal: the length of diagonal {offset} of {rows} x {columns} is not known before the function is called",
+        f"diagonal: the length of diagonal {offset} of {rows} x {columns} is not known before the "
+        f"function is called",
         [x],
         "use offset=0 of equal dims, or dims declared as ints",
     )
@@ -378,8 +406,13 @@ def _diagonal_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
 
 def _diagonal_samples(dtype: DType) -> list[Sample]:
     cases: list[tuple[tuple[int, ...], tuple[int, int], int]] = [
-        ((1, 1), (0, 1), 0), ((0, 3), (0, 1), 0), ((4, 6), (0, 1), 1), ((6, 4), (0, 1), -2), ((3, 2, 3), (0, 2), 0), ((5, 5), (1, 0), 1),
-    ]  # fmt: skip
+        ((1, 1), (0, 1), 0),
+        ((0, 3), (0, 1), 0),
+        ((4, 6), (0, 1), 1),
+        ((6, 4), (0, 1), -2),
+        ((3, 2, 3), (0, 2), 0),
+        ((5, 5), (1, 0), 1),
+    ]
     return [
         Sample((draw(s, dtype),), {"axes": axes, "offset": offset}) for s, axes, offset in cases
     ]
@@ -393,7 +426,8 @@ DIAGONAL = REGISTRY.add(
         _diagonal_reference,
         _diagonal_gradient,
         Map(_diagonal_element),
-        doc="The elements with column - row = offset of the dims `axes` = (row, column), as a last dim.",
+        doc="The elements with column - row = offset of the dims `axes` = (row, column), as a last "
+        "dim.",
         samples=_diagonal_samples,
         dtypes=ALL,
     )
@@ -405,7 +439,8 @@ def _embed_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
     assert isinstance(x, Tensor)
     if x.ndim < 1 or x.shape[-1] != _diagonal_size(sizes[0], sizes[1], offset, x):
         shape_error(
-            f"embed_diagonal: the last dim of {x.type} is not diagonal {offset} of {sizes[0]} x {sizes[1]}",
+            f"embed_diagonal: the last dim of {x.type} is not diagonal {offset} of {sizes[0]} x "
+            f"{sizes[1]}",
             [x],
         )
     places = dict(zip(axes, sizes, strict=True))
@@ -435,8 +470,12 @@ def _embed_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
 
 def _embed_samples(dtype: DType) -> list[Sample]:
     cases: list[tuple[tuple[int, ...], tuple[int, int], int, tuple[int, int]]] = [
-        ((1,), (0, 1), 0, (1, 1)), ((0,), (0, 1), 0, (0, 3)), ((4,), (0, 1), 1, (4, 6)), ((2, 3), (0, 2), 0, (3, 4)), ((2,), (1, 0), -1, (3, 2)),
-    ]  # fmt: skip
+        ((1,), (0, 1), 0, (1, 1)),
+        ((0,), (0, 1), 0, (0, 3)),
+        ((4,), (0, 1), 1, (4, 6)),
+        ((2, 3), (0, 2), 0, (3, 4)),
+        ((2,), (1, 0), -1, (3, 2)),
+    ]
     return [
         Sample((draw(s, dtype),), {"axes": axes, "offset": offset, "sizes": sizes})
         for s, axes, offset, sizes in cases
@@ -451,7 +490,8 @@ EMBED_DIAGONAL = REGISTRY.add(
         _embed_reference,
         _embed_gradient,
         Map(_embed_element),
-        doc="Zeros with the last dim of x on the diagonal `offset` of two new dims `axes`: the transpose of `diagonal`.",
+        doc="Zeros with the last dim of x on the diagonal `offset` of two new dims `axes`: the "
+        "transpose of `diagonal`.",
         samples=_embed_samples,
         dtypes=ALL,
     )
@@ -461,7 +501,8 @@ EMBED_DIAGONAL = REGISTRY.add(
 def diagonal(x: TensorLike, /, *, offset: int = 0, axis1: int = -2, axis2: int = -1) -> Tensor:
     """The diagonal `offset` of the dims (axis1, axis2), as the last dim.
 
-    Raises ShapeError for fewer than two dims, UnsupportedError where its length depends on symbolic sizes.
+    Raises ShapeError for fewer than two dims, UnsupportedError where its length depends on symbolic
+    sizes.
     """
     x = as_tensor(x, op="diagonal")
     if x.ndim < 2:
@@ -471,7 +512,9 @@ def diagonal(x: TensorLike, /, *, offset: int = 0, axis1: int = -2, axis2: int =
 
 
 def repeated_axis_view(x: Tensor, axes: Sequence[int]) -> Tensor:
-    """The diagonal over several axes of equal size, as the last dim (what a repeated einsum letter means)."""
+    """The diagonal over several axes of equal size, as the last dim (what a repeated einsum letter
+    means).
+    """
     axes = list(axes)
     while len(axes) > 1:
         a, b = axes[0], axes.pop(1)

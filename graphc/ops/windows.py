@@ -1,7 +1,8 @@
 """Sliding windows (floor 2): the views that convolutions and pools are made of.
 
-`windows` gives each window its own trailing axes; its transpose `fold` sums overlapping windows back in
-gather form: an aligned view, zero where a window does not reach, and a sum over the window axes.
+`windows` gives each window its own trailing axes; its transpose `fold` sums overlapping windows
+back in gather form: an aligned view, zero where a window does not reach, and a sum over the window
+axes.
 
     windows:          out[..., o, ..., k] = x[..., o * stride + k * dilation, ...]
     align_windows:    out[..., i, ..., k] = x[..., (i - k * dilation) / stride, ..., k], or 0
@@ -39,7 +40,7 @@ def _place(e: Any, o: Any, k: Any, stride: int, dilation: int) -> Any:
     return e.add(e.mul(o, e.size(stride)), e.mul(k, e.size(dilation)))
 
 
-# -- windows ----------------------------------------------------------------------------------------
+# -- windows --------------------------------------------------------------------------------------
 
 
 def _windows_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
@@ -54,7 +55,8 @@ def _windows_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorTyp
         count = window_count(x.shape[a], k, s, d)
         if isinstance(count, int) and count < 1:
             shape_error(
-                f"windows: a window of {(k - 1) * d + 1} elements does not fit axis {a} of size {x.shape[a]}",
+                f"windows: a window of {(k - 1) * d + 1} elements does not fit axis {a} of size "
+                f"{x.shape[a]}",
                 [x],
                 "use a smaller window, or padding",
             )
@@ -124,7 +126,7 @@ WINDOWS = REGISTRY.add(
 )
 
 
-# -- align_windows and its transpose ----------------------------------------------------------------
+# -- align_windows and its transpose --------------------------------------------------------------
 
 
 def _aligned_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
@@ -260,7 +262,7 @@ UNALIGN_WINDOWS = REGISTRY.add(
 )
 
 
-# -- functions --------------------------------------------------------------------------------------
+# -- functions ------------------------------------------------------------------------------------
 
 
 def folded(g: Tensor, axes: Ints, stride: Ints, dilation: Ints, sizes: Shape) -> Tensor:
@@ -270,7 +272,10 @@ def folded(g: Tensor, axes: Ints, stride: Ints, dilation: Ints, sizes: Shape) ->
 
 
 def window_view(x: Tensor, axes: Ints, size: Ints, stride: Ints, dilation: Ints) -> Tensor:
-    """`windows` on checked arguments. Windows side by side are a reshape, whose gradient needs no sum."""
+    """`windows` on checked arguments.
+
+    Windows side by side are a reshape, whose gradient needs no sum.
+    """
     for a, k, s, d in zip(axes, size, stride, dilation, strict=True):
         apart = s == k and (d == 1 or k == 1)
         if not apart or isinstance(x.shape[a], Dim) or x.shape[a] < k:
@@ -297,9 +302,9 @@ def windows(
 ) -> Tensor:
     """All windows of `size` elements along `axes`, `stride` apart, their elements `dilation` apart.
 
-    The result has the number of windows at each of `axes` and one more trailing axis per window axis:
-    out[..., o, ..., k] = x[..., o * stride + k * dilation, ...]. Nothing is copied.
-    Raises ShapeError where a window does not fit.
+    The result has the number of windows at each of `axes` and one more trailing axis per window
+    axis: out[..., o, ..., k] = x[..., o * stride + k * dilation, ...]. Nothing is copied. Raises
+    ShapeError where a window does not fit.
 
         graphc.windows(x, 3, axes=-1).shape      # (..., n - 2, 3)
     """

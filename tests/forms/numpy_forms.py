@@ -68,7 +68,9 @@ def run_map(form: Map, arrays: Sequence[Array], node: Tensor) -> Array:
 
 
 def run_reduction(form: Reduction, x: Array, node: Tensor) -> Array:
-    """A Reduction, elements combined in pairs in an order that is neither left to right nor right to left."""
+    """A Reduction, elements combined in pairs in an order that is neither left to right nor right
+    to left.
+    """
     s = NumpyScalar()
     axes, dtype = node.attr("axes"), node.inputs[0].dtype
     rest = [i for i in range(x.ndim) if i not in axes]

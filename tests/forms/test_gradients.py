@@ -1,4 +1,6 @@
-"""Gradients of every op that has one, first and second order, against central differences in float64."""
+"""Gradients of every op that has one, first and second order, against central differences in
+float64.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +86,8 @@ def test_gradients_of_both_orders(op: OpDef) -> None:
             continue
         inputs = list(node.inputs)
         gradients = check(weighted(node, 1), inputs, arrays)
-        # The square of the first result makes the second order depend on the values of linear ops too.
+        # The square of the first result makes the second order depend on the values of linear ops
+        # too.
         parts = [weighted(g * g, 2 + i) for i, g in enumerate(gradients)]
         total = parts[0]
         for part in parts[1:]:

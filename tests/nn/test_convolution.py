@@ -58,8 +58,13 @@ def test_conv(x_shape: tuple[int, ...], w_shape: tuple[int, ...], options: dict[
     padding = per_axis(options.get("padding", 0))
     pads = [(p, p) if isinstance(p, int) else p for p in padding]
     expected = slow_conv(
-        x, w, per_axis(options.get("stride", 1)), pads, per_axis(options.get("dilation", 1)), options.get("groups", 1)
-    )  # fmt: skip
+        x,
+        w,
+        per_axis(options.get("stride", 1)),
+        pads,
+        per_axis(options.get("dilation", 1)),
+        options.get("groups", 1),
+    )
     found = evaluate(lambda a, b: nn.conv(a, b, **options), x, w)
     np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
     check_gradients(lambda a, b: nn.conv(a, b, **options), x, w)
@@ -170,7 +175,7 @@ def test_bias_and_errors() -> None:
             wrong()
 
 
-# -- pools ------------------------------------------------------------------------------------------
+# -- pools ----------------------------------------------------------------------------------------
 
 
 def slow_pool(
@@ -186,7 +191,12 @@ def slow_pool(
     return out
 
 
-POOLS = [((2, 2, 7), (2,), (2,), 0), ((1, 2, 6, 8), (2, 2), (2, 2), 0), ((1, 2, 5, 7), (3, 2), (2, 1), 1), ((1, 1, 4, 4, 5), (2, 2, 3), (2, 1, 1), 0)]  # fmt: skip
+POOLS = [
+    ((2, 2, 7), (2,), (2,), 0),
+    ((1, 2, 6, 8), (2, 2), (2, 2), 0),
+    ((1, 2, 5, 7), (3, 2), (2, 1), 1),
+    ((1, 1, 4, 4, 5), (2, 2, 3), (2, 1, 1), 0),
+]
 
 
 @pytest.mark.parametrize(("shape", "size", "stride", "padding"), POOLS, ids=str)
