@@ -355,7 +355,7 @@ class Tensor(Node):
 
 def make(op: OpDef, inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> Node:
     """The node of `op` on `inputs`: typed, interned, with the user's line recorded."""
-    key = (op.name, *map(id, inputs), *map(_attr_key, attrs))
+    key = (op.name, *map(id, inputs), *map(attr_key, attrs))
 
     def build() -> Node:
         node_type = op.infer(inputs, attrs)
@@ -373,7 +373,8 @@ def make(op: OpDef, inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> Node:
     return node
 
 
-def _attr_key(value: Any) -> Any:
+def attr_key(value: Any) -> Any:
+    """The value of an attribute as part of a key: equal exactly where the attributes are the same."""
     # 1, 1.0 and True are equal to Python, and so are 0.0 and -0.0: they are different attributes.
     return (type(value), repr(value)) if isinstance(value, float | bool) else value
 

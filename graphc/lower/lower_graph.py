@@ -15,6 +15,7 @@ from graphc.lower.elements import storage_root
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, Sites
 from graphc.lower.opaque import lower_opaque
 from graphc.lower.regions import Partitioner, Region, partition
+from graphc.lower.signature import LoweredRegions, RegionKey
 from graphc.lower.to_loops import lower_region
 from graphc.ops.copy import COPY
 from graphc.ops.families import Constant, Reduction, Source
@@ -63,8 +64,15 @@ def lower_graph(
     sites = Sites(numerics)
     kernels: list[LoweredKernel] = []
     homes: list[Region] = []
+    equal = LoweredRegions()
     for region in regions:
-        found = _lower(region, partitioner, sites, target)
+        key = RegionKey(region, partitioner.is_producer)
+        found = equal.get(key)
+        if found is None:
+            checks = len(sites.entries)
+            found = _lower(region, partitioner, sites, target)
+            if len(sites.entries) == checks:
+                equal.put(key, found)
         kernels += found
         homes += [region] * len(found)
     plan = plan_buffers(graph, variables, kernels)
