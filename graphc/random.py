@@ -168,3 +168,6 @@ def randint(
     start = cast(as_tensor(low, like=int64), int64)
     span = cast(elementwise.subtract(cast(as_tensor(high, like=int64), int64), start), uint64)
     return cast(cast(elementwise.remainder(word, span), int64) + start, kind)
+
+
+__all__ = ["bernoulli", "bits", "fold_in", "key", "normal", "randint", "split", "uniform"]
