@@ -25,6 +25,7 @@ from graphc.base.dtypes import (
     to_storage,
 )
 from graphc.base.errors import DTypeError, GraphcError, GraphError, ShapeError, message
+from graphc.ir.node import Node, describe
 from graphc.runtime.feeding import here
 
 Array = npt.NDArray[Any]
@@ -146,7 +147,7 @@ def by_position(
             raise wrong(f", none of them is named {name!r}", known)
         if name in values:
             raise wrong(
-                f"; two values were given for {name!r}",
+                f", got two values for {name!r}",
                 "give each input once, by position or by name",
             )
         values[name] = value
@@ -158,6 +159,15 @@ def by_position(
 
 
 def _read(spec: ArraySpec, value: object) -> Array:
+    if isinstance(value, Node):
+        raise GraphError(
+            message(
+                f"{spec.name}: expected {spec}, got a symbolic tensor",
+                operands=[*_places(spec), describe(value)],
+                at=here(),
+                hint="pass values: a NumPy array, a number or a list; tensor.eval(feeds) gives one",
+            )
+        )
     if isinstance(value, np.ndarray | np.generic) or hasattr(value, "__array__"):
         array = _convert(spec, np.asarray(value))
     else:

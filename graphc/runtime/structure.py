@@ -56,7 +56,7 @@ class Structure:
     def pack(self, result: Any) -> Any:
         """What the caller gave (an array, a tuple, or None) in the structure of the nest."""
         if self.plain:
-            return result
+            return result if self.single else None
         arrays = () if result is None else result
         return self.build([arrays[k] for k in self.places])
 
