@@ -100,7 +100,9 @@ class Compilation:
         launches = tuple(
             Launch(k.kernel, tuple(BufferRef(*low.plan.place(a)) for a in k.args)) for k in low.kernels
         )
-        return Program(self.graph.symbols, counts, launches, tuple(low.plan.slots))
+        return Program(
+            self.graph.symbols, counts, launches, tuple(low.plan.slots), profile=self.options.profile
+        )
 
     def object(self) -> bytes:
         """The object bytes."""

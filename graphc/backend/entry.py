@@ -27,6 +27,16 @@ ARENA_BYTES = "graphc_arena_bytes"
 PARALLEL_THRESHOLD = 20_000
 CHUNKS_PER_THREAD = 4
 LAUNCHES_PER_PART = 32
+FIRST_PROFILE_SLOT = 8  # of the context
+WHOLE_PROFILE_SLOT = 7
+_WHOLE_TICKS = """  %end = {clock}
+  %ticks = sub i64 %end, %start
+  %whole_at = getelementptr i64, ptr %ctx, i64 7
+  %before = load i64, ptr %whole_at, align 8
+  %after = add i64 %before, %ticks
+  store i64 %after, ptr %whole_at, align 8"""
+# The virtual counter of 64-bit Arm: the cycle counter is not readable there outside the kernel.
+_CLOCKS = {"aarch64": 'call i64 asm sideeffect "mrs $0, cntvct_el0", "=r"()'}
 KINDS = ("input", "variable", "output", "update", "constant")
 
 
@@ -52,6 +62,7 @@ class Program:
 
     symbols: in the order of the `dims` argument; counts: how many buffers of each of KINDS;
     slots: the bytes of each arena slot; offsets: where each slot starts, one after another if None.
+    profile: add the ticks of launch k to slot FIRST_PROFILE_SLOT + k of the context.
     """
 
     symbols: tuple[Symbol, ...]
@@ -60,6 +71,7 @@ class Program:
     slots: tuple[Size, ...] = ()
     offsets: tuple[Size, ...] | None = None
     arena: Size | None = None
+    profile: bool = False
     notes: tuple[str, ...] = field(default=())
 
 
@@ -156,10 +168,10 @@ def emit_program(program: Program, target: Target) -> str:
     parts = [f'target triple = "{target.triple}"']
     parts += [text.replace(NAME, name) for text, name in names.items()]
     parts += [
-        _PartEmitter(program, target, plan).text(f"@graphc.part.{k}", chunk)
+        _PartEmitter(program, target, plan).text(f"@graphc.part.{k}", k * LAUNCHES_PER_PART, chunk)
         for k, chunk in enumerate(chunks)
     ]
-    parts += [_LAUNCH_TEXT, _entry(len(chunks)), _arena_bytes(program, target, plan)]
+    parts += [_LAUNCH_TEXT, _entry(len(chunks), _clock(target) if program.profile else None), _arena_bytes(program, target, plan)]
     parts += functions.values()
     return "\n\n".join(parts) + "\n"
 
@@ -187,10 +199,17 @@ class _PartEmitter:
         self.sizes = _Sizes(self.e, program.symbols)
         self.pointers: dict[BufferRef, str] = {}
         self.longest = 1
+        self.profile = program.profile
+        self.clock = _clock(target)
 
-    def text(self, name: str, launches: tuple[Launch, ...]) -> str:
-        for launch in launches:
-            self._launch(launch)
+    def text(self, name: str, first: int, launches: tuple[Launch, ...]) -> str:
+        for number, launch in enumerate(launches, first):
+            if self.profile:
+                start = self.e.emit(self.clock)
+                self._launch(launch)
+                self._add_ticks(number, start)
+            else:
+                self._launch(launch)
         return "\n".join(
             [
                 f"define internal void {name}(ptr %ctx, ptr %buffers, ptr %dims, ptr %arena) "
@@ -201,6 +220,13 @@ class _PartEmitter:
                 "}",
             ]
         )
+
+    def _add_ticks(self, number: int, start: str) -> None:
+        e = self.e
+        ticks = e.emit(f"sub i64 {e.emit(self.clock)}, {start}")
+        address = e.emit(f"getelementptr i64, ptr %ctx, i64 {FIRST_PROFILE_SLOT + number}")
+        total = e.emit(f"add i64 {e.emit(f'load i64, ptr {address}, align 8')}, {ticks}")
+        e.do(f"store i64 {total}, ptr {address}, align 8")
 
     def _pointer(self, ref: BufferRef) -> str:
         found = self.pointers.get(ref)
@@ -274,7 +300,12 @@ serial:
 }}"""
 
 
-def _entry(parts: int) -> str:
+def _clock(target: Target) -> str:
+    return _CLOCKS.get(target.triple.split("-")[0], "call i64 @llvm.readcyclecounter()")
+
+
+def _entry(parts: int, clock: str | None) -> str:
+    """The entry function; with a clock it adds the ticks of the whole call to slot WHOLE_PROFILE_SLOT."""
     calls = [
         f"  call void @graphc.part.{k}(ptr %ctx, ptr %buffers, ptr %dims, ptr %arena)"
         for k in range(parts)
@@ -283,7 +314,9 @@ def _entry(parts: int) -> str:
         [
             f"define i64 @{ENTRY}(ptr %ctx, ptr %buffers, ptr %dims, ptr %arena) "
             f"{FUNCTION_ATTRIBUTES} {{",
+            *([f"  %start = {clock}"] if clock else []),
             *calls,
+            *(_WHOLE_TICKS.format(clock=clock).splitlines() if clock else []),
             "  %site = load i64, ptr %ctx, align 8",
             "  ret i64 %site",
             "}",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _KERNELS = os.path.join(os.path.dirname(os.path.dirname(_PACKAGE)), "kernels") + os.sep
+_STANDARD = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 _MAX_LOCATIONS = 4  # a node merged from more places keeps the first ones
 
 
@@ -66,7 +67,8 @@ def _is_internal(code: CodeType) -> bool:
     known = _inside.get(code)
     if known is None:
         name = code.co_filename
-        known = name.startswith((_PACKAGE, _KERNELS)) or name.startswith("<frozen")
+        standard = name.startswith(_STANDARD) and "-packages" not in name
+        known = name.startswith((_PACKAGE, _KERNELS, "<frozen")) or standard
         _inside[code] = known
     return known
 

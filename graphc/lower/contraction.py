@@ -17,6 +17,7 @@ from graphc.base.target import Target
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, make
 from graphc.ir.opdef import REGISTRY
+from graphc.ir.provenance import derived_from
 from graphc.loops.build import EXPR, ZERO, iadd, imul, literal
 from graphc.loops.index_math import unflatten
 from graphc.loops.nodes import (
@@ -70,10 +71,12 @@ def prepare_contractions(graph: Graph) -> tuple[Graph, list[Tensor]]:
 
     def visit(node: Node, inputs: tuple[Tensor, ...]) -> Node:
         if isinstance(node.op.form, Contraction) and isinstance(node, Tensor):
-            return _prepare(node, inputs, forced)
+            with derived_from(node):
+                return _prepare(node, inputs, forced)
         if all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
             return node
-        return make(node.op, inputs, node.attrs)
+        with derived_from(node):
+            return make(node.op, inputs, node.attrs)
 
     return graph.map(visit), forced
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from graphc.base.target import Target
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, make
-from graphc.ir.provenance import set_derived
+from graphc.ir.provenance import derived_from, set_derived
 from graphc.ir.opdef import REGISTRY
 from graphc.lower.buffer_plan import BufferPlan, plan_buffers
 from graphc.lower.contraction import lower_contraction, prepare_contractions
@@ -126,7 +126,8 @@ def own_memory(graph: Graph) -> Graph:
         nonlocal copies
         root = storage_root(tensor)
         if isinstance(root.op.form, Source | Constant) or id(root) in taken:
-            tensor = COPY(tensor, slot=copies)
+            with derived_from(tensor):
+                tensor = COPY(tensor, slot=copies)
             copies += 1
             root = tensor
         taken.add(id(root))
