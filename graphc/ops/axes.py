@@ -66,7 +66,8 @@ def as_size(op: str, size: Any, operands: Sequence[Node] = (), negative: bool = 
         )
         shape_error(f"{op}: a size must be an int or a Dim, got {size!r:.60}", operands, hint)
     if index < 0 and not negative:
-        shape_error(f"{op}: a size cannot be negative, got {index}", operands)
+        hint = "sizes are 0 or more; -1 stands for an unknown one in graphc.reshape only"
+        shape_error(f"{op}: a size cannot be negative, got {index}", operands, hint)
     return index
 
 

@@ -238,10 +238,14 @@ def arange(
     for limit in limits:
         if not isinstance(limit, int | float | Dim | np.integer | np.floating):
             operands = [limit] if isinstance(limit, Node) else []
-            hint = "the length of a tensor is a size: x.shape[0] or a graphc.Dim"
-            dtype_error(f"arange: limits are numbers or sizes, got {limit!r:.60}", operands, hint)
+            hint = "an int or a float, or a size: x.shape[0] or a graphc.Dim"
+            dtype_error(
+                f"arange: limits are numbers or sizes, not {type(limit).__name__} {limit!r:.40}",
+                operands,
+                hint,
+            )
     if step == 0:
-        shape_error("arange: the step must not be 0")
+        shape_error("arange: the step must not be 0", hint="give a step such as 1 or -1")
     whole = all(isinstance(v, int | Dim | np.integer) for v in limits)
     kind = to_dtype(dtype, "arange") if dtype is not None else int64 if whole else float64
     if whole:
@@ -350,7 +354,8 @@ def triu(x: TensorLike, /, *, k: int = 0) -> Tensor:
 def _triangle(op: str, x: TensorLike, k: int, lower: bool) -> Tensor:
     tensor = as_tensor(x, op=op)
     if tensor.ndim < 2:
-        shape_error(f"{op}: needs at least 2 dims, got {tensor.ndim}", [tensor])
+        hint = "it works on matrices: reshape to two dims, or index with [None]"
+        shape_error(f"{op}: needs at least 2 dims, got {tensor.ndim}", [tensor], hint)
     row, column = _row_and_column(*tensor.shape[-2:])
     keep = greater_equal(row + k, column) if lower else less_equal(row + k, column)
     return where(keep, tensor, filled(0, (), tensor.dtype))

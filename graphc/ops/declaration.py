@@ -205,7 +205,9 @@ def _type_rule(
                 break
         if dtype not in allowed:
             names = ", ".join(d.name for d in dtypes)
-            dtype_error(f"{name}: expected {names}, got {dtype}", inputs, hint)
+            # Operands as the user gave them, before they were promoted.
+            given = [x.inputs[0] if x.op.name == "cast" else x for x in inputs]
+            dtype_error(f"{name}: expected {names}, got {dtype}", given, hint)
         return TensorType(shape, result or dtype)
 
     return infer

@@ -88,10 +88,17 @@ def _expanded(x: Tensor, key: Key) -> list[Any]:
         flat += _mask_indices(x, entry, flat) if _is_mask(entry) else [entry]
     dots = [i for i, e in enumerate(flat) if e is Ellipsis]
     if len(dots) > 1:
-        shape_error("indexing: an index holds at most one `...`", [x])
+        shape_error(
+            "indexing: an index holds at most one `...`", [x], "leave one; write `:` for the others"
+        )
     consumed = sum(e is not None and e is not Ellipsis for e in flat)
     if consumed > x.ndim:
-        shape_error(f"indexing: too many indices: {consumed} for {x.ndim} dims", [x])
+        hint = (
+            f"x has {x.ndim} dims: give at most {x.ndim} indices"
+            if x.ndim
+            else "x is a scalar already"
+        )
+        shape_error(f"indexing: too many indices: {consumed} for {x.ndim} dims", [x], hint)
     fill = [slice(None)] * (x.ndim - consumed)
     if not dots:
         return flat + fill
@@ -119,8 +126,9 @@ def _entry(x: Tensor, entry: Any) -> Any:
     ):
         dtype_error(
             "indexing: an index is an int, a slice, `...`, None or an integer array, "
-            f"got {entry!r:.60}",
+            f"got {type(entry).__name__} {entry!r:.60}",
             [x],
+            "give an int or a slice; divide sizes with //",
         )
     index = as_tensor(entry, op="indexing")
     if index.dtype.is_float:
@@ -160,6 +168,7 @@ def _mask_indices(x: Tensor, mask: Tensor, before: Sequence[Any]) -> list[Any]:
             f"indexing: a mask of shape {shape_text(mask.shape)} does not fit the dims "
             f"{shape_text(x.shape[first : first + mask.ndim])}",
             [x, mask],
+            "a mask has the sizes of the dims that it indexes",
         )
     return [constant_node(array_constant(i)) for i in mask.attr("value").values.nonzero()]
 
@@ -220,7 +229,9 @@ def _range(x: Tensor, axis: int, n: Size, entry: Any) -> tuple[Size, int, Size]:
     low, high = bounds(n - 1 - start)[1], bounds(start)[1]
     if (low is not None and low < 0) or (high is not None and high < 0):
         limits = f" ({-n} to {n - 1})" if isinstance(n, int) and n else ""
-        shape_error(f"indexing: {entry} is out of bounds for axis {axis} of size {n}{limits}", [x])
+        hint = f"indices of this axis are in the range{limits}" if limits else "the axis is empty"
+        what = f"indexing: {entry} is out of bounds for axis {axis} of size {n}{limits}"
+        shape_error(what, [x], hint)
     return start, 1, 1
 
 
@@ -233,12 +244,14 @@ def _from_end(value: Size, n: Size) -> Size:
 
 
 def _slice_range(x: Tensor, axis: int, n: Size, key: slice) -> tuple[Size, int, Size]:
-    if key == slice(None):
+    if key.start is None and key.stop is None and key.step is None:
         return 0, 1, n
     step = 1 if key.step is None else as_index(key.step)
     if step is None or step == 0:
         shape_error(
-            f"indexing: the step of a slice must be an int other than 0, got {key.step!r:.60}", [x]
+            f"indexing: the step of a slice must be an int other than 0, got {key.step!r:.60}",
+            [x],
+            "a step of -1 reverses, as graphc.flip does",
         )
     start, stop = _bound(x, key.start), _bound(x, key.stop)
     if isinstance(n, int) and not isinstance(start, Dim) and not isinstance(stop, Dim):
@@ -281,10 +294,18 @@ def _bound(x: Tensor, value: Any) -> Size | None:
         return value
     number = as_index(value)
     if number is None:
+        if isinstance(value, Node):
+            fail(
+                UnsupportedError,
+                "indexing: the size of a slice cannot depend on a value that the graph computes",
+                [x, value],
+                "take a range of known size: graphc.take(x, start + graphc.arange(size), axis=0), "
+                "or mask with graphc.where",
+            )
         shape_error(
             f"indexing: the bounds of a slice are ints or sizes, got {value!r:.60}",
-            [x, value] if isinstance(value, Node) else [x],
-            "a range that depends on values: graphc.take(x, start + graphc.arange(size), axis=…)",
+            [x],
+            "divide sizes with //, which gives an int",
         )
     return number
 
@@ -295,7 +316,11 @@ def _check_static(x: Tensor, axis: int, n: Size, index: Tensor) -> None:
     values = index.attr("value").values
     if values.size and (int(values.min()) < -n or int(values.max()) >= n):
         worst = int(values.min()) if int(values.min()) < -n else int(values.max())
-        shape_error(f"indexing: {worst} is out of bounds for axis {axis} of size {n}", [x, index])
+        hint = (
+            f"indices of this axis are in the range {-n} to {n - 1}" if n else "the axis is empty"
+        )
+        what = f"indexing: {worst} is out of bounds for axis {axis} of size {n}"
+        shape_error(what, [x, index], hint)
 
 
 # -- reading ----------------------------------------------------------------------------
@@ -325,8 +350,8 @@ def getitem(x: TensorLike, key: Key, /) -> Tensor:
 def take(x: TensorLike, indices: TensorLike, /, *, axis: int | None = None) -> Tensor:
     """The elements (or slices) of `x` at integer `indices` along `axis`.
 
-    The shape is that of `x` with the axis replaced by the shape of `indices`. Without an axis, `x`
-    is taken as flat. Negative indices count from the end.
+    The shape is that of `x` with the axis replaced by the shape of `indices`; one dim needs no
+    axis. Negative indices count from the end.
 
     Raises ShapeError for a bad axis or known indices out of bounds, DTypeError for indices that
     are no integers; the call raises ExecutionError for others out of bounds.
@@ -335,7 +360,10 @@ def take(x: TensorLike, indices: TensorLike, /, *, axis: int | None = None) -> T
     """
     tensor = as_tensor(x, op="take")
     if axis is None:
-        tensor, axis = to_shape(tensor, (tensor.size,)), 0
+        if tensor.ndim != 1:
+            hint = "give axis=0, or flatten x first: graphc.reshape(x, (-1,))"
+            shape_error(f"take: a tensor of {tensor.ndim} dims needs an axis", [tensor], hint)
+        axis = 0
     place = normalize_axis("take", tensor, axis)
     index = _integers("take", indices, tensor)
     _check_static(tensor, place, tensor.shape[place], index)
@@ -485,6 +513,7 @@ def _update(x: Tensor, key: Key, values: TensorLike, mode: str) -> Tensor:
             f"at[].{mode}: values of shape {shape_text(new.shape)} do not fit the selection "
             f"{shape_text(target)}",
             [x, new],
+            "values must broadcast to the selection's shape; use graphc.reshape",
         )
     new = _broadcast(new, target)
     if plan.indices:

@@ -170,7 +170,7 @@ def array_ufunc(
 def _take(a: Any, indices: Any, axis: int | None = None, mode: str = "raise") -> Tensor:
     if mode != "raise":
         _refuse(f"np.take: mode={mode!r}", [a], 'clip or wrap the indices first, mode is "raise"')
-    return indexing.take(a, indices, axis=axis)
+    return indexing.take(_ravel(a) if axis is None else a, indices, axis=axis or 0)
 
 
 def _round(a: Any, decimals: int = 0) -> Tensor:

@@ -177,10 +177,10 @@ def as_tensor(x: TensorLike, like: Tensor | DType | None = None, op: str = "as_t
         return _weak_tensor(x, near, op)
     if isinstance(x, complex | str | bytes) or x is None:
         dtype_error(
-            f"{op}: expected a tensor, an array or a number, got {x!r:.60}",
+            f"{op}: expected a tensor, an array or a number, got {type(x).__name__} {x!r:.60}",
             hint="complex numbers are not supported: keep real and imaginary parts in two tensors"
             if isinstance(x, complex)
-            else None,
+            else "give a tensor, an array or a number",
         )
     return constant_node(array_constant(x, None, op))
 
@@ -208,8 +208,26 @@ def as_tensors(op: str, *operands: Any) -> tuple[Tensor, ...]:
             near = with_scalar(near, x)
         elif is_weak(x) and near is bool_:
             near = int64
+    _check_integers(op, operands, near, strong)
     rest = iter(strong)
     return tuple(_weak_tensor(x, near, op) if is_weak(x) else next(rest) for x in operands)
+
+
+def _check_integers(
+    op: str, operands: Sequence[Any], near: DType, strong: Sequence[Tensor]
+) -> None:
+    """Raise where a Python int beside integer tensors does not fit their dtype."""
+    if not near.is_integer:
+        return
+    limits = np.iinfo(near.numpy)
+    for x in operands:
+        if is_weak(x) and isinstance(x, int) and not limits.min <= x <= limits.max:
+            dtype_error(
+                f"{op}: the integer {x} does not fit {near} ({limits.min} to {limits.max})",
+                strong,
+                "convert the tensor first, for example "
+                f'graphc.astype(x, "{"int64" if -(2**63) <= x < 2**63 else "float64"}")',
+            )
 
 
 def _weakest(operands: Sequence[Any]) -> DType:
@@ -225,7 +243,7 @@ def promoted(op: str, *operands: Any) -> tuple[Tensor, ...]:
             break
     else:
         first = operands[0].type.dtype
-        if all([x.type.dtype is first for x in operands]):
+        if all(x.type.dtype is first for x in operands):
             return operands  # what most nodes of a graph are
     tensors = as_tensors(op, *operands)
     first = tensors[0].type.dtype

@@ -83,7 +83,7 @@ CONSTANT = REGISTRY.add(
 
 
 def placeholder(
-    shape: Size | str | Sequence[Size | str | None] | None,
+    shape: Size | Sequence[Size | str | None] | None,
     dtype: DTypeLike = "float32",
     name: str | None = None,
 ) -> Tensor:
@@ -122,7 +122,7 @@ def variable(
             GraphError,
             "variable: the first value must be an array, not a tensor",
             [value],
-            "compute it with NumPy, or get it with tensor.eval(feeds)",
+            "give an array: compute it with NumPy, or get the value with tensor.eval(feeds)",
         )
     first = array_constant(value, None if dtype is None else _dtype(dtype, "variable"), "variable")
     full_name = _scoped("variable", name)
@@ -183,10 +183,19 @@ def array_constant(value: Any, dtype: DType | None = None, op: str = "constant")
             f"{op}: a list that contains tensors is not an array",
             hint="put tensors together with graphc.stack([a, b]) or graphc.concat([a, b])",
         )
+    if value is None or isinstance(value, str | bytes):
+        dtype_error(
+            f"{op}: expected an array or a number, got {type(value).__name__} {value!r:.60}",
+            hint="an array, a nested list or a number",
+        )
     try:
         array = np.asarray(value)
-    except (TypeError, ValueError) as error:
-        dtype_error(f"{op}: expected an array or a number, got {type(value).__name__}: {error}")
+    except ValueError as error:
+        hint = "all rows of a nested list need the same length: pad the short ones"
+        shape_error(f"{op}: {error}", hint=hint)
+    except TypeError as error:
+        hint = "an array, a nested list or a number"
+        dtype_error(f"{op}: cannot make an array of {type(value).__name__}: {error}", hint=hint)
     found = array_dtype(array, op)
     target = dtype or found
     if array.dtype.name == "bfloat16":
@@ -263,12 +272,18 @@ def _scoped(op: str, name: str | None) -> str | None:
     try:
         provenance.check_name(name)
     except ValueError as error:
-        fail(GraphError, f"{op}: {error}")
+        hint = 'a name is a string such as "my_tensor", name="my_tensor"'
+        fail(GraphError, f"{op}: {error}", hint=hint)
     return provenance.scoped(name)
 
 
 def _declared_shape(shape: Any, uid: int) -> Shape:
-    if shape is None or isinstance(shape, str | Dim) or as_index(shape) is not None:
+    if isinstance(shape, str):
+        shape_error(
+            f"placeholder: the shape is the string {shape!r}, not a sequence of sizes",
+            hint=f'one symbolic dim is the tuple ("{shape}",)',
+        )
+    if shape is None or isinstance(shape, Dim) or as_index(shape) is not None:
         shape = (shape,)
     if isinstance(shape, Node) or not isinstance(shape, Iterable):
         shape_error(
@@ -288,14 +303,14 @@ def _declared_dim(dim: Any, position: int, uid: int) -> Size:
         if not dim.isidentifier():
             shape_error(
                 f"placeholder: dim {position} has the name {dim!r}, which is not an identifier",
-                hint='for an expression use graphc.Dim: n = graphc.Dim("n"); shape=(2 * n,)',
+                hint='names are like "batch"; an expression is written with graphc.Dim: 2 * n',
             )
         return Dim(dim)
     size = as_index(dim)
     if size is None:
         shape_error(
             f"placeholder: dim {position} must be an int, a string, a Dim or None, got {dim!r}",
-            hint='a size that is not known yet has a name: "batch"',
+            hint='an int, a Dim, or a string such as "batch" for a size that is not known yet',
         )
     if size < 0:
         shape_error(
