@@ -56,7 +56,7 @@ class Function:
         self._program = workshop.build(self._compiled, single=structure.single)
         self._variants: dict[tuple[bool, tuple[str, ...]], Program] = {}
         self._profiled: Program | None = None
-        self._checks = workshop.options.check_numerics and not self._program.checks_numerics
+        self._checks = workshop.options.check_numerics
         self._run = self._program.caller.function
         self.held: object = None
         """What must live as long as the function."""
@@ -82,7 +82,8 @@ class Function:
     def _call_carefully(self, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> Any:
         if not self._checks:
             return self._call_into(args, kwargs, out)
-        # The kernels do not look themselves: the new values are looked at here, and taken back.
+        # Kernels look at what risky ops compute. What comes from elsewhere (a feed, a variable) is
+        # seen in the results, and the new values of variables are then taken back.
         with self._workshop.lock:
             if out is None:
                 result = self._run(*args, **kwargs)

@@ -48,11 +48,6 @@ class Program:
         """The cells that a call writes."""
         return tuple(self.cells[k] for k in self.caller.bindings.updates)
 
-    @property
-    def checks_numerics(self) -> bool:
-        """Whether its kernels look for NaN and infinity themselves."""
-        return any(site.kind == "numerics" for site in self.executable.sites)
-
 
 class Workshop:
     """Compiles graphs for one session. Safe to use from several threads."""
