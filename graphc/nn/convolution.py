@@ -137,12 +137,12 @@ def _channels_fit(op: str, channels: Size, w: Tensor, groups: int, x: Tensor) ->
 def conv(
     x: TensorLike,
     w: TensorLike,
-    bias: TensorLike | None = None,
-    *,
     stride: int | Sequence[int] = 1,
     padding: Any = 0,
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
+    *,
+    bias: TensorLike | None = None,
     layout: str = "channels_first",
 ) -> Tensor:
     """The convolution (cross-correlation) of any spatial rank: x [N, C, *S], w [O, C / groups, *K]
@@ -200,13 +200,13 @@ def _transposed_padding(
 def conv_transpose(
     x: TensorLike,
     w: TensorLike,
-    bias: TensorLike | None = None,
-    *,
     stride: int | Sequence[int] = 1,
     padding: Any = 0,
-    output_padding: int | Sequence[int] = 0,
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
+    *,
+    output_padding: int | Sequence[int] = 0,
+    bias: TensorLike | None = None,
     layout: str = "channels_first",
 ) -> Tensor:
     """The transpose of `conv` (its gradient of x): x [N, C, *S], w [C, O / groups, *K] -> [N, O,

@@ -152,8 +152,12 @@ def test_symbolic_batch_and_size() -> None:
 
 def test_bias_and_errors() -> None:
     x, w = RNG.normal(size=(2, 3, 5, 5)), RNG.normal(size=(4, 3, 3, 3))
-    with_bias = evaluate(lambda a, b: nn.conv(a, b, np.arange(4.0)), x, w)
+    with_bias = evaluate(lambda a, b: nn.conv(a, b, bias=np.arange(4.0)), x, w)
     plain = evaluate(nn.conv, x, w)
+    strided = evaluate(lambda a, b: nn.conv(a, b, 2, 1), x, w)
+    np.testing.assert_allclose(
+        strided, slow_conv(x, w, (2, 2), [(1, 1)] * 2, (1, 1), 1), atol=1e-11
+    )
     np.testing.assert_allclose(with_bias, plain + np.arange(4.0)[:, None, None])
     for wrong, text in (
         (lambda: nn.conv(x[0], w), r"as many dims[\s\S]*x\[None\]"),
@@ -165,7 +169,7 @@ def test_bias_and_errors() -> None:
             lambda: nn.conv(x[:, :, :2], w),
             "kernel of 3 elements does not fit spatial axis 0 of size 2",
         ),
-        (lambda: nn.conv(x, w, np.zeros(3)), r"bias must have shape \[4\]"),
+        (lambda: nn.conv(x, w, bias=np.zeros(3)), r"bias must have shape \[4\]"),
         (lambda: nn.conv(x, w, layout="NHWC"), "unknown layout"),
         (lambda: nn.max_pool(x, 2, padding=2), "must be smaller than the window"),
         (lambda: nn.max_pool(x[0, 0], 2), "at least 3 dims"),
