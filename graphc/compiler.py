@@ -12,7 +12,7 @@ import contextlib
 import functools
 import gc
 import hashlib
-import importlib
+import importlib.util
 import json
 import logging
 import platform
@@ -186,8 +186,12 @@ def _machine() -> str:
 
 @functools.lru_cache(maxsize=1)
 def _toolchain() -> str:
-    version = importlib.import_module("importlib.metadata").version("llvmlite")
-    return f"{__version__} {_FORMAT} {version} {_source_stamp()}"
+    # LLVM's version by its wrapper's file, so that a cached program is found without importing either.
+    spec = importlib.util.find_spec("llvmlite")
+    if spec is None or spec.origin is None:
+        return f"{__version__} {_FORMAT} {_source_stamp()}"
+    status = Path(spec.origin).with_name("_version.py").stat()
+    return f"{__version__} {_FORMAT} {status.st_size} {status.st_mtime_ns} {_source_stamp()}"
 
 
 def _source_stamp() -> str:
