@@ -9,13 +9,18 @@ from dataclasses import dataclass
 
 from graphc.ir.graph import Graph
 from graphc.ir.node import Tensor
+from graphc.ir.opdef import REGISTRY
 from graphc.ops.families import Composite
 from graphc.passes.context import Context
 from graphc.rewrite.driver import RuleSet, rewrite
 from graphc.rewrite.pattern import EXACT, NodeRule, node_rule
 
 
-@node_rule(cls=EXACT)
+def _is_composite(op: str, children: tuple[str, ...]) -> bool:
+    return isinstance(REGISTRY[op].form, Composite)
+
+
+@node_rule(cls=EXACT, accepts=_is_composite)
 def expand_composite(node: Tensor) -> Tensor | None:
     """f(x) = its definition out of other ops"""
     form = node.op.form

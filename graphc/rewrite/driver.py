@@ -25,27 +25,21 @@ MAX_APPLICATIONS_PER_NODE = 50
 
 
 class RuleSet:
-    """Rules indexed by root op, for one numerics mode."""
+    """Rules for one numerics mode, indexed by the ops of nodes and inputs."""
 
     def __init__(self, rules: Iterable[AnyRule], numerics: str = "fast") -> None:
         classes = allowed(numerics)
         self.rules: tuple[AnyRule, ...] = tuple(r for r in rules if r.cls in classes)
-        self._by_root: dict[str, list[AnyRule]] = {}
-        self._everywhere: list[AnyRule] = []
-        for rule in self.rules:
-            roots = rule.roots_of()
-            if roots is None:
-                self._everywhere.append(rule)
-            for root in roots or ():
-                self._by_root.setdefault(root, []).append(rule)
-        self._merged: dict[str, tuple[AnyRule, ...]] = {}
+        self._candidates: dict[tuple[str, ...], tuple[AnyRule, ...]] = {}
 
-    def at(self, op: str) -> tuple[AnyRule, ...]:
-        """The rules to try at a node of that op, in the order given."""
-        found = self._merged.get(op)
+    def at(self, node: Node) -> tuple[AnyRule, ...]:
+        """The rules that can apply at a node, by its op and those of its inputs, in order."""
+        key = (node.op.name, *[i.op.name for i in node.inputs])
+        found = self._candidates.get(key)
         if found is None:
-            chosen = {*map(id, self._by_root.get(op, ())), *map(id, self._everywhere)}
-            found = self._merged[op] = tuple(r for r in self.rules if id(r) in chosen)
+            found = tuple(r for r in self.rules if r.may_apply(key[0], key[1:]))
+            if len(key) < 6:  # joins of many tensors are all different
+                self._candidates[key] = found
         return found
 
 
@@ -129,15 +123,16 @@ class _Walk:
 
     def _step(self, node: Node) -> None:
         """All inputs are normal: rebuild, or apply one rule, or the node is normal."""
-        inputs = tuple(self.normal[id(i)] for i in node.inputs)
+        normal = self.normal
         self.keep.append(node)
-        for new, old in zip(inputs, node.inputs, strict=True):
-            if new is not old:
+        for old in node.inputs:
+            if normal[id(old)] is not old:
                 provenance.set_derived(node)
+                inputs = tuple([normal[id(i)] for i in node.inputs])
                 self.becomes[id(node)] = make(node.op, inputs, node.attrs)
                 return
         if isinstance(node, Tensor) and not self.trace.full:
-            for rule in self.rules.at(node.op.name):
+            for rule in self.rules.at(node):
                 successor = self._apply(rule, node)
                 if successor is not None:
                     self.becomes[id(node)] = successor

@@ -235,7 +235,7 @@ def _match_operands(
 
 def is_constant(node: Tensor) -> bool:
     """Whether the node's values are known at compile time."""
-    return node.op.name == "constant" or node.op.name == "full"
+    return node.op.name in CONSTANT_OPS
 
 
 def holds(node: Tensor, number: Number) -> bool:
@@ -329,6 +329,14 @@ class Rule:
         """The ops at which the rule applies; None for all."""
         return (self.pattern.op,)
 
+    def may_apply(self, op: str, children: tuple[str, ...]) -> bool:
+        """Whether a node of `op` on inputs of the ops `children` can match: a quick refusal."""
+        operands = self.pattern.operands
+        if op != self.pattern.op or len(children) != len(operands):
+            return False
+        orders = [children, children[::-1]] if self.pattern.commutative else [children]
+        return any(all(map(_may_be, operands, order)) for order in orders)
+
     def __repr__(self) -> str:
         return f"<rule {self.name} ({self.cls.value}): {self.equation}>"
 
@@ -348,10 +356,17 @@ class NodeRule:
     equation: str
     ulps: float = 0.0
     via: tuple[str, ...] = ()
+    accepts: Callable[[str, tuple[str, ...]], bool] | None = None
 
     def roots_of(self) -> tuple[str, ...] | None:
         """The ops at which the rule applies; None for all."""
         return self.roots
+
+    def may_apply(self, op: str, children: tuple[str, ...]) -> bool:
+        """Whether a node of `op` on inputs of the ops `children` can match: a quick refusal."""
+        if self.roots is not None and op not in self.roots:
+            return False
+        return self.accepts is None or self.accepts(op, children)
 
     def apply(self, node: Tensor) -> tuple[Match, Tensor] | None:
         """The replacement of `node`, None where the rule does not match."""
@@ -365,6 +380,17 @@ class NodeRule:
 
 
 AnyRule = Rule | NodeRule
+CONSTANT_OPS = frozenset({"constant", "full"})
+UNIFORM_OPS = CONSTANT_OPS | {"broadcast_to", "reshape"}
+
+
+def _may_be(operand: Pattern, op: str) -> bool:
+    """Whether a node of that op can match the operand of a pattern."""
+    if isinstance(operand, OpPattern):
+        return op == operand.op
+    if isinstance(operand, Literal):
+        return op in UNIFORM_OPS
+    return not (isinstance(operand, Wildcard) and operand.constant) or op in CONSTANT_OPS
 
 
 def rule(
@@ -395,15 +421,20 @@ def rule(
 
 
 def node_rule(
-    *roots: str, cls: RuleClass, ulps: float = 4.0, via: tuple[str, ...] = ()
+    *roots: str,
+    cls: RuleClass,
+    ulps: float = 4.0,
+    via: tuple[str, ...] = (),
+    accepts: Callable[[str, tuple[str, ...]], bool] | None = None,
 ) -> Callable[[Callable[[Tensor], Tensor | None]], NodeRule]:
     """Decorator: nodes of the ops `roots` (all ops when none is given) are replaced by what the
     function returns.
     """
 
     def decorate(function: Callable[[Tensor], Tensor | None]) -> NodeRule:
+        equation = _equation(function)
         return NodeRule(
-            function.__name__, roots or None, function, cls, _equation(function), ulps, via
+            function.__name__, roots or None, function, cls, equation, ulps, via, accepts
         )
 
     return decorate

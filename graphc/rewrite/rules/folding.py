@@ -75,7 +75,13 @@ def _folding(
         value = evaluate_node(node, [i.attr("value").values for i in inputs], {})
         return constant_node(constant_value(value, node.dtype))
 
-    return NodeRule(name, None, fold, cls, "f(constants) = constant", ulps=4.0)
+    return NodeRule(
+        name, None, fold, cls, "f(constants) = constant", ulps=4.0, accepts=_on_constants
+    )
+
+
+def _on_constants(op: str, children: tuple[str, ...]) -> bool:
+    return bool(children) and op not in NEVER and set(children) == {"constant"}
 
 
 def _is_small(node: Tensor, limit_bytes: int) -> bool:

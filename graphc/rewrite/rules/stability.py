@@ -195,9 +195,11 @@ def hypotenuse(m: Match) -> Tensor:
 
 
 @_stabilize(log_(sum_(exp_(x)).named("total")))
-def log_of_sum_of_exp(m: Match) -> Tensor:
-    """log(sum(exp(x))) = logsumexp(x)"""
+def log_of_sum_of_exp(m: Match) -> Tensor | None:
+    """log(sum(exp(x))) = logsumexp(x), unless x is shifted by its maximum already"""
     axes, keepdims = m.total.attrs
+    if _unshifted(m.x, axes) is not m.x:
+        return None
     return LOGSUMEXP(m.x, axes=axes, keepdims=keepdims)
 
 
@@ -216,8 +218,9 @@ def _unshifted(shifted: Tensor, axes: tuple[int, ...]) -> Tensor:
     if shifted.op.name != "subtract":
         return shifted
     x, top = shifted.inputs
-    while top.op.name in ("stop_gradient", "barrier", "broadcast_to"):
-        top = top.inputs[0]
+    while top.op.name in ("stop_gradient", "barrier", "broadcast_to", "where"):
+        # The maximum may be guarded: where(isfinite(top), top, 0).
+        top = top.inputs[1 if top.op.name == "where" else 0]
     if top.op.name == "max" and top.inputs[0] is x and top.attrs == (axes, True):
         return x
     return shifted

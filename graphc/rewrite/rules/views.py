@@ -11,6 +11,7 @@ import itertools
 
 from graphc.base.dims import Dim, Size
 from graphc.ir.node import Tensor
+from graphc.ir.opdef import REGISTRY
 from graphc.ops.families import Elementwise
 from graphc.ops.joining import CONCAT, padded
 from graphc.ops.promotion import as_tensor
@@ -101,7 +102,11 @@ def broadcast_of_new_axes(node: Tensor) -> Tensor | None:
     return broadcasted(x, node.shape)
 
 
-@node_rule(cls=EXACT)
+def _repeated_operand(op: str, children: tuple[str, ...]) -> bool:
+    return "broadcast_to" in children and isinstance(REGISTRY[op].form, Elementwise)
+
+
+@node_rule(cls=EXACT, accepts=_repeated_operand)
 def elementwise_of_broadcast(node: Tensor) -> Tensor | None:
     """f(broadcast(x), y) = broadcast(f(x, y)): elementwise ops broadcast by themselves, and compute
     less
