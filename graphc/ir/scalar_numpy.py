@@ -151,7 +151,8 @@ def _float_op(name: str, arrays: list[Array], dtype: DType) -> Array:
 
 def _nextafter(x: Array, towards: Array, dtype: DType) -> Array:
     if dtype is not bfloat16:
-        return np.asarray(np.nextafter(x, towards))
+        # NumPy's float16 keeps the first of two zeros, its other floats take the second, as C does.
+        return np.asarray(np.where(x == towards, towards, np.nextafter(x, towards)))
     x, towards = np.broadcast_arrays(x, towards)
     bits = to_storage(x, bfloat16).astype(np.int32)
     up = towards > x

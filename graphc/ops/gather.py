@@ -129,8 +129,7 @@ def unslice(
     high: list[Size] = []
     for start, step, size, n in zip(starts, steps, g.shape, shape, strict=True):
         begin = start + (size - 1) * step if step < 0 else start
-        spread = size if abs(step) == 1 or size == 0 else (size - 1) * abs(step) + 1
-        begin = 0 if size == 0 else begin
+        spread = size if abs(step) == 1 else (size - 1) * abs(step) + 1
         low.append(begin)
         high.append(n - begin - spread)
     interior = tuple(abs(step) - 1 for step in steps)

@@ -222,8 +222,8 @@ def _pad_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
     assert isinstance(x, Tensor)
     shape: list[Size] = []
     for axis, (size, a, b, gap) in enumerate(zip(x.shape, low, high, interior, strict=True)):
-        # Gaps lie between elements: an empty axis has none.
-        spread = size if gap == 0 or size == 0 else (size - 1) * (gap + 1) + 1
+        # One formula for every size, 0 included: symbolic and known sizes must agree.
+        spread = size if gap == 0 else (size - 1) * (gap + 1) + 1
         total = spread + a + b
         most = bounds(total)[1]
         if most is not None and most < 0:
@@ -266,11 +266,12 @@ def _surely(size: Size, what: str) -> bool:
 def _pad_reference(
     x: Array, low: Sequence[int], high: Sequence[int], interior: Sequence[int], value: Any
 ) -> Array:
-    spread = [
-        n if n == 0 else (n - 1) * (gap + 1) + 1 for n, gap in zip(x.shape, interior, strict=True)
-    ]
+    spread = [(n - 1) * (gap + 1) + 1 for n, gap in zip(x.shape, interior, strict=True)]
     if not x.ndim:
         return x
+    if not x.size:
+        shape = [n + a + b for n, a, b in zip(spread, low, high, strict=True)]
+        return np.full(shape, value, x.dtype)
     inner = np.full(spread, value, x.dtype)
     inner[tuple(slice(None, None, gap + 1) for gap in interior)] = x
     grown = np.pad(
@@ -313,6 +314,7 @@ def _pad_samples(dtype: DType) -> list[Sample]:
         ((5,), (2,), (-3,), (1,)),
         ((3, 4), (1, 0), (0, 2), (0, 2)),
         ((2, 17, 3), (0, 3, 1), (0, 3, 1), (0, 0, 0)),
+        ((0, 2), (3, 0), (0, 0), (2, 1)),
     ]
     return [
         Sample((draw(s, dtype),), {"low": a, "high": b, "interior": c, "value": v})

@@ -18,3 +18,9 @@ POSITIVE_ONLY = {
     "digamma": "left of zero it is a difference with poles; tests/backend measures it there",
     "polygamma": "left of zero it is a difference with poles",
 }
+
+# Ops that NumPy refuses for empty operands.
+NOT_EMPTY = {
+    "argmax": "no element of nothing is the largest",
+    "argmin": "no element of nothing is the smallest",
+}
