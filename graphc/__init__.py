@@ -81,6 +81,13 @@ from graphc.ops.cumulative import (
     cumulative_sum,
     diff,
 )
+from graphc.ops.data_types import (
+    can_cast,
+    finfo,
+    iinfo,
+    isdtype,
+    result_type,
+)
 from graphc.ops.einsum import (
     einsum,
 )
@@ -165,7 +172,6 @@ from graphc.ops.logical import (
 )
 from graphc.ops.promotion import (
     astype,
-    broadcast_shapes,
 )
 from graphc.ops.reduction import (
     all,
@@ -255,7 +261,7 @@ from graphc.ir import evaluate as _evaluate, text as _text
 from graphc.runtime.function import Function
 from graphc.runtime.session import Session
 from graphc.version import __version__
-from graphc import linalg, nn, optimizers, random
+from graphc import debug, linalg, nn, optimizers, random, testing
 
 _here = _Path(__file__).resolve().parent
 if not (_here / "kernels").is_dir():  # a checkout without symlink support
@@ -313,8 +319,8 @@ __all__ = [
     "bitwise_xor",
     "bool",
     "broadcast_arrays",
-    "broadcast_shapes",
     "broadcast_to",
+    "can_cast",
     "ceil",
     "checkpoint",
     "clip",
@@ -330,6 +336,7 @@ __all__ = [
     "cumulative_prod",
     "cumulative_sum",
     "custom_gradient",
+    "debug",
     "diagonal",
     "diff",
     "digamma",
@@ -346,6 +353,7 @@ __all__ = [
     "expand_dims",
     "expm1",
     "eye",
+    "finfo",
     "flip",
     "float16",
     "float32",
@@ -361,6 +369,7 @@ __all__ = [
     "greater_equal",
     "hessian",
     "hypot",
+    "iinfo",
     "imag",
     "inf",
     "int16",
@@ -368,6 +377,7 @@ __all__ = [
     "int64",
     "int8",
     "iota",
+    "isdtype",
     "isfinite",
     "isin",
     "isinf",
@@ -430,6 +440,7 @@ __all__ = [
     "remainder",
     "repeat",
     "reshape",
+    "result_type",
     "roll",
     "round",
     "rsqrt",
@@ -455,6 +466,7 @@ __all__ = [
     "tan",
     "tanh",
     "tensordot",
+    "testing",
     "tile",
     "top_k",
     "trace",

@@ -20,30 +20,20 @@ from graphc.ir.node import Node, Tensor
 def feed_array(value: Any, tensor: Tensor, name: str) -> Array:
     """A fed value as an array in reference form.
 
-    Python scalars and lists take the tensor's dtype; arrays must have it (ml_dtypes bfloat16 and
-    float32 are both taken for bfloat16).
+    Python scalars and lists take the tensor's dtype; arrays must have it (ml_dtypes bfloat16 and float32 are both taken for bfloat16).
     Raises DTypeError naming the input, expected and got.
     """
     if isinstance(value, Tensor):
-        raise GraphError(
-            message(
-                f"feed {name!r} is a symbolic tensor",
-                hint="feed values: NumPy arrays, numbers or lists",
-            )
-        )
+        raise GraphError(message(f"feed {name!r} is a symbolic tensor", hint="feed values: NumPy arrays, numbers or lists"))
     dtype = tensor.dtype
     if not hasattr(value, "dtype"):
         try:
             array = np.asarray(value)
-            safe = array.dtype.kind in (
-                "biuf" if dtype.is_float else "biu" if dtype.is_integer else "b"
-            )
+            safe = array.dtype.kind in ("biuf" if dtype.is_float else "biu" if dtype.is_integer else "b")
             if safe or array.size == 0:
                 return normalize_feed(array, dtype)
         except (ValueError, TypeError, OverflowError) as error:
-            raise DTypeError(
-                message(f"feed {name!r}: cannot make a {dtype} array of {value!r:.80}: {error}")
-            ) from None
+            raise DTypeError(message(f"feed {name!r}: cannot make a {dtype} array of {value!r:.80}: {error}")) from None
         raise _wrong_dtype(name, tensor, array.dtype.name)
     array = np.asarray(value)
     if array.dtype.name == "bfloat16" and dtype.name == "bfloat16":
@@ -72,76 +62,44 @@ def _wrong_dtype(name: str, tensor: Tensor, got: str) -> DTypeError:
     )
 
 
-def bind_shape(
-    name: str, shape: Shape, actual: tuple[int, ...], sizes: dict[str, int], origin: dict[str, str]
-) -> None:
-    """Match a fed array's shape with the declared one, binding symbols into `sizes` (with `origin`,
-    for messages).
+def bind_shape(name: str, shape: Shape, actual: tuple[int, ...], sizes: dict[str, int], origin: dict[str, str]) -> None:
+    """Match a fed array's shape with the declared one, binding symbols into `sizes` (with `origin`, for messages).
 
     Raises ShapeError naming input, dim, expected and got.
     """
     if len(actual) != len(shape):
         raise ShapeError(
-            f"feed {name!r}: expected shape {shape_text(shape)} ({len(shape)} dims), got "
-            f"{list(actual)} ({len(actual)} dims)"
+            f"feed {name!r}: expected shape {shape_text(shape)} ({len(shape)} dims), got {list(actual)} ({len(actual)} dims)"
         )
     for axis, (size, got) in enumerate(zip(shape, actual, strict=True)):
-        if (
-            isinstance(size, Dim)
-            and len(size.terms) == 1
-            and size.terms[0][1] == 1
-            and len(size.terms[0][0]) == 1
-        ):
+        if isinstance(size, Dim) and len(size.terms) == 1 and size.terms[0][1] == 1 and len(size.terms[0][0]) == 1:
             atom = size.terms[0][0][0]
             if isinstance(atom, Symbol):
                 _bind_symbol(name, axis, atom, got, sizes, origin)
 
 
-def check_shape(
-    name: str,
-    shape: Shape,
-    actual: tuple[int, ...],
-    sizes: Mapping[str, int],
-    origin: Mapping[str, str],
-) -> None:
+def check_shape(name: str, shape: Shape, actual: tuple[int, ...], sizes: Mapping[str, int], origin: Mapping[str, str]) -> None:
     """After binding: every size must come out as declared. Raises ShapeError."""
     for axis, (size, got) in enumerate(zip(shape, actual, strict=True)):
         if isinstance(size, Dim) and any(s.name not in sizes for s in size.symbols()):
             missing = [s.name for s in size.symbols() if s.name not in sizes]
-            raise ShapeError(
-                f"feed {name!r}, dim {axis}: {size} does not tell the size of "
-                f"{', '.join(missing)}; feed a tensor whose dim is it alone"
-            )
+            raise ShapeError(f"feed {name!r}, dim {axis}: {size} does not tell the size of {', '.join(missing)}; feed a tensor whose dim is it alone")
         expected = evaluate(size, sizes)
         if expected != got:
-            known = (
-                {s.name: (sizes[s.name], origin.get(s.name, "")) for s in size.symbols()}
-                if isinstance(size, Dim)
-                else {}
-            )
+            known = {s.name: (sizes[s.name], origin.get(s.name, "")) for s in size.symbols()} if isinstance(size, Dim) else {}
             because = "".join(f"; {n} = {v} from {o}" for n, (v, o) in known.items())
             raise ShapeError(
-                f"feed {name!r}, dim {axis}: expected {size}{f' = {expected}' if known else ''}, "
-                f"got {got} "
+                f"feed {name!r}, dim {axis}: expected {size}{f' = {expected}' if known else ''}, got {got} "
                 f"(shape {list(actual)}, declared {shape_text(shape)}{because})"
             )
 
 
-def _bind_symbol(
-    name: str, axis: int, symbol: Symbol, got: int, sizes: dict[str, int], origin: dict[str, str]
-) -> None:
+def _bind_symbol(name: str, axis: int, symbol: Symbol, got: int, sizes: dict[str, int], origin: dict[str, str]) -> None:
     if symbol.name in sizes:
         return
-    if (
-        got < symbol.min
-        or (symbol.max is not None and got > symbol.max)
-        or got % symbol.multiple_of
-    ):
+    if got < symbol.min or (symbol.max is not None and got > symbol.max) or got % symbol.multiple_of:
         limits = f"min={symbol.min}, max={symbol.max}, multiple_of={symbol.multiple_of}"
-        raise ShapeError(
-            f"feed {name!r}, dim {axis}: the size {got} is outside the bounds of dim "
-            f"{symbol.name!r} ({limits})"
-        )
+        raise ShapeError(f"feed {name!r}, dim {axis}: the size {got} is outside the bounds of dim {symbol.name!r} ({limits})")
     sizes[symbol.name] = got
     origin[symbol.name] = f"{name!r}, dim {axis}"
 
@@ -152,29 +110,15 @@ def bind_feeds(graph: Graph, feeds: Mapping[Any, Any]) -> tuple[dict[int, Array]
     values: dict[int, Array] = {}
     labels: dict[int, tuple[str, Tensor]] = {}
     for key, value in feeds.items():
-        tensor = (
-            key
-            if isinstance(key, Tensor)
-            else by_name.get(key, graph[key] if key in graph else None)
-        )
+        tensor = key if isinstance(key, Tensor) else by_name.get(key, graph[key] if key in graph else None)
         if tensor is None:
-            raise GraphError(
-                message(
-                    f"feed {key!r}: the graph has no such input",
-                    hint=f"its inputs: {', '.join(by_name) or 'none'}",
-                )
-            )
+            raise GraphError(message(f"feed {key!r}: the graph has no such input", hint=f"its inputs: {', '.join(by_name) or 'none'}"))
         label = next((n for n, t in graph.inputs if t is tensor), tensor.name or str(key))
         values[id(tensor)] = feed_array(value, tensor, label)
         labels[id(tensor)] = (label, tensor)
     missing = [n for n, t in graph.inputs if id(t) not in values]
     if missing:
-        raise GraphError(
-            message(
-                f"no feed for input {', '.join(map(repr, missing))}",
-                hint="pass feeds={placeholder or name: array}",
-            )
-        )
+        raise GraphError(message(f"no feed for input {', '.join(map(repr, missing))}", hint="pass feeds={placeholder or name: array}"))
     sizes: dict[str, int] = {}
     origin: dict[str, str] = {}
     for key_id, (label, tensor) in labels.items():
@@ -185,15 +129,9 @@ def bind_feeds(graph: Graph, feeds: Mapping[Any, Any]) -> tuple[dict[int, Array]
 
 
 def run_nodes(
-    graph: Graph,
-    values: dict[int, Any],
-    sizes: Mapping[str, int],
-    visit: Callable[[Node, Any], None] | None = None,
+    graph: Graph, values: dict[int, Any], sizes: Mapping[str, int], visit: Callable[[Node, Any], None] | None = None
 ) -> dict[int, Any]:
-    """Evaluate every node that has no value yet; `visit(node, value)` sees each.
-
-    Returns all values by id.
-    """
+    """Evaluate every node that has no value yet; `visit(node, value)` sees each. Returns all values by id."""
     for node in graph.nodes:
         if id(node) not in values:
             if node.op.name == "variable":
@@ -205,9 +143,7 @@ def run_nodes(
     return values
 
 
-def evaluate_graph(
-    graph: Graph, feeds: Mapping[Any, Any], updates: bool = False
-) -> dict[str, Array]:
+def evaluate_graph(graph: Graph, feeds: Mapping[Any, Any], updates: bool = False) -> dict[str, Array]:
     """`Graph.evaluate`."""
     values, sizes = bind_feeds(graph, feeds)
     run_nodes(graph, values, sizes)

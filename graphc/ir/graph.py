@@ -15,7 +15,7 @@ import numpy as np
 from graphc.base import dims
 from graphc.base.dims import Symbol
 from graphc.base.dtypes import Array, from_storage, to_storage
-from graphc.base.errors import GraphError, message
+from graphc.base.errors import GraphError, UnsupportedError, message
 from graphc.base.order import topological
 from graphc.ir import provenance
 from graphc.ir.node import Node, Tensor, TensorType, describe
@@ -195,8 +195,13 @@ class Graph:
         return OPTIMIZER["optimize"](self, numerics)  # type: ignore[no-any-return]
 
     def save(self, path: Any) -> None:
-        """Write the graph and its variables' values to a `.graphc` file."""
-        OPTIMIZER["save"](self, path)
+        """Write the graph and its variables' values to a `.graphc` file.
+
+        Raises UnsupportedError in this version: the file format comes later, `str(graph)` and `graphc.parse` hold a graph as text.
+        """
+        raise UnsupportedError(
+            message("graph.save: this version of graphc has no file format yet", hint="keep str(graph); graphc.parse reads it back")
+        )
 
     # -- change by copy -----------------------------------------------------------------------------
     def rebuild(self, mapping: Mapping[int, Node]) -> Graph:
