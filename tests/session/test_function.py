@@ -134,7 +134,7 @@ def test_a_size_that_no_input_tells_is_an_error(session: graphc.Session) -> None
         session.function([x], x + 1)
 
 
-# -- out= -------------------------------------------------------------------------------------------
+# -- out= ----------------------------------------------------------------------
 
 
 def test_out_is_written_and_returned(session: graphc.Session) -> None:
@@ -198,7 +198,7 @@ def test_a_wrong_out_is_an_error(session: graphc.Session) -> None:
     assert session.value(w) == 0
 
 
-# -- updates ----------------------------------------------------------------------------------------
+# -- updates -------------------------------------------------------------------
 
 
 def test_updates_commit_together_after_the_outputs(session: graphc.Session) -> None:
@@ -260,7 +260,7 @@ def taken_line() -> int:
         )
 
 
-# -- dtypes -----------------------------------------------------------------------------------------
+# -- dtypes --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_bfloat16(session: graphc.Session) -> None:
     assert out.astype(np.float32).tolist() == [1, 2, 4]
 
 
-# -- looking inside ---------------------------------------------------------------------------------
+# -- looking inside ------------------------------------------------------------
 
 
 def training_step(session: graphc.Session) -> tuple[graphc.Function, graphc.Tensor]:
@@ -362,7 +362,7 @@ def test_explain_every_stage(session: graphc.Session) -> None:
         step.explain("source")
 
 
-# -- memory -----------------------------------------------------------------------------------------
+# -- memory --------------------------------------------------------------------
 
 
 def test_calls_allocate_nothing_but_results(session: graphc.Session) -> None:

@@ -1,4 +1,4 @@
-"""`check_numerics`: the first NaN or infinity raises, names its origin, and leaves the state alone."""
+"""`check_numerics`: the first NaN or infinity raises, names its origin, leaves the state alone."""
 
 from __future__ import annotations
 
@@ -137,10 +137,10 @@ def test_symbolic_sizes(checked: graphc.Session) -> None:
     assert "1 nan of 35 elements, the first nan at [3, 4]" in text
 
 
-# -- the parts --------------------------------------------------------------------------------------
+# -- the parts -----------------------------------------------------------------
 
 
-def test_has_bad_values_against_isfinite() -> None:
+def test_any_bad_against_isfinite() -> None:
     rng = np.random.default_rng(0)
     for name in ("float16", "float32", "float64"):
         for bad in (None, np.nan, np.inf, -np.inf):
@@ -149,14 +149,14 @@ def test_has_bad_values_against_isfinite() -> None:
                 if bad is not None and a.size:
                     a.reshape(-1)[rng.integers(a.size)] = bad
                 expected = not np.isfinite(a).all()
-                assert diagnosis.has_bad_values(a, dtype(name)) is expected
+                assert diagnosis.any_bad([(a, dtype(name))]) is expected
 
 
 def dtype(name: str) -> Any:
     return graphc.placeholder((), name).dtype
 
 
-def test_has_bad_values_of_bfloat16_looks_at_the_bits() -> None:
+def test_any_bad_of_bfloat16_looks_at_the_bits() -> None:
     bfloat16 = dtype("bfloat16")
     for bits, bad in (
         (0x7F80, True),
@@ -165,7 +165,7 @@ def test_has_bad_values_of_bfloat16_looks_at_the_bits() -> None:
         (0x7F7F, False),
         (0x8000, False),
     ):
-        assert diagnosis.has_bad_values(np.array([0, bits], np.uint16), bfloat16) is bad
+        assert diagnosis.any_bad([(np.array([0, bits], np.uint16), bfloat16)]) is bad
 
 
 def test_descriptions() -> None:

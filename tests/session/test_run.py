@@ -1,4 +1,4 @@
-"""`session.run`: fetches of any structure, feeds by tensor, by name and in the middle of a graph."""
+"""`session.run`: fetches of any structure, feeds by tensor, by name and inside a graph."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_fetched_inputs_variables_and_constants(session: graphc.Session) -> None
 
 
 def test_intermediate_tensors_are_fed(session: graphc.Session) -> None:
-    x, t = inputs()
+    x, _ = inputs()
     hidden = graphc.exp(x).named("run/hidden")
     y = (graphc.sum(hidden, axis=1) * 2).named("run/y")
     z = y + graphc.sum(x)

@@ -25,7 +25,7 @@ def model(prefix: str = "") -> tuple[list[graphc.Tensor], graphc.Tensor]:
 
 
 def test_value_is_a_copy(session: graphc.Session) -> None:
-    (w, b, n), _ = model()
+    (w, _, n), _ = model()
     value = session.value(w)
     value[:] = -1
     assert session.value(w).tolist() == [[0, 1, 2], [3, 4, 5]]
@@ -63,7 +63,7 @@ def test_assign_between_calls_of_an_updating_function(session: graphc.Session) -
     assert session.value(n) == 5
 
 
-# -- checkpoints ------------------------------------------------------------------------------------
+# -- checkpoints ---------------------------------------------------------------
 
 
 def test_save_and_restore(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_a_kill_during_save_leaves_a_whole_file(tmp_path: Path) -> None:
             assert count >= 1 and (session.value(w) == count).all()
 
 
-# -- Ctrl-C -----------------------------------------------------------------------------------------
+# -- Ctrl-C --------------------------------------------------------------------
 
 INTERRUPTED = """
     import os, random, signal, threading, time

@@ -1,4 +1,4 @@
-"""One session, many threads: updates are serialized, results are right, nothing is compiled twice."""
+"""One session, many threads: updates are serialized, nothing is compiled twice."""
 
 from __future__ import annotations
 
