@@ -8,6 +8,7 @@ identity.
 from __future__ import annotations
 
 import builtins
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -166,7 +167,8 @@ def _all_reference(x: Array, axes: AxesTuple, keepdims: bool) -> Array:
 def _position_reference(find: Callable[..., Any]) -> Callable[..., Array]:
     def reference(x: Array, axes: AxesTuple, keepdims: bool) -> Array:
         rest = [i for i in range(x.ndim) if i not in axes]
-        flat = np.transpose(x, (*rest, *axes)).reshape([x.shape[i] for i in rest] + [-1])
+        count = math.prod(x.shape[a] for a in axes)  # -1 cannot be found out where a dim is 0
+        flat = np.transpose(x, (*rest, *axes)).reshape(*(x.shape[i] for i in rest), count)
         found = np.asarray(find(flat, axis=-1))
         shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
         return found.reshape(shape) if keepdims else found
