@@ -80,6 +80,9 @@ def _nest(b: Any, shape: Sequence[Size], body: Callable[[tuple[Any, ...]], None]
 def _scatter_lower(b: Any, node: Tensor) -> None:
     x, updates = node.inputs[:2]
     combine = _COMBINE[node.attr("mode")]
+    if x.dtype is not x.dtype.compute and node.attr("mode") in _ROUNDING:
+        _scatter_wide(b, node, combine)
+        return
     _nest(b, x.shape, lambda index: b.store(index, b.load(0, index)))
 
     def update(index: tuple[Any, ...]) -> None:
@@ -93,6 +96,26 @@ def _scatter_lower(b: Any, node: Tensor) -> None:
     _nest(b, updates.shape, update)
 
 
+def _scatter_wide(b: Any, node: Tensor, combine: Callable[[Any, Any, Any], Any]) -> None:
+    """16-bit floats in float32 memory, rounded once: many small updates must not be lost."""
+    x, updates = node.inputs[:2]
+    wide = x.dtype.compute
+    memory = b.local(x.shape, wide)
+    _nest(b, x.shape, lambda index: b.put(memory, b.cast(b.load(0, index), wide), index))
+
+    def update(index: tuple[Any, ...]) -> None:
+        places, inside = targets(b, index, node, 2, b.load)
+        b.check(inside)
+        new = b.cast(b.load(1, index), wide)
+        b.when(
+            inside, lambda: b.put(memory, combine(b, b.get(memory, places), new), places)
+        )
+
+    _nest(b, updates.shape, update)
+    _nest(b, x.shape, lambda index: b.store(index, b.cast(b.get(memory, index), x.dtype)))
+
+
+_ROUNDING = ("add", "multiply")  # the modes that round
 _UFUNCS: dict[str, Any] = {
     "add": np.add,
     "multiply": np.multiply,
@@ -109,6 +132,8 @@ def _scatter_reference(
     position: int,
     mode: str,
 ) -> Array:
+    if x.dtype == np.float16 and mode in _ROUNDING:
+        x, updates = x.astype(np.float32), updates.astype(np.float32)
     result = np.array(x)
     places = front(result, axes)
     rank = max(i.ndim for i in indices)
