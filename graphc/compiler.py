@@ -35,6 +35,7 @@ from graphc.ir import provenance
 from graphc.ir.constant import ConstantValue, from_stored
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor
+from graphc.kernels import TEMPLATES
 from graphc.loops.text import kernel_text
 from graphc.lower.lower_graph import Lowered, lower_graph
 from graphc.ops.families import Contraction, Reduction
@@ -81,7 +82,7 @@ class Compilation:
             graph = self._timed("expand", lambda: lowerable(graph))
         lowered: Lowered = self._timed(
             "lower", lambda: lower_graph(
-                graph, self.graph.variables, self.target, self.options.fuse, self.options.check_numerics
+                graph, self.graph.variables, self.target, self.options.fuse, self.options.check_numerics, TEMPLATES
             ),
         )
         return lowered

@@ -5,3 +5,10 @@ floors 0 to 5 only, never name a device (capability comes from `Target` data), a
 `graphc/compiler.py` alone. Always write `graphc.kernels`, never `import kernels`: that would load a
 second copy.
 """
+
+from __future__ import annotations
+
+from graphc.lower.template import KernelTemplate
+
+# In the order in which they are asked.
+TEMPLATES: tuple[KernelTemplate, ...] = ()

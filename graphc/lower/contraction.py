@@ -1,7 +1,7 @@
 """Contractions (floor 5): einsum of two operands, with elementwise work on its result, to one kernel.
 
 Each result is one chain of multiply-adds in index order over the summed letters, so its bits do not depend on tiles.
-Vectors run along the last letter of the result; `prepare_contractions` makes that letter contiguous in the operands that
+Vectors run along the last letter of the result; `prepare_contraction` makes that letter contiguous in the operands that
 have it, and gives memory to operands whose elements would be expensive to compute again and again.
 A contraction without such a letter (a dot product) accumulates in vectors along its last summed letter, as a reduction does.
 """
@@ -14,10 +14,8 @@ from graphc.base.dims import Size, product
 from graphc.base.dtypes import DType, bool_
 from graphc.base.errors import CompileError
 from graphc.base.target import Target
-from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, make
 from graphc.ir.opdef import REGISTRY
-from graphc.ir.provenance import derived_from
 from graphc.loops.build import EXPR, ZERO, iadd, imul, literal
 from graphc.loops.index_math import unflatten
 from graphc.loops.nodes import (
@@ -65,23 +63,8 @@ def vector_letter(node: Tensor) -> str | None:
 # -- before regions are made -----------------------------------------------------------------------------------
 
 
-def prepare_contractions(graph: Graph) -> tuple[Graph, list[Tensor]]:
-    """The graph with operands in contiguous order for their contractions, and the nodes that need memory for it."""
-    forced: list[Tensor] = []
-
-    def visit(node: Node, inputs: tuple[Tensor, ...]) -> Node:
-        if isinstance(node.op.form, Contraction) and isinstance(node, Tensor):
-            with derived_from(node):
-                return _prepare(node, inputs, forced)
-        if all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
-            return node
-        with derived_from(node):
-            return make(node.op, inputs, node.attrs)
-
-    return graph.map(visit), forced
-
-
-def _prepare(node: Tensor, inputs: tuple[Tensor, ...], forced: list[Tensor]) -> Node:
+def prepare_contraction(node: Tensor, inputs: tuple[Tensor, ...], forced: list[Tensor]) -> Node:
+    """The contraction with contiguous operands; operands that need memory for it are added to `forced`."""
     specs = list(letters(node)[:2])
     operands = list(inputs)
     last = vector_letter(node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphc.base.target import Target
@@ -10,15 +11,16 @@ from graphc.ir.node import Node, Tensor, make
 from graphc.ir.provenance import derived_from, set_derived
 from graphc.ir.opdef import REGISTRY
 from graphc.lower.buffer_plan import BufferPlan, plan_buffers
-from graphc.lower.contraction import lower_contraction, prepare_contractions
+from graphc.lower.contraction import lower_contraction, prepare_contraction
 from graphc.lower.elements import storage_root
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, Sites
 from graphc.lower.opaque import lower_opaque
 from graphc.lower.regions import Partitioner, Region, partition
 from graphc.lower.signature import LoweredRegions, RegionKey
+from graphc.lower.template import KernelTemplate, from_templates
 from graphc.lower.to_loops import lower_region
 from graphc.ops.copy import COPY
-from graphc.ops.families import Constant, Reduction, Source
+from graphc.ops.families import Constant, Contraction, Reduction, Source
 
 
 @dataclass
@@ -48,16 +50,18 @@ class Lowered:
 
 
 def lower_graph(
-    graph: Graph, variables: list[Tensor], target: Target, fuse: bool = True, numerics: bool = False
+    graph: Graph, variables: list[Tensor], target: Target, fuse: bool = True, numerics: bool = False,
+    templates: Sequence[KernelTemplate] = (),
 ) -> Lowered:
     """Lower a graph in which composites are expanded and aliases are gone.
 
     fuse=False gives every node a kernel of its own (tests compare with it).
+    templates: hand-tuned kernels, asked before generic lowering.
     numerics=True makes kernels look for NaN and infinity.
     `variables`: the program's variables in order (of the declared graph, so that the order never depends on optimization).
     """
     graph = plain_reductions(graph)
-    graph, forced = prepare_contractions(graph)
+    graph, forced = prepare(graph)
     graph = own_memory(graph)
     roots = [storage_root(t) for _, t in graph.outputs] + [storage_root(v) for _, v in graph.updates]
     regions, partitioner = partition(graph, forced + roots, fuse)
@@ -70,7 +74,7 @@ def lower_graph(
         found = equal.get(key)
         if found is None:
             checks = len(sites.entries)
-            found = _lower(region, partitioner, sites, target)
+            found = _lower(region, partitioner, sites, target, templates)
             if len(sites.entries) == checks:
                 equal.put(key, found)
         kernels += found
@@ -79,9 +83,18 @@ def lower_graph(
     return Lowered(graph, regions, kernels, homes, plan, sites)
 
 
-def _lower(region: Region, partitioner: Partitioner, sites: Sites, target: Target) -> list[LoweredKernel]:
+def _lower(
+    region: Region,
+    partitioner: Partitioner,
+    sites: Sites,
+    target: Target,
+    templates: Sequence[KernelTemplate],
+) -> list[LoweredKernel]:
     members = {id(n) for n in region.nodes}
     builder = KernelBuilder(region.name, sites, members, partitioner.is_producer)
+    tuned = from_templates(templates, region, builder, target)
+    if tuned is not None:
+        return tuned
     if region.kind == "opaque":
         return [lower_opaque(region, builder)]
     if region.kind == "contraction":
@@ -107,6 +120,46 @@ def plain_reductions(graph: Graph) -> Graph:
             set_derived(None)
 
     return graph.map(visit)
+
+
+_MAX_JOINED = 8
+
+
+def prepare(graph: Graph) -> tuple[Graph, list[Tensor]]:
+    """The graph with operands as their kernels want them, and the nodes that need memory for it.
+
+    Contractions get contiguous operands. Concatenations of many operands become trees of narrow ones: each element chooses among its
+    operands, k choices an element, in a tree 8 per level.
+    """
+    forced: list[Tensor] = []
+
+    def visit(node: Node, inputs: tuple[Tensor, ...]) -> Node:
+        with derived_from(node):
+            if isinstance(node.op.form, Contraction) and isinstance(node, Tensor):
+                return prepare_contraction(node, inputs, forced)
+            if node.op.name == "concat" and len(inputs) > _MAX_JOINED:
+                return _narrow(node, list(inputs), forced)
+            if all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
+                return node
+            return make(node.op, inputs, node.attrs)
+
+    return graph.map(visit), forced
+
+
+def _narrow(node: Node, parts: list[Tensor], forced: list[Tensor]) -> Node:
+    while len(parts) > _MAX_JOINED:
+        starts = range(0, len(parts), _MAX_JOINED)
+        parts = [_join(node, parts[at : at + _MAX_JOINED], forced) for at in starts]
+    return make(node.op, tuple(parts), node.attrs)
+
+
+def _join(node: Node, parts: list[Tensor], forced: list[Tensor]) -> Tensor:
+    if len(parts) == 1:
+        return parts[0]
+    joined = make(node.op, tuple(parts), node.attrs)
+    assert isinstance(joined, Tensor)
+    forced.append(joined)
+    return joined
 
 
 def _remake(node: Node, inputs: tuple[Tensor, ...]) -> Node:
