@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from graphc.base.dtypes import Array, DType
-from graphc.base.errors import NumericsError, message
+from graphc.base.errors import ExecutionError, NumericsError, message
+from graphc.base.order import topological
 from graphc.ir import provenance
-from graphc.ir.graph import Graph, evaluate_node
+from graphc.ir.graph import Graph, evaluate_node, node_inputs
 from graphc.ir.node import Node, Tensor, TensorType
+from graphc.runtime.executable import Site
 
 _EXPONENT = {"bfloat16": 0x7F80, "float16": 0x7C00}  # all ones in a NaN and in an infinity
 
@@ -98,6 +100,37 @@ def find_origin(
         if id(suspect) in bad:
             return _follow(suspect, bad)
     return None
+
+
+def operand_ranges(
+    graph: Graph, values: Mapping[int, Array], sizes: Mapping[str, int], node: Node
+) -> tuple[str, ...]:
+    """The inputs of a node with the ranges of their values; only what they need is evaluated."""
+    live: dict[int, Any] = dict(values)
+    ancestors: list[Node] = topological(node.inputs, node_inputs)
+    for needed in ancestors:
+        if id(needed) not in live:
+            arrays = [live[id(i)] for i in needed.inputs]
+            live[id(needed)] = evaluate_node(needed, arrays, sizes)
+    return tuple(_range(graph, i, live[id(i)]) for i in node.inputs)
+
+
+def node_at(graph: Graph, op: str, where: str) -> Node | None:
+    """The node of an op at a user's line."""
+    return next((n for n in graph.nodes if n.op.name == op and provenance.where(n) == where), None)
+
+
+def value_error(site: Site, operands: Iterable[str]) -> ExecutionError:
+    """The error for a value that an op cannot work with."""
+    label = f"{site.op} {site.name!r}" if site.name and site.name != site.op else site.op
+    return ExecutionError(
+        message(
+            f"{label}: a value that it cannot compute with; no variable was changed",
+            operands=operands,
+            at=site.where or None,
+            hint=site.hint,
+        )
+    )
 
 
 def _uses(graph: Graph) -> dict[int, int]:

@@ -7,6 +7,7 @@ are committed together, or not at all.  Invariant: a call that raises has change
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 
 from graphc.base.dims import evaluate
 from graphc.base.dtypes import Array, from_storage
-from graphc.base.errors import DTypeError, GraphError, NumericsError, message
+from graphc.base.errors import DTypeError, ExecutionError, GraphError, NumericsError, message
 from graphc.ir import provenance
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, TensorType
@@ -23,10 +24,12 @@ from graphc.runtime import diagnosis
 from graphc.runtime.executable import FIRST_PROFILE_SLOT, WHOLE_PROFILE_SLOT
 from graphc.runtime.feeding import here, near
 from graphc.runtime.profile import KernelTime, Profile, seconds_of_ticks
-from graphc.runtime.program import NumericsSite, Program, Workshop
+from graphc.runtime.program import NumericsSite, Program, ValueSite, Workshop
 from graphc.runtime.signature import by_position, read_arguments
 from graphc.runtime.structure import Structure, overlaps
 from graphc.runtime.variables import exchange_back, reference_form
+
+_log = logging.getLogger("graphc.runtime")
 
 STAGES = ("graph", "optimized", "regions", "loops", "llvm", "assembly", "memory")
 _KEPT_FETCHES = 32  # compiled variants for `fetch` that a function keeps
@@ -78,6 +81,8 @@ class Function:
             return self._structure.pack(self._run(*args, **kwargs))
         except NumericsSite as found:
             raise self._diagnosed(found, args, kwargs) from None
+        except ValueSite as found:
+            raise self._explained(found, args, kwargs) from None
 
     def _call_carefully(self, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> Any:
         if not self._checks:
@@ -131,15 +136,7 @@ class Function:
         self, found: NumericsSite | None, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> NumericsError:
         """The error for a call that met a NaN or an infinity."""
-        program = self._program
-        arrays, sizes = read_arguments(program.caller.signature, args, kwargs)
-        graph = program.executable.optimized()
-        values: dict[int, Array] = {}
-        for (_, t), array in zip(graph.inputs, arrays, strict=True):
-            values[id(t)] = from_storage(array.view(t.dtype.storage), t.dtype)
-        lock = self._workshop.device.state.lock
-        for variable, cell in zip(program.executable.variables, program.cells, strict=True):
-            values[id(variable)] = from_storage(reference_form(cell, lock), variable.dtype)
+        graph, values, sizes = self._for_reference(args, kwargs)
         names = [found.site.name] if found is not None and found.site.name else []
         suspects: Iterable[Node] = itertools.chain(
             diagnosis.suspects_of(graph, names),
@@ -155,6 +152,36 @@ class Function:
         roots = [t for _, t in (*graph.outputs, *graph.updates)]
         where = next((provenance.where(t) for t in roots if provenance.where(t)), "")
         return diagnosis.vague_error(f"a result of {graph.name}", where, "")
+
+    def _explained(
+        self, found: ValueSite, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> ExecutionError:
+        """The error for a call that met a value that an op cannot work with."""
+        site = found.site
+        graph, values, sizes = self._for_reference(args, kwargs)
+        node = diagnosis.node_at(graph, site.op, site.where)
+        operands: tuple[str, ...] = ()
+        if node is not None:
+            try:
+                operands = diagnosis.operand_ranges(graph, values, sizes, node)
+            except IndexError as error:  # an earlier op meets such a value as well
+                _log.debug("the operands of %s are not known: %s", site.op, error)
+        return diagnosis.value_error(site, operands)
+
+    def _for_reference(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Graph, dict[int, Array], dict[str, int]]:
+        """What the reference meaning needs to repeat a call: the optimized graph, values, sizes."""
+        program = self._program
+        arrays, sizes = read_arguments(program.caller.signature, args, kwargs)
+        graph = program.executable.optimized()
+        values: dict[int, Array] = {}
+        for (_, t), array in zip(graph.inputs, arrays, strict=True):
+            values[id(t)] = from_storage(array.view(t.dtype.storage), t.dtype)
+        lock = self._workshop.device.state.lock
+        for variable, cell in zip(program.executable.variables, program.cells, strict=True):
+            values[id(variable)] = from_storage(reference_form(cell, lock), variable.dtype)
+        return graph, values, sizes
 
     # -- looking inside -----------------------------------------------------------------------
     @property

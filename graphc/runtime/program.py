@@ -35,6 +35,14 @@ class NumericsSite(NumericsError):
         self.site = site
 
 
+class ValueSite(ExecutionError):
+    """A kernel met a value that an op cannot work with; the function that was called says more."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(f"{site.op}: {site.hint}, at {site.where}")
+        self.site = site
+
+
 @dataclass(frozen=True)
 class Program:
     """A compiled, loaded and bound graph. `caller.function(*arrays)` runs it."""
@@ -95,8 +103,8 @@ class Workshop:
         self.check_open()
         options = replace(self.options, profile=profile, optimize=self.options.optimize and rewrite)
         with self.lock:
-            self.compilations += 1
             executable = compile_graph(graph, options)
+            self.compilations += 1
             loaded = self.device.load(executable.object)
             signature = _signature(executable, single)
             cells = self.variables.cells(executable.variables)
@@ -164,13 +172,6 @@ def _raiser(executable: Executable) -> Callable[[int], object]:
         site = sites[number - 1]
         if site.kind == "numerics":
             raise NumericsSite(site)
-        label = f"{site.op} ({site.name})" if site.name and site.name != site.op else site.op
-        raise ExecutionError(
-            message(
-                f"{label}: a value that it cannot compute with; no variable was changed",
-                at=site.where or None,
-                hint=site.hint,
-            )
-        )
+        raise ValueSite(site)
 
     return report

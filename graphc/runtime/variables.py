@@ -7,6 +7,7 @@ touched under the device's lock only; several values change together or not at a
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ class Variables:
 
     def __init__(self, lock: CallLock) -> None:
         self._lock = lock
+        self._table = threading.RLock()  # of what is known; taken before the lock of the values
         self._entries: dict[int, _Entry] = {}
         self._names: set[str] = set()
         self._unnamed = 0
@@ -55,9 +57,10 @@ class Variables:
 
     def cells(self, variables: Sequence[Tensor]) -> tuple[Cell, ...]:
         """The cells of variables; new ones enter, in order of their declaration."""
-        for variable in sorted(variables, key=_creation):
-            self._enter(variable)
-        return tuple(self._entries[id(v)].cell for v in variables)
+        with self._table:
+            for variable in sorted(variables, key=_creation):
+                self._enter(variable)
+            return tuple(self._entries[id(v)].cell for v in variables)
 
     def value(self, variable: Tensor) -> Array:
         """A copy of the current value, as users receive it."""
@@ -75,7 +78,7 @@ class Variables:
 
     def snapshot(self) -> dict[str, Saved]:
         """Copies of all current values by name, all of the same moment."""
-        with self._lock:
+        with self._table, self._lock:
             return {
                 e.name: Saved(e.variable.dtype.name, e.cell.current.copy())
                 for e in self._entries.values()
@@ -87,6 +90,10 @@ class Variables:
         Everything is checked before anything changes. Raises FormatError for a known variable
         without a value, ShapeError and DTypeError for a value of another type.
         """
+        with self._table:
+            self._replace_all(values, origin)
+
+    def _replace_all(self, values: Mapping[str, Saved], origin: str) -> None:
         known = {e.name: e for e in self._entries.values()}
         missing = [name for name in known if name not in values]
         if missing:
@@ -124,7 +131,8 @@ class Variables:
                     "compute expressions with session.run",
                 )
             )
-        return self._enter(variable)
+        with self._table:
+            return self._enter(variable)
 
     def _enter(self, variable: Tensor) -> _Entry:
         entry = self._entries.get(id(variable))

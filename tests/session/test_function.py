@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -239,7 +240,7 @@ def test_a_call_that_raises_changes_nothing(session: graphc.Session) -> None:
     w = graphc.variable(np.zeros(3, np.float32), name="w")
     count = graphc.variable(np.int64(0), name="count")
     taken = graphc.take(x, k)  # the line that the error names
-    line = "test_function.py:" + str(taken_line())
+    line = line_of("the line that the error names")
     f = session.function([x, k], taken, updates={w: w + x, count: count + 1})
     three = np.ones(3, np.float32)
     f(three, [0, 2])
@@ -253,11 +254,10 @@ def test_a_call_that_raises_changes_nothing(session: graphc.Session) -> None:
     assert session.value(count) == 2 and session.value(w).tolist() == [2, 2, 2]
 
 
-def taken_line() -> int:
+def line_of(mark: str) -> str:
     with open(__file__) as file:
-        return 1 + next(
-            i for i, text in enumerate(file) if "# the line that the error names" in text
-        )
+        number = next(k for k, text in enumerate(file, 1) if f"# {mark}" in text)
+    return f"test_function.py:{number}"
 
 
 # -- dtypes --------------------------------------------------------------------
@@ -404,3 +404,42 @@ def test_a_dropped_function_is_freed() -> None:
     finally:
         tracemalloc.stop()
     assert current < 6_000_000  # one value of w is 4 MB
+
+
+# -- from the cache -----------------------------------------------------------------------------
+
+
+def test_a_cached_program_is_the_same(tmp_path: Path) -> None:
+    x = graphc.placeholder(("n", 3), name="x")
+    k = graphc.placeholder((1,), "int64", name="k")
+    w = graphc.variable(np.full((3, 2), 0.5, np.float32), name="w")
+    table = np.arange(8, dtype=np.float32)
+    hidden = graphc.tanh(x @ w).named("hidden")
+    picked = graphc.take(graphc.constant(table), k)  # the cached line
+    results = []
+    for attempt in range(2):
+        with graphc.Session(cache_dir=tmp_path) as session:
+            f = session.function([x, k], [graphc.sum(hidden), picked], updates={w: w * 2})
+            assert f._program.executable.from_cache is bool(attempt)
+            got = f(X, [7])
+            results.append((*got, session.value(w), f.fetch("hidden", X, [0])["hidden"]))
+            with pytest.raises(graphc.ExecutionError) as caught:
+                f(X, [8])
+            assert line_of("the cached line") in str(caught.value)
+            assert "from 8 to 8" in str(caught.value)
+            assert all(len(f.explain(stage)) > 0 for stage in ("optimized", "llvm", "memory"))
+            assert f.profile(X, [1], calls=2).kernels
+    for first, second in zip(*results):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_a_failed_value_shows_the_operands(session: graphc.Session) -> None:
+    x = graphc.placeholder((5,), name="x")
+    k = graphc.placeholder((3,), "int64", name="k")
+    y = graphc.exp(graphc.take(x * 2, k + 1))  # the failing take
+    f = session.function([x, k], y)
+    with pytest.raises(graphc.ExecutionError) as caught:
+        f(np.arange(5, dtype=np.float32), [-1, 2, 40])
+    text = str(caught.value)
+    assert "from 0 to 41" in text and "from 0.0 to 8.0" in text
+    assert line_of("the failing take") in text and "hint" in text

@@ -290,10 +290,11 @@ INTERRUPTED = """
             while True:
                 try:
                     found = session.value(a), session.value(b), session.value(count)
+                    whole = (found[0] == found[2]).all() and (found[1] == found[2]).all()
                     break
                 except KeyboardInterrupt:
                     interrupts += 1
-            assert (found[0] == found[2]).all() and (found[1] == found[2]).all(), "torn"
+            assert whole, found
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         stop = True
         before = int(session.value(count))
