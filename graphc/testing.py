@@ -117,7 +117,9 @@ def _declared(
         raise GraphError(
             "check_grad: give the inputs of a tensor as a dict from placeholder to array"
         )
-    arrays = [np.asarray(a) for a in inputs]
+    # One array is one input, not a sequence of inputs.
+    given = [inputs] if isinstance(inputs, np.ndarray | np.generic) else list(inputs)
+    arrays = [np.asarray(a) for a in given]
     arrays = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in arrays]
     tensors = [placeholder(a.shape, a.dtype) for a in arrays]
     result = function(*tensors)
