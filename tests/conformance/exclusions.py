@@ -24,3 +24,9 @@ NOT_EMPTY = {
     "argmax": "no element of nothing is the largest",
     "argmin": "no element of nothing is the smallest",
 }
+
+# Ops whose derivative jumps where elements are equal: cases with equal elements are left out.
+JUMPS = {"max", "min", "sort", "cumulative_max", "cumulative_min", "maximum", "minimum"}
+
+# Differentiable ops for which differences say nothing, and why.
+NO_DIFFERENCES: dict[str, str] = {}

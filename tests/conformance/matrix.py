@@ -17,6 +17,7 @@ import numpy as np
 from graphc.base.dims import Dim
 from graphc.base.dtypes import Array, DType, from_storage
 from graphc.base.errors import GraphcError
+from graphc.ir.graph import Graph, evaluate_node
 from graphc.ir.node import Node, Tensor
 from graphc.ir.opdef import OpDef, Sample
 from graphc.ir.scalar_numpy import value
@@ -26,8 +27,8 @@ from graphc.ops.state import placeholder
 from tests.conformance.exclusions import NOT_EMPTY, POSITIVE_ONLY
 from tests.ops.cases import Case, cases
 
-# More than two blocks of a flat loop (8192 elements), and no multiple of a vector.
-LONG = 2 * 8192 + 37
+# Four blocks of a flat loop (8192 elements), no multiple of a vector, enough work for two threads.
+LONG = 3 * 8192 + 37
 _SMALL_SIZES: tuple[dict[str, int], ...] = ({"m": 0, "n": 3}, {"m": 1, "n": 1}, {"m": 3, "n": 7})
 SYMBOLIC_SIZES: tuple[dict[str, int], ...] = (*_SMALL_SIZES, {"m": 67, "n": 251})
 
@@ -277,6 +278,32 @@ def large(op: OpDef, dtype: DType) -> list[Case]:
     else:
         samples = [*_gathers(op, dtype), *_several(op, dtype)]
     return [Case(op, dtype, sample, 1000 + k) for k, sample in enumerate(samples)]
+
+
+# -- all cases of an op in one graph ---------------------------------------------------------------
+
+
+def all_cases(op: OpDef, dtype: DType) -> list[Case]:
+    """The author's samples, then the large ones."""
+    return [*cases(op, dtype), *large(op, dtype)]
+
+
+def graph_of(found: Sequence[Case]) -> tuple[Graph, dict[Any, Array]]:
+    """One graph of all cases, with its feeds."""
+    inputs: list[Tensor] = []
+    outputs: dict[str, Any] = {}
+    feeds: dict[Any, Array] = {}
+    for k, case in enumerate(found):
+        placed = case.placeholders(f"c{k}_")
+        inputs += placed
+        feeds |= dict(zip(placed, case.arrays, strict=True))
+        outputs[f"o{k}"] = case.node(placed)
+    return Graph(inputs, outputs), feeds
+
+
+def reference(node: Node, arrays: Sequence[Array]) -> Array:
+    """The meaning of one node."""
+    return np.asarray(evaluate_node(node, list(arrays), {}))
 
 
 # -- symbolic sizes -------------------------------------------------------------------------------

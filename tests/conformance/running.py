@@ -38,28 +38,51 @@ _MARK = 0xA5
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def guarded(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """An array whose end touches a page without access; marked bytes lie before it.
+class GuardedMemory:
+    """Arrays whose end touches a page without access; marked bytes lie before them.
 
-    Its own bytes are all 0xFF: NaN, -1, and true.
+    Regions are used again: mapping and protecting costs more than a kernel.
     """
-    size = int(np.prod(shape)) * dtype.itemsize
-    pages = -(-(size + _MARGIN) // _PAGE)
+
+    def __init__(self) -> None:
+        self._free: dict[int, list[mmap.mmap]] = {}
+        self._used: list[tuple[int, mmap.mmap]] = []
+
+    def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Uninitialised: its bytes are all 0xFF, which is NaN, -1 and true."""
+        size = int(np.prod(shape)) * dtype.itemsize
+        pages = -(-(size + _MARGIN) // _PAGE)
+        free = self._free.setdefault(pages, [])
+        memory = free.pop() if free else _map(pages)
+        self._used.append((pages, memory))
+        start = pages * _PAGE - size
+        everything = np.frombuffer(memory, np.uint8)
+        everything[start - _MARGIN : start] = _MARK
+        everything[start : start + size] = 0xFF
+        return np.ndarray(shape, dtype, memory, start)
+
+    def release(self) -> None:
+        """All arrays made so far are given back."""
+        for pages, memory in self._used:
+            self._free[pages].append(memory)
+        self._used.clear()
+
+
+def _map(pages: int) -> mmap.mmap:
     memory = mmap.mmap(-1, (pages + 1) * _PAGE)
-    everything = np.frombuffer(memory, np.uint8)
-    last = ctypes.c_void_p(everything.ctypes.data + pages * _PAGE)
+    last = ctypes.c_void_p(np.frombuffer(memory, np.uint8).ctypes.data + pages * _PAGE)
     if _libc.mprotect(last, ctypes.c_size_t(_PAGE), 0):
         raise OSError(ctypes.get_errno(), "mprotect")
-    start = pages * _PAGE - size
-    everything[start - _MARGIN : start] = _MARK
-    everything[start : start + size] = 0xFF
-    return np.ndarray(shape, dtype, memory, start)
+    return memory
 
 
 def margin_is_whole(array: Array) -> bool:
-    """Whether the bytes before an array of `guarded` are untouched."""
+    """Whether the bytes before a guarded array are untouched."""
     before = (ctypes.c_uint8 * _MARGIN).from_address(array.ctypes.data - _MARGIN)
     return bytes(before) == bytes([_MARK]) * _MARGIN
+
+
+_MEMORY = GuardedMemory()
 
 
 class Compiled:
@@ -88,12 +111,13 @@ class Compiled:
         values, sizes = bind_feeds(graph, feeds)
 
         def place(value: Array) -> Array:
-            array = guarded(value.shape, value.dtype)
+            array = _MEMORY.array(value.shape, value.dtype)
             array[...] = value
             return array
 
         def result(t: Tensor) -> Array:
-            return guarded(tuple(evaluate(n, sizes) for n in t.shape), t.dtype.storage)
+            shape = tuple(evaluate(n, sizes) for n in t.shape)
+            return _MEMORY.array(shape, t.dtype.storage)
 
         inputs = [place(to_storage(values[id(t)], t.dtype)) for _, t in graph.inputs]
         variables = [place(v.attr("value").stored) for v in graph.variables]
@@ -120,6 +144,7 @@ class Compiled:
         for (v, t), array in zip(graph.updates, updates, strict=True):
             found[f"update:{graph.name_of(v)}"] = _reference_form(array, t.dtype)
         assert all(margin_is_whole(a) for a in buffers), "bytes before an array were changed"
+        _MEMORY.release()
         return found
 
 

@@ -9,17 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 
 from graphc.base.dtypes import Array, DType
-from graphc.ir.graph import Graph, evaluate_node
-from graphc.ir.node import Node, Tensor
+from graphc.ir.graph import Graph
+from graphc.ir.node import Tensor
 from graphc.ir.opdef import REGISTRY, OpDef, Sample
 from graphc.ir.parse import parse
 from graphc.ops.families import Elementwise
 from tests.conformance.exclusions import NO_VALUE, NOT_EMPTY, POSITIVE_ONLY
-from tests.conformance.matrix import Symbolic, large, symbolic_elementwise, symbolic_samples
+from tests.conformance.matrix import (
+    Symbolic,
+    all_cases,
+    graph_of,
+    reference,
+    symbolic_elementwise,
+    symbolic_samples,
+)
 from tests.conformance.policy import difference
 from tests.conformance.running import Compiled
 from tests.ops.cases import Case, cases, ops_with_samples
@@ -30,29 +36,6 @@ PAIRS: list[Any] = [
     for op in ops_with_samples()
     for dtype in op.dtypes
 ]
-
-
-def all_cases(op: OpDef, dtype: DType) -> list[Case]:
-    """The author's samples, then the large ones."""
-    return [*cases(op, dtype), *large(op, dtype)]
-
-
-def graph_of(found: Sequence[Case]) -> tuple[Graph, dict[Any, Array]]:
-    """One graph of all cases, with its feeds."""
-    inputs: list[Tensor] = []
-    outputs: dict[str, Any] = {}
-    feeds: dict[Any, Array] = {}
-    for k, case in enumerate(found):
-        placed = case.placeholders(f"c{k}_")
-        inputs += placed
-        feeds |= dict(zip(placed, case.arrays, strict=True))
-        outputs[f"o{k}"] = case.node(placed)
-    return Graph(inputs, outputs), feeds
-
-
-def reference(node: Node, arrays: Sequence[Array]) -> Array:
-    """The meaning of one node."""
-    return np.asarray(evaluate_node(node, list(arrays), {}))
 
 
 def assert_reads_back(graphs: Iterable[Graph]) -> None:
