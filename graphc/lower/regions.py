@@ -239,7 +239,7 @@ class Partitioner:
             return "its result is not a row of the region"
         if style == "column" and len(target.domain) != len(rows):
             return "vectors run across its results, and the region has inner dims"
-        if not rows and not (_small(node.inputs[0].shape) and _small(target.domain)):
+        if not rows and not (_small(target.domain) and self._all_small(target, node.inputs[0])):
             return "its result is one element: everything would be one row"
         return None
 

@@ -36,6 +36,7 @@ def shrink(graph: graphc.Graph, feeds: Mapping[str, Array], fails: Fails, budget
     while size != len(state[0].nodes) and left[0] > 0:
         size = len(state[0].nodes)
         state = _fewer_results(state, ask)
+        state = _earlier_results(state, ask)
         state = _cut_nodes(state, ask)
     return state
 
@@ -65,6 +66,22 @@ def _fewer_results(state: State, ask: Callable[[State], bool]) -> State:
     return _with_results(graph, feeds, kept)
 
 
+def _earlier_results(state: State, ask: Callable[[State], bool]) -> State:
+    """An operand of the last result in its place, as long as that fails too."""
+    found = True
+    while found and len(state[0].outputs) == 1:
+        graph, feeds = state
+        found = False
+        ((name, last),) = graph.outputs
+        for operand in last.inputs:
+            if isinstance(operand, Tensor) and operand.inputs:
+                candidate = _with_results(graph, feeds, [("output", (name, operand))])
+                if ask(candidate):
+                    state, found = candidate, True
+                    break
+    return state
+
+
 def _with_results(graph: graphc.Graph, feeds: dict[str, Array], results: list[Any]) -> State:
     outputs = {key: t for kind, (key, t) in results if kind == "output"}
     updates = {key: t for kind, (key, t) in results if kind == "update"}
@@ -78,15 +95,15 @@ def _used_inputs(graph: graphc.Graph, feeds: Mapping[str, Array]) -> State:
     for node in graph.nodes:
         read.update(id(i) for i in node.inputs)
     read.update(id(t) for _, t in (*graph.outputs, *graph.updates))
-    needed = {s for s in graph.symbols}
+    needed = {s.name for s in graph.symbols}
     kept = []
     told: set[Any] = set()
     for name, t in sorted(graph.inputs, key=lambda pair: id(pair[1]) not in read):
         dims = {s.name for d in t.shape if not isinstance(d, int) for s in d.symbols()}
-        if id(t) in read or (dims - told) & {s.name for s in needed}:
+        if id(t) in read or (dims - told) & needed:
             kept.append((name, t))
             told |= dims
-    smaller = graphc.Graph.build(tuple(kept), graph.outputs, graph.updates, graph.name, graph.names)
+    smaller = graphc.Graph([t for _, t in kept], dict(graph.outputs), dict(graph.updates), graph.name)
     return smaller, {name: feeds[name] for name, _ in kept}
 
 
@@ -110,7 +127,7 @@ def _cut(graph: graphc.Graph, feeds: dict[str, Array], target: Node) -> State | 
         return None
     values, sizes = bind_feeds(graph, feeds)
     value = np.asarray(run_nodes(graph, values, sizes)[id(target)])
-    name = f"cut{len(graph.nodes)}"
+    name = next(f"cut{k}" for k in range(len(feeds) + 1) if f"cut{k}" not in feeds)
     fresh = graphc.placeholder(target.shape, target.dtype, name=name)
     swapped = graph.map(
         lambda node, inputs: fresh if node is target else _again(node, inputs)
