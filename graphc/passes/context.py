@@ -1,4 +1,4 @@
-"""What a pass is and what it is told (floor 3)."""
+"""What a pass is and what it is told (floor 3): the protocol and the context, plain data."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from graphc.rewrite.rules import (
     constants,
     contraction,
     folding,
+    logic,
     reductions,
     stability,
     views,
@@ -27,8 +28,8 @@ from graphc.rewrite.rules import (
 CANONICAL = (
     algebra.constant_right,
     views.full_as_broadcast,
-    algebra.cast_to_same,
-    algebra.cast_of_cast,
+    logic.cast_to_same,
+    logic.cast_of_cast,
 )
 
 
@@ -43,15 +44,16 @@ def _rules(name: str, limit_bytes: int) -> tuple[AnyRule, ...]:
         "canonicalize": CANONICAL,
         "fold-constants": (*CANONICAL, *fold),
         "stabilize-numerics": (*CANONICAL, *fold, *stability.RULES, *_WITH_STABILITY),
-        "simplify-algebra": (*CANONICAL, *fold, *algebra.RULES, *constants.RULES, *views.RULES),
+        "simplify-algebra": (*CANONICAL, *fold, *_ALGEBRA, *views.RULES),
         "merge-views": (*CANONICAL, *fold, *views.RULES, *reductions.RULES),
         "contraction-forms": (
-            *CANONICAL, *fold, *algebra.RULES, *constants.RULES, *views.RULES, *reductions.RULES,
-            *contraction.RULES,
+            *CANONICAL, *fold, *_ALGEBRA, *views.RULES, *reductions.RULES, *contraction.RULES,
         ),
     }  # fmt: skip
     return tuple(dict.fromkeys(chosen[name]))
 
+
+_ALGEBRA = (*algebra.RULES, *logic.RULES, *constants.RULES)
 
 # What the patterns of stability rely on: squares, signs and plain quotients in one form.
 _WITH_STABILITY = (

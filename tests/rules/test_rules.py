@@ -25,6 +25,7 @@ from graphc.rewrite.rules import (
     constants,
     contraction,
     folding,
+    logic,
     reductions,
     stability,
     views,
@@ -34,7 +35,7 @@ from graphc.rewrite.selftest import RuleFailure, check_rule
 sys.path.insert(0, str(Path(__file__).parent))
 from truth import exact
 
-MODULES = (algebra, constants, contraction, reductions, stability, views)
+MODULES = (algebra, constants, contraction, logic, reductions, stability, views)
 RULES: list[AnyRule] = [r for m in MODULES for r in m.RULES] + list(folding.folding_rules(1 << 20))
 
 

@@ -35,6 +35,8 @@ ELEMENTWISE: dict[str, Function] = {
     "sqrt": mpmath.sqrt,
     "cos": mpmath.cos,
     "erf": mpmath.erf,
+    "tanh": mpmath.tanh,
+    "abs": abs,
     "sigmoid": lambda a: 1 / (1 + mpmath.exp(-a)),
 }
 LARGEST = mpf(10) ** 6  # beyond it exp would need more digits than it is worth
@@ -44,7 +46,10 @@ def _apply(function: Function, *operands: Any) -> Any:
     if any(o is None for o in operands):
         return None
     try:
-        if function in (mpmath.exp, mpmath.erf, mpmath.cos) and abs(operands[0]) > LARGEST:
+        if (
+            function in (mpmath.exp, mpmath.erf, mpmath.cos, mpmath.tanh)
+            and abs(operands[0]) > LARGEST
+        ):
             return None
         value = function(*operands)
     except (ZeroDivisionError, ValueError, OverflowError):
