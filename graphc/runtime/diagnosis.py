@@ -155,7 +155,7 @@ def _summary(value: Any) -> str:
 
 
 def _range(graph: Graph, node: Node, value: Any) -> str:
-    label = f"{graph.name_of(node)} : {node.type}"
+    label = f"{graph.name_of(node) if _is_named(graph, node) else node.op.name} : {node.type}"
     if isinstance(value, tuple) or value.size == 0:
         return label
     with np.errstate(all="ignore"):
@@ -166,8 +166,8 @@ def numerics_error(graph: Graph, found: Bad) -> NumericsError:
     """The error that names op, node, line, kind and count, and the ranges of the inputs."""
     node = found.node
     kinds = {"placeholder": "the feed", "variable": "the variable"}
-    name = graph.name_of(node)
-    what = f"{kinds.get(node.op.name, node.op.name)} {name!r}"
+    label = kinds.get(node.op.name, node.op.name)
+    what = f"{label} {graph.name_of(node)!r}" if _is_named(graph, node) else label
     if node.op.name in kinds:
         hint = "it held them before the call: look at where it comes from"
     elif "nan" in found.summary:
@@ -184,6 +184,10 @@ def numerics_error(graph: Graph, found: Bad) -> NumericsError:
             hint=hint,
         )
     )
+
+
+def _is_named(graph: Graph, node: Node) -> bool:
+    return graph.names.get(graph.name_of(node)) is node
 
 
 def _type_text(node: Node) -> str:

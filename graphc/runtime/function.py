@@ -221,7 +221,8 @@ class Function:
         for graph, found in ((optimized, True), (self._graph, False)):
             if name in graph.names:
                 return found
-        for graph, found in ((optimized, True), (self._graph, False)):
+        # `op_k` counts the ops of one graph: the declared one is the one that the user sees.
+        for graph, found in ((self._graph, False), (optimized, True)):
             if name in graph:
                 return found
         raise GraphError(
@@ -240,7 +241,7 @@ class Function:
                 graph = self._program.executable.optimized() if optimized else self._graph
                 wanted = tuple((name, graph[name]) for name in names)
                 found = self._workshop.build(
-                    graph.with_outputs(wanted, updates=False), rewrite=not optimized
+                    graph.with_outputs(wanted, updates=False), rewrite=not optimized, checked=False
                 )
                 if len(self._variants) >= _KEPT_FETCHES:
                     self._variants.pop(next(iter(self._variants)))

@@ -94,11 +94,12 @@ class Workshop:
         single: bool = False,
         rewrite: bool = True,
         profile: bool = False,
+        checked: bool = True,
     ) -> Program:
         """Compile a graph and bind it.
 
         single: calls return the only output itself. rewrite=False: the graph is optimized already.
-        profile: kernels are timed, and the variables are copies.
+        profile: kernels are timed, and the variables are copies. checked=False: NaN is let through.
         """
         self.check_open()
         options = replace(self.options, profile=profile, optimize=self.options.optimize and rewrite)

@@ -127,6 +127,14 @@ def test_a_bad_value_in_a_deep_graph_is_found(checked: graphc.Session) -> None:
     assert "sqrt" in text and line_of("the planted root") in text and "3 nan" in text
 
 
+def test_bad_values_can_be_looked_at(checked: graphc.Session) -> None:
+    x = graphc.placeholder((3,), name="x")
+    y = graphc.sum(graphc.log(x - 1).named("logs"))
+    f = checked.function([x], y)
+    raised(lambda: f(THREE))
+    assert f.fetch("logs", THREE)["logs"].tolist() == [-np.inf, 0.0, np.log(np.float32(2))]
+
+
 def test_symbolic_sizes(checked: graphc.Session) -> None:
     x = graphc.placeholder(("n", "m"), name="x")
     f = checked.function([x], graphc.mean(graphc.log(x), axis=0))
