@@ -102,7 +102,12 @@ class Workshop:
         profile: kernels are timed, and the variables are copies. checked=False: NaN is let through.
         """
         self.check_open()
-        options = replace(self.options, profile=profile, optimize=self.options.optimize and rewrite)
+        options = replace(
+            self.options,
+            profile=profile,
+            optimize=self.options.optimize and rewrite,
+            check_numerics=self.options.check_numerics and checked,
+        )
         with self.lock:
             executable = compile_graph(graph, options)
             self.compilations += 1
