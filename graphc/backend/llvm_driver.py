@@ -77,7 +77,7 @@ def _promote(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
             passes.run(function, builder)
 
 
-def compile_object(text: str, target: Target, level: int = 2, verify: bool = False) -> bytes:
+def compile_object(text: str, target: Target, level: int = 1, verify: bool = False) -> bytes:
     """LLVM IR text to a relocatable object. Raises CompileError with LLVM's message."""
     with _LOCK:
         module, machine = _module(text, target, level)
@@ -88,7 +88,7 @@ def compile_object(text: str, target: Target, level: int = 2, verify: bool = Fal
         return bytes(machine.emit_object(module))
 
 
-def compile_assembly(text: str, target: Target, level: int = 2, verify: bool = False) -> str:
+def compile_assembly(text: str, target: Target, level: int = 1, verify: bool = False) -> str:
     """LLVM IR text to the target's assembly (PTX for NVPTX)."""
     with _LOCK:
         module, machine = _module(text, target, level)
