@@ -39,7 +39,8 @@ class ValueSite(ExecutionError):
     """A kernel met a value that an op cannot work with; the function that was called says more."""
 
     def __init__(self, site: Site) -> None:
-        super().__init__(f"{site.op}: {site.hint}, at {site.where}")
+        what = f"{site.op}: a value that it cannot compute with; no variable was changed"
+        super().__init__(message(what, at=site.where or None, hint=site.hint))
         self.site = site
 
 

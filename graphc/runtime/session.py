@@ -77,22 +77,30 @@ class Session:
         """
         self._workshop.check_open()
         structure = Structure(fetches, "fetches")
-        fed = resolve_feeds(structure.distinct, feeds or {})
-        key = (structure.key, tuple(map(id, fed)))
+        feeds = {} if feeds is None else feeds
+        # The keys as they are written: finding a name walks the graph.
+        key = (structure.key, tuple(k if isinstance(k, str) else id(k) for k in feeds))
         with self._workshop.lock:
-            function = self._runs.get(key)
-            if function is None:
-                graph = open_graph(structure.distinct, fed, "run")
-                function = Function(self._workshop, graph, _distinct_only(structure))
-                self._runs[key] = function
-                # The key holds ids: its tensors must live as long as it does.
-                function.held = (fetches, fed)
-                if len(self._runs) > _KEPT_RUNS:
-                    self._runs.popitem(last=False)
-            else:
-                self._runs.move_to_end(key)
-        arrays = function(*(feeds or {}).values())
+            function = self._runs.get(key) or self._run_of(structure, feeds, key)
+            self._runs.move_to_end(key)
+        arrays = function(*feeds.values())
         return structure.pack(arrays[0] if structure.single else arrays)
+
+    def _run_of(
+        self, structure: Structure, feeds: Mapping[Any, Any], key: tuple[Any, ...]
+    ) -> Function:
+        fed = resolve_feeds(structure.distinct, feeds)
+        resolved = (structure.key, tuple(map(id, fed)))
+        function = self._runs.get(resolved)
+        if function is None:
+            graph = open_graph(structure.distinct, fed, "run")
+            function = Function(self._workshop, graph, _distinct_only(structure))
+            # The keys hold ids: their tensors must live as long as they do.
+            function.held = (structure, fed)
+        self._runs[resolved] = self._runs[key] = function
+        while len(self._runs) > _KEPT_RUNS:
+            self._runs.popitem(last=False)
+        return function
 
     def function(
         self,
