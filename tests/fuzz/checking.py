@@ -198,18 +198,25 @@ def different_bits(
     return different
 
 
-def check(graph: graphc.Graph, feeds: dict[str, Array], modes: Any = tuple(MODES)) -> list[str]:
+def check(
+    graph: graphc.Graph,
+    feeds: dict[str, Array],
+    modes: Any = tuple(MODES),
+    others: dict[str, Array] | None = None,
+) -> list[str]:
     """Everything that must hold of a graph: problems as text, empty when all is right.
 
     Every mode gives the reference meaning; what promises equal bits has equal bits (optimized
-    exactly or not, fused or not, one thread or two); texts read back.
+    exactly or not, fused or not, one thread or two); texts read back. others: feeds of other sizes
+    for the same compiled code.
     """
     problems = [] if parse(str(graph)) == graph else ["parse(str(graph)) differs"]
     expected = expect(graph, feeds)
+    again = None if others is None else (others, expect(graph, others))
     plain: dict[str, Array] | None = None
     for mode in modes:
         try:
-            found, got = _check_mode(graph, feeds, mode, expected)
+            found, got = _check_mode(graph, feeds, mode, expected, again)
         except Exception as error:  # reported like a wrong result, so that it can be shrunk
             problems.append(f"{mode}: raises {_place(error)}")
             continue
@@ -222,7 +229,11 @@ def check(graph: graphc.Graph, feeds: dict[str, Array], modes: Any = tuple(MODES
 
 
 def _check_mode(
-    graph: graphc.Graph, feeds: dict[str, Array], mode: str, expected: Expected
+    graph: graphc.Graph,
+    feeds: dict[str, Array],
+    mode: str,
+    expected: Expected,
+    again: tuple[dict[str, Array], Expected] | None,
 ) -> tuple[list[str], dict[str, Array]]:
     optimize, numerics, fuse = MODES[mode]
     compiled = Compiled(graph, optimize=optimize, numerics=numerics, fuse=fuse)
@@ -235,6 +246,9 @@ def _check_mode(
     if fuse:
         found = different_bits(got, compiled(feeds, threads=2), expected.tensors)
         problems += [f"two threads differ: {p}" for p in found]
+    if again is not None:
+        others, right = again
+        problems += [f"other sizes: {p}" for p in differences(right, compiled(others), numerics)]
     return problems, got
 
 

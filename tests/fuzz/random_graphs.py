@@ -15,6 +15,7 @@ import numpy as np
 import graphc
 from graphc.base.dtypes import FLOAT, INTEGER, DType, bfloat16, bool_, float16, float32, float64
 from tests.fuzz import steps_elementwise as elementwise
+from tests.fuzz import steps_fusion as fusion
 from tests.fuzz import steps_network as network
 from tests.fuzz import steps_reduce as reduce
 from tests.fuzz import steps_shape as shape
@@ -74,8 +75,8 @@ KINDS: dict[str, Kind] = {
     ),
     "network": Kind(
         {
-            network.activation: 3, network.normalize: 2, network.loss: 1, network.convolution: 3, network.pool: 2,
-            network.attention: 1, network.special: 1, reduce.matmul: 2, elementwise.binary: 2, reduce.row: 1,
+            network.activation: 3, network.normalize: 2, network.loss: 3, network.convolution: 3, network.pool: 2,
+            network.attention: 1, network.special: 2, reduce.matmul: 2, elementwise.binary: 2, reduce.row: 1,
             reduce.reduce: 1, shape.view: 1, reduce.batched_matmul: 1, shape.windows: 1,
         },
         dtypes=FLOATS, nodes=14, ranks=(2, 3, 3, 4), symbolic=0.25, known=(2, 4, 6, 8), gradients=0.7,
@@ -95,6 +96,14 @@ KINDS: dict[str, Kind] = {
         },
         dtypes=FLOATS, nodes=30, outputs=12, ranks=(1, 2, 2, 3),
     ),
+    "structures": Kind(
+        {
+            fusion.fibonacci: 1, fusion.diamonds: 2, fusion.reductions_of_reductions: 3, fusion.leaves_and_returns: 3,
+            fusion.transposed_sum: 2, fusion.side_by_side: 2, fusion.many_users: 3, reduce.both_axes: 2,
+            shape.view: 2, elementwise.binary: 2, reduce.row: 1, shape.long_views: 1,
+        },
+        dtypes=FLOATS, nodes=14, outputs=14, ranks=(1, 2, 2, 3), symbolic=0.5, gradients=0.2,
+    ),
     "deep": Kind(PLAIN | {elementwise.binary: 8}, nodes=200, outputs=8, limit=2000, gradients=0.15),
     "large": Kind(
         PLAIN | {reduce.order: 1, network.normalize: 1, shape.scatter: 1, reduce.both_axes: 1}, nodes=10,
@@ -104,7 +113,7 @@ KINDS: dict[str, Kind] = {
 }  # fmt: skip
 # Kinds by seed: any ten seeds in a row are one round.
 ROUND = (
-    "mixed", "network", "indexing", "fusion", "integers", "gradients", "large", "half", "fusion", "mixed",
+    "mixed", "network", "indexing", "fusion", "integers", "gradients", "large", "half", "structures", "mixed",
 )  # fmt: skip
 
 
@@ -127,8 +136,7 @@ class RandomGraph:
         self._sources()
         self._run_steps()
         self.graph = self._finish()
-        names = {name for name, _ in self.graph.inputs}
-        self.feeds = {name: a for name, a in self.builder.feeds.items() if name in names}
+        self.feeds = self.builder.feeds
 
     def _sources(self) -> None:
         b = self.builder
@@ -158,6 +166,17 @@ class RandomGraph:
                 made += b.choose(steps)(b)
             except (graphc.ShapeError, graphc.UnsupportedError):
                 continue  # sizes that do not fit, told as they should be
+
+    def other_feeds(self) -> dict[str, np.ndarray[Any, Any]] | None:
+        """Feeds of other, smaller sizes for the same graph; None where all sizes are known."""
+        if not self.graph.symbols:
+            return None
+        b = Builder(self.seed + 1, self.builder.sizes)
+        b.full_range = self.kind.full_range
+        b.sizes = {name: int(b.rng.integers(name == "m", min(size, 4) + 1)) for name, size in b.sizes.items()}
+        for _, t in self.graph.inputs:
+            b.placeholder(t.shape, t.dtype)
+        return b.feeds
 
     # -- the end --------------------------------------------------------------------------------
     def _finish(self) -> graphc.Graph:

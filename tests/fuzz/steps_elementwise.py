@@ -36,8 +36,29 @@ def unary(b: Builder) -> int:
         (lambda t: graphc.asinh(t), False, 10), (lambda t: graphc.exp2(graphc.minimum(t, 3.0)), False, 8),
         (lambda t: (t + 1.0) + 2.0, False, m + 3), (lambda t: -(t * -2.0), False, 2 * m),
     ]  # fmt: skip
-    function, exact, bound = b.choose(options)
+    function, exact, bound = b.choose(options if b.chance(0.75) else _rarer(e, m))
     return b.add(function(v.tensor), exact, bound)
+
+
+def _rarer(exact: bool, bound: float) -> list[Unary]:
+    """Functions that most graphs do without, kept away from their singularities."""
+    found: list[Unary] = [
+        (lambda t: graphc.log2(abs(t) + 0.5), False, 8), (lambda t: graphc.log10(t * t + 0.5), False, 8),
+        (lambda t: graphc.tan(graphc.tanh(t)), False, 2), (lambda t: graphc.asin(0.9 * graphc.tanh(t)), False, 2),
+        (lambda t: graphc.acos(graphc.sin(t) * 0.8), False, 4), (lambda t: graphc.sinh(graphc.clip(t, -3, 3)), False, 11),
+        (lambda t: graphc.cosh(graphc.clip(t, -3, 3)), False, 11), (lambda t: graphc.acosh(abs(t) + 1.5), False, 9),
+        (lambda t: graphc.atanh(graphc.tanh(t) * 0.7), False, 2), (lambda t: graphc.lgamma(abs(t) + 0.5), False, bound**2),
+        (lambda t: graphc.digamma(abs(t) + 0.5), False, 10), (lambda t: graphc.pow(abs(t) + 0.5, 1.5), False, bound**2),
+        (lambda t: 2.0 ** graphc.minimum(t, 3.0), False, 8), (lambda t: graphc.remainder(graphc.tanh(t) + 2.0, 7.0), False, 3),
+        (lambda t: graphc.isfinite(t), True, 1), (lambda t: graphc.isinf(t), True, 1), (lambda t: graphc.isnan(t), True, 1),
+    ]  # fmt: skip
+    if exact:
+        found += [
+            (graphc.floor, True, bound + 1), (graphc.ceil, True, bound + 1), (graphc.trunc, True, bound),
+            (graphc.round, True, bound + 1), (lambda t: graphc.nextafter(t, t * 0), True, bound),
+            (graphc.signbit, True, 1), (lambda t: t % 2.0, True, 2), (lambda t: t // 0.5, True, 2 * bound),
+        ]  # fmt: skip
+    return found
 
 
 def partner(b: Builder, v: Value) -> Value:

@@ -46,10 +46,10 @@ def normalize(b: Builder) -> int:
 
 def loss(b: Builder) -> int:
     """A loss per row or in all."""
-    v = b.pick(lambda w: w.tensor.dtype.is_float and w.tensor.ndim == 2 and isinstance(w.tensor.shape[1], int))
-    if v is None or v.bound > 300 or not v.tensor.shape[1]:
+    v = b.pick(lambda w: w.tensor.dtype.is_float and w.tensor.ndim > 1 and isinstance(w.tensor.shape[-1], int))
+    if v is None or v.bound > 300 or not v.tensor.shape[-1]:
         return 0
-    x = v.tensor
+    x = v.tensor if v.tensor.ndim == 2 else graphc.reshape(v.tensor, (-1, v.tensor.shape[-1]))
     if x.dtype.bits < 32:
         x = graphc.astype(x, graphc.float32)
     classes = int(x.shape[1])
