@@ -32,6 +32,7 @@ class BufferPlan:
     places: dict[int, Place] = field(default_factory=dict)
     keep: list[Stored] = field(default_factory=list)
     reused: int = 0
+    in_place: int = 0
 
     def place(self, stored: Stored) -> Place:
         """Where a value lives."""
@@ -39,7 +40,7 @@ class BufferPlan:
 
     def describe(self) -> str:
         """The plan as text: a line per slot and per value."""
-        lines = [f"arena: {len(self.slots)} slots, {self.reused} reuses"]
+        lines = [f"arena: {len(self.slots)} slots, {self.reused} reuses, {self.in_place} in place"]
         lines += [f"  slot {k}: {size} bytes" for k, size in enumerate(self.slots)]
         for stored in self.keep:
             kind, index = self.places[id(stored)]
@@ -73,11 +74,20 @@ def plan_buffers(graph: Graph, variables: list[Tensor], kernels: Sequence[Lowere
                 _fix(plan, stored, ("constant", len(plan.constants)))
                 plan.constants.append(stored.attr("value"))
                 continue
-            arena.take(stored)
+            ending = dying.get(step, [])
+            heir_of = next((o for o in _overwritten(lowered) if any(o is e for e in ending)), None)
+            if heir_of is not None and arena.inherit(stored, heir_of):
+                dying[step] = [e for e in ending if e is not heir_of]
+            else:
+                arena.take(stored)
             dying.setdefault(last[id(stored)], []).append(stored)
         for stored in dying.pop(step, ()):
             arena.give(stored)
     return plan
+
+
+def _overwritten(lowered: LoweredKernel) -> list[Stored]:
+    return [lowered.args[k] for k in lowered.overwrites]
 
 
 def _fix(plan: BufferPlan, stored: Stored, place: Place) -> None:
@@ -97,6 +107,15 @@ class _Arena:
         bytes_ = product(stored.shape) * stored.dtype.itemsize
         slot = self._fixed(bytes_) if isinstance(bytes_, int) else self._symbolic(bytes_)
         _fix(self.plan, stored, ("arena", slot))
+
+    def inherit(self, stored: Stored, dying: Stored) -> bool:
+        """Put a result into the slot of an operand that dies in the same kernel, where the slot is as large."""
+        slot = self.plan.places[id(dying)][1]
+        if self.plan.slots[slot] != product(stored.shape) * stored.dtype.itemsize:
+            return False
+        _fix(self.plan, stored, ("arena", slot))
+        self.plan.in_place += 1
+        return True
 
     def give(self, stored: Stored) -> None:
         slot = self.plan.places[id(stored)][1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from graphc.base.dims import Size, product
 from graphc.ir.node import Tensor
@@ -37,7 +38,20 @@ def flat_kernel(region: Region, builder: KernelBuilder) -> LoweredKernel | None:
     loop = For(element, extent, tuple(body), "vector" if width > 1 else "serial", width)
     count = (total + (policy.FLAT_BLOCK - 1)) // policy.FLAT_BLOCK
     outer = For(block, size(count), (loop,), "parallel")
-    return builder.kernel([outer], total * (len(region.nodes) + 1))
+    lowered = builder.kernel([outer], total * (len(region.nodes) + 1))
+    return replace(lowered, overwrites=_overwritable(lowered, total))
+
+
+def _overwritable(lowered: LoweredKernel, total: Size) -> tuple[int, ...]:
+    """Operands whose memory the result may take. With several results one could overwrite what the next still reads."""
+    if len(lowered.kernel.outputs) != 1:
+        return ()
+    (result,) = lowered.kernel.outputs
+    return tuple(
+        k
+        for k, param in enumerate(lowered.kernel.params)
+        if param is not result and param.shape == (total,) and param.dtype.itemsize == result.dtype.itemsize
+    )
 
 
 def _is_flat(region: Region, is_producer: Callable[[Tensor], bool]) -> bool:

@@ -42,10 +42,15 @@ Stored = Tensor | Temporary
 
 @dataclass(frozen=True, slots=True)
 class LoweredKernel:
-    """A kernel with what each of its params holds: the storage root of a tensor, or a temporary."""
+    """A kernel with what each of its params holds: the storage root of a tensor, or a temporary.
+
+    overwrites: positions of args whose memory its one output may take over: each element is read before it is written, by the same
+    iteration.
+    """
 
     kernel: Kernel
     args: tuple[Stored, ...]
+    overwrites: tuple[int, ...] = ()
 
 
 @dataclass

@@ -94,7 +94,7 @@ class LoweredRegions:
                     stored.append(key.nodes[arg])
                 else:
                     stored.append(temporaries.setdefault(arg[0], Temporary(arg[1], arg[2])))
-            result.append(LoweredKernel(lowered.kernel, tuple(stored)))
+            result.append(LoweredKernel(lowered.kernel, tuple(stored), lowered.overwrites))
         return result
 
     def put(self, key: RegionKey, kernels: list[LoweredKernel]) -> None:
