@@ -67,7 +67,8 @@ def check_rule(rule: AnyRule, *, seed: int = 0, tries: int = 30, truth: Truth | 
     """Hold a rule to its class for every dtype that it accepts; returns how many instances it was
     applied to.
 
-    truth: the exact value of an expression, needed for STABILIZING rules. Raises RuleFailure.
+    truth: the exact value of an expression (NaN where unknown, inf where it has no real value),
+    needed for STABILIZING rules. Raises RuleFailure.
     """
     applied = 0
     improved = 0
@@ -402,7 +403,8 @@ def _compare_with_truth(
         nan = np.zeros(left.shape, bool)
         for v in given:
             nan = nan | np.isnan(v)
-        bad |= ~known & np.isnan(right) & ~np.isnan(left)
+        undefined = np.isinf(exact)  # no real value: NaN is right
+        bad |= ~known & ~undefined & np.isnan(right) & ~np.isnan(left)
         bad |= nan & ~np.isnan(right) & ~np.isinf(right)  # hypot(inf, NaN) is inf
     if bad.any():
         _report(rule, instance, left, right, bad, exact)

@@ -26,6 +26,8 @@ ROUNDINGS: dict[str, float] = {
     "lgamma": 16.0,
     "digamma": 16.0,
     "logaddexp": 8.0,
+    "log_product": 32.0,
+    "log_quotient": 32.0,
 }
 # Sums and products of many terms in another order.
 ACCUMULATED = 64.0

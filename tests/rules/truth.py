@@ -1,8 +1,8 @@
 """The exact value of an expression, by mpmath: what STABILIZING rules are held against.
 
 Every op is computed with enough digits for any float64 operand (1e-20 beside 1, differences of
-1e8). Values that mpmath cannot give (NaN or infinite operands, arguments outside a function's
-domain) are NaN.
+1e8). Values that mpmath cannot give (NaN or infinite operands, poles) are NaN; where there is no
+real value (the logarithm of a negative number) the answer is inf, and a computed NaN is right.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ ELEMENTWISE: dict[str, Function] = {
     "log1p": lambda a: mpmath.log(1 + a),
     "expm1": lambda a: mpmath.exp(a) - 1,
     "sqrt": mpmath.sqrt,
+    "pow": mpmath.power,
+    "tanh": mpmath.tanh,
     "cos": mpmath.cos,
     "erf": mpmath.erf,
     "tanh": mpmath.tanh,
@@ -42,9 +44,14 @@ ELEMENTWISE: dict[str, Function] = {
 LARGEST = mpf(10) ** 6  # beyond it exp would need more digits than it is worth
 
 
+UNDEFINED = mpf("inf")
+
+
 def _apply(function: Function, *operands: Any) -> Any:
     if any(o is None for o in operands):
         return None
+    if any(o is UNDEFINED for o in operands):
+        return UNDEFINED
     try:
         if (
             function in (mpmath.exp, mpmath.erf, mpmath.cos, mpmath.tanh)
@@ -54,6 +61,8 @@ def _apply(function: Function, *operands: Any) -> Any:
         value = function(*operands)
     except (ZeroDivisionError, ValueError, OverflowError):
         return None
+    if isinstance(value, mpmath.mpc):
+        return UNDEFINED
     return value if isinstance(value, mpf) and mpmath.isfinite(value) else None
 
 
@@ -64,7 +73,8 @@ def _sum(values: Any, axes: tuple[int, ...], keepdims: bool, mean: bool) -> Arra
     result = np.empty(rest, object)
     for place in np.ndindex(*rest):
         terms = [flat[(k, *place)] for k in range(flat.shape[0])]
-        total = None if any(t is None for t in terms) else mpmath.fsum(terms)
+        unknown = any(t is None or t is UNDEFINED for t in terms)
+        total = None if unknown else mpmath.fsum(terms)
         result[place] = total / len(terms) if mean and total is not None and terms else total
     shape = tuple(1 if i in axes else n for i, n in enumerate(values.shape))
     return result.reshape(shape) if keepdims else result

@@ -7,6 +7,7 @@ what the user wrote: afterwards the shape of a softmax is hidden.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from graphc.base.dtypes import FLOAT
@@ -16,6 +17,7 @@ from graphc.ops.elementwise_math import (
     cosh,
     expm1,
     hypot,
+    log,
     log1p,
     logaddexp,
     sigmoid,
@@ -26,24 +28,29 @@ from graphc.ops.elementwise_math import (
     tanh,
 )
 from graphc.ops.reduction import MEAN
+from graphc.ops.rounding import abs as absolute_value
 from graphc.ops.softmax import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from graphc.ops.special import erfc
+from graphc.ops.stable import EXP_SUM, LOG1MEXP, LOG_PRODUCT, LOG_QUOTIENT
 from graphc.rewrite.pattern import (
     STABILIZING,
     Match,
     OpPattern,
     Replace,
     Rule,
+    is_constant,
     node_rule,
     ops,
     rule,
     rules_of,
+    uniform,
     wildcards,
 )
 
 x, y = wildcards("x y")
-(index,) = wildcards("index")
+(k,) = wildcards("k", constant=True)
 exp_, log_, log1p_, sqrt_, square_, cos_, erf_ = ops("exp log log1p sqrt square cos erf")
+expm1_, tanh_, pow_ = ops("expm1 tanh pow")
 sum_, mean_, max_, softmax_, sigmoid_, softplus_ = ops("sum mean max softmax sigmoid softplus")
 (reciprocal_,) = ops("reciprocal")
 
@@ -102,6 +109,59 @@ def exp_plus_minus_one(m: Match) -> Tensor:
 def one_minus_exp(m: Match) -> Tensor:
     """1 - exp(x) = -expm1(x)"""
     return negative(expm1(m.x))
+
+
+@_stabilize(log_(-expm1_(x)))
+def log_one_minus_exp(m: Match) -> Tensor:
+    """log(-expm1(x)) = log1mexp(x)"""
+    return LOG1MEXP(m.x)
+
+
+@_stabilize(log1p_(-exp_(x)))
+def log_one_minus_exp_by_log1p(m: Match) -> Tensor:
+    """log1p(-exp(x)) = log1mexp(x)"""
+    return LOG1MEXP(m.x)
+
+
+@_stabilize(exp_(x) / exp_(y))
+def quotient_of_exponentials(m: Match) -> Tensor:
+    """exp(x) / exp(y) = exp(x - y), rounded once"""
+    return EXP_SUM(m.x, negative(m.y))
+
+
+@_stabilize(exp_(x) * exp_(y))
+def product_of_exponentials(m: Match) -> Tensor:
+    """exp(x) * exp(y) = exp(x + y), rounded once"""
+    return EXP_SUM(m.x, m.y)
+
+
+@_stabilize(log_(x * y))
+def log_of_product(m: Match) -> Tensor | None:
+    """log(x * y), where x * y may overflow or underflow"""
+    # A constant factor is of an ordinary size: not worth the work.
+    return None if is_constant(m.x) or is_constant(m.y) else LOG_PRODUCT(m.x, m.y)
+
+
+@_stabilize(log_(x / y))
+def log_of_quotient(m: Match) -> Tensor | None:
+    """log(x / y), where x / y may overflow or underflow"""
+    return None if is_constant(m.x) or is_constant(m.y) else LOG_QUOTIENT(m.x, m.y)
+
+
+@_stabilize(log_(square_(x)))
+def log_of_square(m: Match) -> Tensor:
+    """log(x²) = 2 log|x|"""
+    return multiply(log(absolute_value(m.x)), 2.0)
+
+
+@_stabilize(log_(pow_(x, k)))
+def log_of_power(m: Match) -> Tensor | None:
+    """log(x ** k) = k log(x), of |x| for an even k"""
+    exponent = uniform(m.k)
+    if exponent is None or exponent == 0 or not math.isfinite(exponent):
+        return None
+    base = absolute_value(m.x) if exponent % 2 == 0 else m.x
+    return multiply(log(base), m.k)
 
 
 @_stabilize(1 - cos_(x), ulps=8)
@@ -170,6 +230,30 @@ def log_one_minus_sigmoid(m: Match) -> Tensor:
 def hyperbolic_tangent(m: Match) -> Tensor:
     """(exp(x) - exp(-x)) / (exp(x) + exp(-x)) = tanh(x)"""
     return tanh(m.x)
+
+
+@_stabilize(expm1_(x) / (exp_(x) + 1))
+def hyperbolic_tangent_of_half(m: Match) -> Tensor:
+    """(exp(x) - 1) / (exp(x) + 1) = tanh(x / 2)"""
+    return tanh(multiply(m.x, 0.5))
+
+
+@_stabilize((-expm1_(x)) / (exp_(x) + 1))
+def negative_hyperbolic_tangent_of_half(m: Match) -> Tensor:
+    """(1 - exp(x)) / (1 + exp(x)) = -tanh(x / 2)"""
+    return negative(tanh(multiply(m.x, 0.5)))
+
+
+@_stabilize(1 - tanh_(x))
+def one_minus_tanh(m: Match) -> Tensor:
+    """1 - tanh(x) = 2 sigmoid(-2 x)"""
+    return multiply(sigmoid(multiply(m.x, -2.0)), 2.0)
+
+
+@_stabilize(tanh_(x) + 1)
+def tanh_plus_one(m: Match) -> Tensor:
+    """1 + tanh(x) = 2 sigmoid(2 x)"""
+    return multiply(sigmoid(multiply(m.x, 2.0)), 2.0)
 
 
 @_stabilize((exp_(x) - exp_(-x)) * 0.5)
@@ -260,6 +344,21 @@ def log_of_picked_softmax(node: Tensor) -> Tensor | None:
     for picker in reversed(chain):
         value = picker.op(value, *picker.inputs[1:], **picker.attributes)
     return value
+
+
+# -- logistic shares, after the quotients of exponentials that have names of their own
+
+
+@_stabilize(y / (exp_(-x) + 1), ulps=8)
+def logistic_share(m: Match) -> Tensor:
+    """y / (1 + exp(-x)) = y * sigmoid(x)"""
+    return multiply(m.y, sigmoid(m.x))
+
+
+@_stabilize(y / (exp_(x) + 1), ulps=8)
+def logistic_share_of_negative(m: Match) -> Tensor:
+    """y / (1 + exp(x)) = y * sigmoid(-x)"""
+    return multiply(m.y, sigmoid(negative(m.x)))
 
 
 # -- variance

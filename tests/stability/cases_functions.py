@@ -1,0 +1,2 @@
+from tests.stability.suite import Case
+CASES: list[Case] = []
