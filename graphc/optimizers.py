@@ -66,18 +66,33 @@ def _pairs(optimizer: str, variables: Any, gradients: Any) -> list[tuple[Tensor,
         )
     for position, (v, g) in enumerate(zip(ours, theirs, strict=True)):
         if not isinstance(v, Tensor) or v.op.name != "variable":
-            raise GraphError(message(f"{optimizer}: item {position} must be a graphc.variable, got {v!r:.80}"))
+            raise GraphError(
+                message(
+                    f"{optimizer}: item {position} must be a graphc.variable, got {v!r:.80}",
+                    hint="only variables hold state: make it with graphc.variable(first_value)",
+                )
+            )
         if not v.dtype.is_float:
             raise DTypeError(
-                message(f"{optimizer}: cannot train the {v.dtype} variable {v.name or ''!r}", operands=[describe(v)])
+                message(
+                    f"{optimizer}: cannot train the {v.dtype} variable {v.name or ''!r}",
+                    operands=[describe(v)],
+                    hint="make it of a float dtype, or leave it out",
+                )
             )
         if not isinstance(g, Tensor):
-            raise GraphError(message(f"{optimizer}: gradient {position} must be a tensor, got {g!r:.80}"))
+            raise GraphError(
+                message(
+                    f"{optimizer}: gradient {position} must be a tensor, got {g!r:.80}",
+                    hint="pass graphc.grad(loss, variables)",
+                )
+            )
         if g.shape != v.shape:
             raise ShapeError(
                 message(
                     f"{optimizer}: gradient {position} has another shape than its variable",
                     operands=[describe(v), describe(g)],
+                    hint="gradients are in the order of variables: graphc.grad(loss, variables)",
                 )
             )
     return list(zip(ours, theirs, strict=True))
@@ -112,7 +127,12 @@ def _rate(rate: Rate, v: Tensor) -> Any:
 def _check_range(optimizer: str, **values: float) -> None:
     for name, value in values.items():
         if not 0.0 <= value < 1.0:
-            raise GraphError(f"{optimizer}: {name} must be at least 0 and below 1, got {value}")
+            raise GraphError(
+                message(
+                    f"{optimizer}: {name} is out of range, got {value}",
+                    hint=f"{name} must be at least 0 and below 1",
+                )
+            )
 
 
 def step_variable(name: str = "step") -> Tensor:
@@ -284,7 +304,9 @@ def lion(
 def global_norm(gradients: Sequence[Tensor]) -> Tensor:
     """The square root of the sum of squares over all gradients, 0-d; float32 or wider."""
     if not gradients:
-        raise GraphError("global_norm: no gradients given")
+        raise GraphError(
+            message("global_norm: no gradients given", hint="pass graphc.grad(loss, variables)")
+        )
     total: Tensor | None = None
     for g in gradients:
         wide = astype(g, float32) if g.dtype.bits == 16 else g
@@ -300,7 +322,12 @@ def clip_by_norm(gradients: Sequence[Tensor], limit: float) -> list[Tensor]:
     Raises GraphError unless limit > 0.
     """
     if not limit > 0:
-        raise GraphError(f"clip_by_norm: the limit must be positive, got {limit}")
+        raise GraphError(
+            message(
+                f"clip_by_norm: the limit must be positive, got {limit}",
+                hint="it is the largest norm that passes unchanged; 1.0 is common",
+            )
+        )
     norm = global_norm(gradients)
     factor = limit / maximum(norm, limit)
     return [g * astype(factor, g.dtype) for g in gradients]
@@ -309,7 +336,12 @@ def clip_by_norm(gradients: Sequence[Tensor], limit: float) -> list[Tensor]:
 def clip_by_value(gradients: Sequence[Tensor], low: float, high: float) -> list[Tensor]:
     """Every element of every gradient brought into [low, high]. Raises GraphError unless low <= high."""
     if not low <= high:
-        raise GraphError(f"clip_by_value: low must not exceed high, got {low} and {high}")
+        raise GraphError(
+            message(
+                f"clip_by_value: low must not exceed high, got {low} and {high}",
+                hint="write clip_by_value(gradients, -limit, limit)",
+            )
+        )
     return [clip(g, low, high) for g in gradients]
 
 
@@ -318,14 +350,21 @@ def clip_by_value(gradients: Sequence[Tensor], low: float, high: float) -> list[
 
 def _progress(step: Tensor, steps: int) -> Tensor:
     if steps < 1:
-        raise GraphError(f"a schedule needs at least 1 step, got {steps}")
+        raise GraphError(
+            message(f"a schedule needs at least 1 step, got {steps}", hint="steps is its length")
+        )
     return minimum(astype(step, float32) / float(steps), 1.0)
 
 
 def exponential_decay(step: Tensor, initial: float, rate: float, steps: int, staircase: bool = False) -> Tensor:
     """initial * rate ** (step / steps); staircase: the exponent is rounded down."""
     if steps < 1 or not rate > 0:
-        raise GraphError(f"exponential_decay: need steps >= 1 and rate > 0, got {steps} and {rate}")
+        raise GraphError(
+            message(
+                f"exponential_decay: no schedule has steps={steps} and rate={rate}",
+                hint="steps >= 1 and rate > 0: the value is multiplied by rate every `steps` steps",
+            )
+        )
     exponent = astype(step, float32) / float(steps)
     if staircase:
         exponent = floor(exponent)
@@ -340,7 +379,9 @@ def cosine_decay(step: Tensor, initial: float, steps: int, final: float = 0.0) -
 def warmup(step: Tensor, steps: int, schedule: Tensor | float) -> Tensor:
     """`schedule` times a factor that grows from 1 / steps to 1 in the first `steps` steps."""
     if steps < 1:
-        raise GraphError(f"warmup: need at least 1 step, got {steps}")
+        raise GraphError(
+            message(f"warmup: need at least 1 step, got {steps}", hint="leave warmup out for none")
+        )
     factor = minimum((astype(step, float32) + 1.0) / float(steps), 1.0)
     return factor * schedule
 
@@ -348,7 +389,13 @@ def warmup(step: Tensor, steps: int, schedule: Tensor | float) -> Tensor:
 def piecewise_constant(step: Tensor, boundaries: Sequence[int], values: Sequence[float]) -> Tensor:
     """values[0] up to boundaries[0], then values[1] … (one more value than boundaries; boundaries ascend)."""
     if len(values) != len(boundaries) + 1 or list(boundaries) != sorted(boundaries):
-        raise GraphError("piecewise_constant: needs ascending boundaries and one more value than boundaries")
+        raise GraphError(
+            message(
+                f"piecewise_constant: {len(boundaries)} boundaries and {len(values)} values do "
+                "not make a schedule",
+                hint="boundaries ascend, and there is one more value than boundaries",
+            )
+        )
     result = zeros_like(astype(step, float32)) + values[0]
     for boundary, value in zip(boundaries, values[1:], strict=True):
         result = where(step >= boundary, value, result)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from graphc.base.errors import GraphError, message
-from graphc.ir import provenance
 from graphc.ir.node import Tensor
 
 Rebuild = Callable[[Iterator[Any]], Any]
@@ -35,12 +34,10 @@ def flatten(nest: Any, what: str) -> tuple[list[Tensor], Rebuild]:
         if hasattr(nest, "_fields"):  # a named tuple takes its items one by one
             return leaves, lambda new: type(nest)(*rebuild_items(new))
         return leaves, lambda new: tuple(rebuild_items(new))
-    at = provenance.current_location()
     raise GraphError(
         message(
             f"{what} must be a tensor or a list, tuple or dict of tensors, "
             f"got {type(nest).__name__}: {nest!r:.80}",
-            at=at.describe() if at else None,
             hint="make a tensor with graphc.placeholder, graphc.variable or graphc.constant",
         )
     )

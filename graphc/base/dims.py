@@ -61,7 +61,13 @@ class Dim:
                 message(f"a dim's name must be an identifier, got {name!r}", hint='for example "batch"')
             )
         if min < 0 or (max is not None and max < min) or multiple_of < 1:
-            raise ShapeError(f"dim {name!r}: need 0 <= min <= max and multiple_of >= 1, got {min}, {max}, {multiple_of}")
+            raise ShapeError(
+                message(
+                    f"the bounds of dim {name!r} leave no size: "
+                    f"min={min}, max={max}, multiple_of={multiple_of}",
+                    hint="bounds need 0 <= min <= max and multiple_of >= 1",
+                )
+            )
         self._set((((Symbol(name, min, max, multiple_of),), 1),))
 
     def _set(self, terms: tuple[tuple[Monomial, int], ...]) -> None:
@@ -259,7 +265,13 @@ def _from_terms(terms: Mapping[Monomial, int]) -> Size:
 def _evaluate_atom(atom: Atom, sizes: Mapping[str, int]) -> int:
     if isinstance(atom, Symbol):
         if atom.name not in sizes:
-            raise GraphError(f"the size of dim {atom.name!r} is not known; known: {sorted(sizes)}")
+            raise GraphError(
+                message(
+                    f"the size of dim {atom.name!r} is not known",
+                    hint=f"known are {', '.join(sorted(sizes)) or 'none'}: "
+                    f"feed a tensor that has {atom.name} in its shape",
+                )
+            )
         return sizes[atom.name]
     return evaluate(atom.numerator, sizes) // evaluate(atom.denominator, sizes)
 
@@ -299,7 +311,9 @@ def divide(a: Size, b: Size) -> Size:
     """floor(a / b) as a size; exact where every term of `a` has the factor `b`."""
     if isinstance(b, int):
         if b == 0:
-            raise ShapeError(f"division of the size {a} by zero")
+            raise ShapeError(
+                message(f"division of the size {a} by zero", hint="divide by a size of at least 1")
+            )
         if isinstance(a, int):
             return a // b
         if b == 1:

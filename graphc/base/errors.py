@@ -6,7 +6,7 @@ expected, what came, where the user wrote it, and what to do.  `assert` is for o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class GraphcError(Exception):
@@ -53,6 +53,10 @@ class DeviceError(GraphcError, RuntimeError):
     """A device that was asked for cannot run here; says which piece is missing."""
 
 
+# Filled by floor 1 (`ir.provenance`): the user's line that is running now, empty when unknown.
+LOCATOR: dict[str, Callable[[], str]] = {}
+
+
 def message(
     what: str,
     *,
@@ -60,7 +64,12 @@ def message(
     at: str | None = None,
     hint: str | None = None,
 ) -> str:
-    """Format an error: `what` first, then one line per operand, the user's line, and the hint."""
+    """Format an error: `what` first, then one line per operand, the user's line, and the hint.
+
+    at: the line to name instead of the one that is running; empty for none.
+    """
+    if at is None and "here" in LOCATOR:
+        at = LOCATOR["here"]()
     lines = [what]
     lines += [f"  {operand}" for operand in operands]
     if at:
@@ -68,3 +77,10 @@ def message(
     if hint:
         lines.append(f"  hint: {hint}")
     return "\n".join(lines)
+
+
+def what_and_hint(error: GraphcError) -> tuple[str, str | None]:
+    """The first line and the hint of an error, for a caller that says it again with the op."""
+    what, _, rest = str(error).partition("\n")
+    _, _, hint = rest.rpartition("  hint: ")
+    return what, hint or None

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from graphc.base.dims import Dim, Shape, Symbol, evaluate, shape_text
+from graphc.base.dims import Dim, Symbol, evaluate, shape_text
 from graphc.base.dtypes import Array, DType, dtype_of, from_storage, to_storage
 from graphc.base.errors import DTypeError, GraphError, ShapeError, message
 from graphc.ir.graph import EVALUATOR, Graph, evaluate_node
-from graphc.ir.node import Node, Tensor
+from graphc.ir.node import Node, Tensor, describe
+
+Dims = tuple[int, ...]
 
 
 def feed_array(value: Any, tensor: Tensor, name: str) -> Array:
@@ -33,7 +35,13 @@ def feed_array(value: Any, tensor: Tensor, name: str) -> Array:
             if safe or array.size == 0:
                 return normalize_feed(array, dtype)
         except (ValueError, TypeError, OverflowError) as error:
-            raise DTypeError(message(f"feed {name!r}: cannot make a {dtype} array of {value!r:.80}: {error}")) from None
+            raise DTypeError(
+                message(
+                    f"feed {name!r}: cannot make a {dtype} array of {value!r:.80}: {error}",
+                    operands=[describe(tensor)],
+                    hint=f"feed an array of dtype {dtype}",
+                )
+            ) from None
         raise _wrong_dtype(name, tensor, array.dtype.name)
     array = np.asarray(value)
     if array.dtype.name == "bfloat16" and dtype.name == "bfloat16":
@@ -56,52 +64,77 @@ def _wrong_dtype(name: str, tensor: Tensor, got: str) -> DTypeError:
     return DTypeError(
         message(
             f"feed {name!r}: expected {tensor.type}, got dtype {got}",
-            operands=[],
+            operands=[describe(tensor)],
             hint=f"convert it: array.astype({tensor.dtype.name!r})",
         )
     )
 
 
-def bind_shape(name: str, shape: Shape, actual: tuple[int, ...], sizes: dict[str, int], origin: dict[str, str]) -> None:
-    """Match a fed array's shape with the declared one, binding symbols into `sizes` (with `origin`, for messages).
+def _wrong_shape(what: str, tensor: Tensor, hint: str | None = None) -> ShapeError:
+    hint = hint or f"feed an array of shape {shape_text(tensor.shape)}"
+    return ShapeError(message(what, operands=[describe(tensor)], hint=hint))
 
-    Raises ShapeError naming input, dim, expected and got.
+
+def bind_shape(
+    name: str, tensor: Tensor, actual: Dims, sizes: dict[str, int], origin: dict[str, str]
+) -> None:
+    """Match a fed array's shape with the declared one, binding symbols into `sizes`.
+
+    origin: where each symbol's size is from, for messages. Raises ShapeError naming input, dim,
+    expected and got.
     """
+    shape = tensor.shape
     if len(actual) != len(shape):
-        raise ShapeError(
-            f"feed {name!r}: expected shape {shape_text(shape)} ({len(shape)} dims), got {list(actual)} ({len(actual)} dims)"
+        raise _wrong_shape(
+            f"feed {name!r}: expected shape {shape_text(shape)} ({len(shape)} dims), "
+            f"got {list(actual)} ({len(actual)} dims)",
+            tensor,
         )
     for axis, (size, got) in enumerate(zip(shape, actual, strict=True)):
         if isinstance(size, Dim) and len(size.terms) == 1 and size.terms[0][1] == 1 and len(size.terms[0][0]) == 1:
             atom = size.terms[0][0][0]
             if isinstance(atom, Symbol):
-                _bind_symbol(name, axis, atom, got, sizes, origin)
+                _bind_symbol(f"feed {name!r}, dim {axis}", tensor, atom, got, sizes, origin)
 
 
-def check_shape(name: str, shape: Shape, actual: tuple[int, ...], sizes: Mapping[str, int], origin: Mapping[str, str]) -> None:
+def check_shape(
+    name: str, tensor: Tensor, actual: Dims, sizes: Mapping[str, int], origin: Mapping[str, str]
+) -> None:
     """After binding: every size must come out as declared. Raises ShapeError."""
-    for axis, (size, got) in enumerate(zip(shape, actual, strict=True)):
+    for axis, (size, got) in enumerate(zip(tensor.shape, actual, strict=True)):
         if isinstance(size, Dim) and any(s.name not in sizes for s in size.symbols()):
             missing = [s.name for s in size.symbols() if s.name not in sizes]
-            raise ShapeError(f"feed {name!r}, dim {axis}: {size} does not tell the size of {', '.join(missing)}; feed a tensor whose dim is it alone")
+            raise _wrong_shape(
+                f"feed {name!r}, dim {axis}: {size} does not tell the size of {', '.join(missing)}",
+                tensor,
+                f"feed a tensor that has {missing[0]} alone as a dim",
+            )
         expected = evaluate(size, sizes)
         if expected != got:
-            known = {s.name: (sizes[s.name], origin.get(s.name, "")) for s in size.symbols()} if isinstance(size, Dim) else {}
-            because = "".join(f"; {n} = {v} from {o}" for n, (v, o) in known.items())
-            raise ShapeError(
-                f"feed {name!r}, dim {axis}: expected {size}{f' = {expected}' if known else ''}, got {got} "
-                f"(shape {list(actual)}, declared {shape_text(shape)}{because})"
+            known = [s.name for s in size.symbols()] if isinstance(size, Dim) else []
+            because = "".join(f"; {n} = {sizes[n]} from {origin.get(n, '')}" for n in known)
+            raise _wrong_shape(
+                f"feed {name!r}, dim {axis}: "
+                f"expected {size}{f' = {expected}' if known else ''}, got {got} "
+                f"(shape {list(actual)}, declared {shape_text(tensor.shape)}{because})",
+                tensor,
             )
 
 
-def _bind_symbol(name: str, axis: int, symbol: Symbol, got: int, sizes: dict[str, int], origin: dict[str, str]) -> None:
+def _bind_symbol(
+    place: str, tensor: Tensor, symbol: Symbol, got: int, sizes: dict[str, int], origin: dict[str, str]
+) -> None:
     if symbol.name in sizes:
         return
     if got < symbol.min or (symbol.max is not None and got > symbol.max) or got % symbol.multiple_of:
         limits = f"min={symbol.min}, max={symbol.max}, multiple_of={symbol.multiple_of}"
-        raise ShapeError(f"feed {name!r}, dim {axis}: the size {got} is outside the bounds of dim {symbol.name!r} ({limits})")
+        raise _wrong_shape(
+            f"{place}: the size {got} is outside the bounds of dim {symbol.name!r} ({limits})",
+            tensor,
+            "the bounds were declared with graphc.Dim",
+        )
     sizes[symbol.name] = got
-    origin[symbol.name] = f"{name!r}, dim {axis}"
+    origin[symbol.name] = place
 
 
 def bind_feeds(graph: Graph, feeds: Mapping[Any, Any]) -> tuple[dict[int, Array], dict[str, int]]:
@@ -118,13 +151,19 @@ def bind_feeds(graph: Graph, feeds: Mapping[Any, Any]) -> tuple[dict[int, Array]
         labels[id(tensor)] = (label, tensor)
     missing = [n for n, t in graph.inputs if id(t) not in values]
     if missing:
-        raise GraphError(message(f"no feed for input {', '.join(map(repr, missing))}", hint="pass feeds={placeholder or name: array}"))
+        raise GraphError(
+            message(
+                f"no feed for input {', '.join(map(repr, missing))}",
+                operands=[describe(by_name[n]) for n in missing],
+                hint="pass feeds={placeholder or name: array}",
+            )
+        )
     sizes: dict[str, int] = {}
     origin: dict[str, str] = {}
     for key_id, (label, tensor) in labels.items():
-        bind_shape(label, tensor.shape, values[key_id].shape, sizes, origin)
+        bind_shape(label, tensor, values[key_id].shape, sizes, origin)
     for key_id, (label, tensor) in labels.items():
-        check_shape(label, tensor.shape, values[key_id].shape, sizes, origin)
+        check_shape(label, tensor, values[key_id].shape, sizes, origin)
     return values, sizes
 
 

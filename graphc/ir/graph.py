@@ -6,6 +6,7 @@ Names live here and not in nodes, so a pass maps them (`rebuild`) and they survi
 
 from __future__ import annotations
 
+import difflib
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -120,8 +121,13 @@ class Graph:
         """The tensor of a name: a user's name, an input, an output, or an automatic `op_k`."""
         node = self.names.get(name, self._automatic_names.get(name))
         if node is None:
-            near = sorted(self.names)[:12]
-            raise GraphError(message(f"graph {self.name!r} has no node named {name!r}", hint=f"names here: {', '.join(near)}"))
+            near = difflib.get_close_matches(name, self.names, 3) or sorted(self.names)[:12]
+            raise GraphError(
+                message(
+                    f"graph {self.name!r} has no node named {name!r}",
+                    hint=f"names here: {', '.join(near)}",
+                )
+            )
         assert isinstance(node, Tensor)
         return node
 
@@ -302,7 +308,13 @@ def _input_names(placeholders: tuple[Tensor, ...]) -> list[str]:
             )
         name = tensor.attr("name") or tensor.name or f"input_{k}"
         if name in result:
-            raise GraphError(f"two inputs are named {name!r}: give each placeholder a name of its own")
+            raise GraphError(
+                message(
+                    f"two inputs are named {name!r}",
+                    operands=[describe(t) for t in placeholders[: len(result) + 1]],
+                    hint="give each placeholder a name of its own",
+                )
+            )
         result.append(name)
     return result
 
@@ -318,7 +330,11 @@ def _named_outputs(outputs: Outputs) -> tuple[tuple[str, Tensor], ...]:
     for k, (name, tensor) in enumerate(pairs):
         if not isinstance(tensor, Tensor):
             raise GraphError(
-                message(f"output {k} of a graph must be a graphc tensor, got {type(tensor).__name__}: {tensor!r:.80}")
+                message(
+                    f"Graph: output {k} must be a graphc tensor, "
+                    f"got {type(tensor).__name__}: {tensor!r:.80}",
+                    hint="graphc.constant(value) makes a tensor of an array",
+                )
             )
         label = name or tensor.name
         if label is None or label in result:
@@ -330,9 +346,19 @@ def _named_outputs(outputs: Outputs) -> tuple[tuple[str, Tensor], ...]:
 def _check_updates(updates: tuple[tuple[Tensor, Tensor], ...]) -> None:
     for variable, value in updates:
         if not isinstance(variable, Tensor) or variable.op.name != "variable":
-            raise GraphError(message(f"updates: the key must be a graphc.variable, got {variable!r}"))
+            raise GraphError(
+                message(
+                    f"updates: the key must be a graphc.variable, got {variable!r:.80}",
+                    hint="only variables hold state: make it with graphc.variable(first_value)",
+                )
+            )
         if not isinstance(value, Tensor):
-            raise GraphError(message(f"updates: the new value of {variable!r} must be a tensor, got {value!r:.80}"))
+            raise GraphError(
+                message(
+                    f"updates: the new value of {variable!r} must be a tensor, got {value!r:.80}",
+                    hint="graphc.constant(value) makes a tensor of an array",
+                )
+            )
         if value.type != variable.type:
             raise GraphError(
                 message(
@@ -349,7 +375,13 @@ def evaluate_node(node: Node, arrays: Sequence[Any], sizes: Mapping[str, int]) -
     Symbolic sizes in attributes are bound by `sizes` first.
     """
     if node.op.reference is None:
-        raise GraphError(f"the op {node.op.name!r} has no value without a feed")
+        raise GraphError(
+            message(
+                f"the {node.op.name} has no value without a feed",
+                operands=[describe(node)],
+                hint="pass feeds={placeholder or name: array}",
+            )
+        )
     attrs = {k: bind_sizes(v, sizes) for k, v in node.attributes.items()}
     with np.errstate(all="ignore"):
         value = node.op.reference(*arrays, **attrs)

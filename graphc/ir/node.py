@@ -135,11 +135,11 @@ class Tensor(Node):
         return OPERATORS["at"](self)
 
     def named(self, name: str) -> Tensor:
-        """The same tensor with one more name, which stays with it through every rewrite."""
-        try:
-            provenance.check_name(name)
-        except ValueError as error:
-            raise GraphError(str(error)) from None
+        """The same tensor with one more name, which stays with it through every rewrite.
+
+        Raises GraphError for a name that is empty or holds white space or quotes.
+        """
+        provenance.check_name(name)
         provenance.add_name(self, provenance.scoped(name))
         return self
 
@@ -165,13 +165,13 @@ class Tensor(Node):
 
     # -- what it is not -----------------------------------------------------------------------------
     def _no(self, what: str, hint: str) -> GraphError:
-        at = provenance.current_location()
-        return GraphError(message(what, operands=[describe(self)], at=at.describe() if at else None, hint=hint))
+        return GraphError(message(what, operands=[describe(self)], hint=hint))
 
     def __bool__(self) -> bool:
         raise self._no(
             "a symbolic tensor has no truth value: it has no value until a session runs it",
-            "choose elementwise with graphc.where(condition, a, b), or between branches with graphc.cond; "
+            "choose elementwise with graphc.where(condition, a, b) (graphc.cond, which runs one of two "
+            "branches, is not in this version); "
             "write `a < b < c` as `(a < b) & (b < c)`, and `and`, `or`, `not` as `&`, `|`, `~`",
         )
 

@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 
 from graphc.base.dtypes import DType
 from graphc.base.errors import DTypeError, GraphcError, ShapeError, message
-from graphc.ir import provenance
 from graphc.ir.node import Node, Tensor, Type, describe, make
 
 Gradient = Callable[[Tensor, Tensor], "Sequence[Tensor | None]"]
@@ -97,10 +96,7 @@ def fail(
 
     `what` starts with the op: "matmul: inner dimensions differ: 64 (x, dim 1) and 10 (w, dim 0)".
     """
-    at = provenance.current_location()
-    raise error(
-        message(what, operands=[describe(n) for n in operands], at=at.describe() if at else None, hint=hint)
-    )
+    raise error(message(what, operands=[describe(n) for n in operands], hint=hint))
 
 
 def shape_error(what: str, operands: Sequence[Node] = (), hint: str | None = None) -> NoReturn:

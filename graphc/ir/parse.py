@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import difflib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ import numpy as np
 
 from graphc.base.dims import Dim, Size, divide
 from graphc.base.dtypes import ALL, DType
-from graphc.base.errors import FormatError, GraphcError
+from graphc.base.errors import FormatError, GraphcError, message
 from graphc.ir.constant import ConstantValue, by_digest, constant_value, from_stored
 from graphc.ir.graph import Graph, _check_updates
 from graphc.ir.node import Node, Tensor, fresh_uid, make
@@ -56,13 +57,21 @@ def parse(text: str, constants: Mapping[str, ConstantValue] | None = None) -> Gr
     return graph
 
 
+def _format_error(what: str, hint: str | None = None) -> FormatError:
+    hint = hint or "graphs are written as str(graph) writes them: graph name { … }"
+    return FormatError(message(what, hint=hint))
+
+
 def _tokens(text: str) -> list[Token]:
     result: list[Token] = []
     line, start, position = 1, 0, 0
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
-            raise FormatError(f"line {line}, column {position - start + 1}: unexpected character {text[position]!r}")
+            raise _format_error(
+                f"line {line}, column {position - start + 1}: "
+                f"unexpected character {text[position]!r}"
+            )
         kind = match.lastgroup or ""
         if kind == "newline":
             line, start = line + 1, match.end()
@@ -86,9 +95,12 @@ class _Reader:
     def current(self) -> Token:
         return self.tokens[self.position]
 
-    def fail(self, expected: str, token: Token | None = None) -> FormatError:
+    def fail(
+        self, expected: str, token: Token | None = None, hint: str | None = None
+    ) -> FormatError:
         t = token or self.current
-        return FormatError(f"line {t.line}, column {t.column}: expected {expected}, got {t.text!r:.60}")
+        what = f"line {t.line}, column {t.column}: expected {expected}, got {t.text!r:.60}"
+        return _format_error(what, hint)
 
     def take(self, kind: str, what: str = "") -> str:
         token = self.current
@@ -208,7 +220,9 @@ class _Reader:
         token = self.current
         name = self.take("word", "the name of an op")
         if name not in REGISTRY:
-            raise self.fail("the name of an op that graphc has", token)
+            near = difflib.get_close_matches(name, [op.name for op in REGISTRY], 3, 0.5)
+            hint = f"ops of that kind: {', '.join(near)}" if near else None
+            raise self.fail("the name of an op that graphc has", token, hint)
         op = REGISTRY[name]
         inputs = self.operands(scope)
         attrs = self.attributes(op.attributes, name)
@@ -217,7 +231,8 @@ class _Reader:
         except GraphcError as error:
             raise FormatError(f"line {start.line}: {error}") from None
         except (TypeError, ValueError, IndexError, AttributeError, KeyError, OverflowError) as error:
-            raise FormatError(f"line {start.line}: {name} does not accept these operands and attributes: {error}") from None
+            what = f"{name} does not accept these operands and attributes: {error}"
+            raise _format_error(f"line {start.line}: {what}") from None
         self.check_type(node)
         self.define(scope, label, node)
 
@@ -292,7 +307,11 @@ class _Reader:
         dtype, shape = self.type()
         written = f"{dtype.short}[{', '.join(map(str, shape))}]"
         if str(node.type) != written:
-            raise self.fail(f"the type {node.type} that {node.op.name} computes", Token("type", written, token.line, token.column))
+            raise self.fail(
+                f"the type {node.type} that {node.op.name} computes",
+                Token("type", written, token.line, token.column),
+                "types follow from the operands: correct the type, or the operands",
+            )
 
     def type(self) -> tuple[DType, tuple[Size, ...]]:
         self.sign(":")
@@ -446,7 +465,10 @@ class _Reader:
         digest = self.take("digest")[1:]
         value = self.constants.get(digest) or by_digest(digest)
         if value is None:
-            raise FormatError(f"line {token.line}: the constant @{digest[:12]}… is not in this text; pass it in `constants`")
+            raise _format_error(
+                f"line {token.line}: the constant @{digest[:12]}… is not in this text",
+                "pass it: graphc.parse(text, constants=graph.constants)",
+            )
         if value.dtype is not dtype or value.shape != shape:
             raise self.fail(f"the type of the constant, {value.dtype.short}{list(value.shape)}", token)
         return value

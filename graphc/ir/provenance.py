@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import TYPE_CHECKING
 
+from graphc.base.errors import LOCATOR, GraphError, message
 from graphc.base.intern import IdentityTable
 
 if TYPE_CHECKING:
@@ -90,6 +91,14 @@ def current_location() -> Location | None:
         return _location(_state.derived[0])
     raw = _user_frame()
     return None if raw is None else _location(raw)
+
+
+def here() -> str:
+    """The user's line that is running now, for errors; empty when unknown."""
+    if _state.derived:
+        return _location(_state.derived[0]).describe()
+    raw = _user_frame()
+    return "" if raw is None else _location(raw).describe()
 
 
 def _location(raw: _Raw) -> Location:
@@ -169,10 +178,18 @@ def name_scope(name: str) -> Iterator[None]:
 
 
 def check_name(name: str) -> None:
-    """Names are printable, without white space and quotes, so that text files can hold them."""
+    """Names are printable, without white space and quotes, so that text files can hold them.
+
+    Raises GraphError.
+    """
     from_ok = isinstance(name, str) and name and not any(c.isspace() or c in '"\\%' for c in name)
     if not from_ok or not name.isprintable():
-        raise ValueError(f"a name must be a non-empty string without white space, quotes and %; got {name!r}")
+        raise GraphError(
+            message(
+                f"a name or name_scope must be a non-empty string without white space, quotes, \\ and %, got {name!r}",
+                hint='write name="my_tensor", with an underscore; graphc.name_scope nests names',
+            )
+        )
 
 
 def scoped(name: str) -> str:
@@ -190,3 +207,6 @@ def add_name(node: Node, name: str) -> None:
 def names(node: Node) -> tuple[str, ...]:
     """The user's names of a node, in the order given."""
     return _names.get(node, ())
+
+
+LOCATOR["here"] = here

@@ -41,12 +41,14 @@ def scaled_dot_product_attention(
             shape_error(
                 f"{name}: {what} needs at least 2 dims, (..., places, features), got {tensor.ndim}",
                 [q, k, v],
+                f"use {what}[None] for a single place",
             )
     if q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         shape_error(
             f"{name}: query and key need equal features ({q.shape[-1]}, {k.shape[-1]}), "
             f"key and value equal places ({k.shape[-2]}, {v.shape[-2]})",
             [q, k, v],
+            "shapes are (..., n, features), (..., m, features) and (..., m, values)",
         )
     scores = matmul(elementwise.multiply(q, _scale(q, scale)), matrix_transpose(k))
     allowed, scores = _masked(name, scores, mask, causal)

@@ -70,7 +70,11 @@ def spatial_padding(
             return [
                 same_padding(op, x, n, r, s) for n, r, s in zip(sizes, reach, stride, strict=True)
             ]
-        shape_error(f'{op}: padding must be "same", "valid" or ints, got {padding!r}', [x])
+        shape_error(
+            f"{op}: unknown padding {padding!r}",
+            [x],
+            'padding is "same", "valid", an int, or one int or (low, high) pair per spatial axis',
+        )
     if as_index(padding) is not None or isinstance(padding, Dim):
         size = as_size(op, padding, [x])
         return [(size, size)] * rank
@@ -79,12 +83,17 @@ def spatial_padding(
             f"{op}: padding needs one int or (low, high) pair per spatial axis ({rank}), got "
             f"{padding!r:.60}",
             [x],
+            "padding=1 pads every side by 1, padding=((1, 2), (0, 0)) each side by its own",
         )
     pairs: Pairs = []
     for entry in padding:
         ends = entry if isinstance(entry, Sequence) else (entry, entry)
         if len(ends) != 2:
-            shape_error(f"{op}: a pair of paddings is (low, high), got {entry!r:.40}", [x])
+            shape_error(
+                f"{op}: a pair of paddings is (low, high), got {entry!r:.40}",
+                [x],
+                "write padding=((1, 2), (0, 0)) for two spatial axes",
+            )
         pairs.append((as_size(op, ends[0], [x]), as_size(op, ends[1], [x])))
     return pairs
 
@@ -93,7 +102,9 @@ def positive(op: str, what: str, value: Any, rank: int, x: Tensor) -> tuple[int,
     """One int of at least 1 per spatial axis. Raises ShapeError."""
     found = per_axis(op, what, value, rank, [x])
     if any(v < 1 for v in found):
-        shape_error(f"{op}: {what} must be at least 1, got {value!r:.40}", [x])
+        shape_error(
+            f"{op}: {what} must be positive, got {value!r:.40}", [x], f"{what} is 1 or more"
+        )
     return found
 
 
@@ -108,7 +119,11 @@ def _operands(op: str, x: Any, w: Any, layout: str) -> tuple[Tensor, Tensor]:
         )
     for i, k in enumerate(b.shape[2:]):
         if isinstance(k, Dim):
-            shape_error(f"{op}: the kernel size {k} of spatial axis {i} must be known", [a, b])
+            shape_error(
+                f"{op}: the kernel size {k} of spatial axis {i} must be known",
+                [a, b],
+                "declare w with ints for its spatial axes",
+            )
     return channels_first(op, a, layout), b
 
 
@@ -118,7 +133,9 @@ def _with_bias(op: str, out: Tensor, bias: Any) -> Tensor:
     tensor = cast(as_tensor(bias, like=out, op=op), out.dtype)
     if tensor.shape != (out.shape[1],):
         shape_error(
-            f"{op}: bias must have shape [{out.shape[1]}], got {tensor.type}", [out, tensor]
+            f"{op}: bias must have shape [{out.shape[1]}], got {tensor.type}",
+            [out, tensor],
+            "there is one bias per channel of the result",
         )
     return elementwise.add(out, to_shape(tensor, (out.shape[1], *(1,) * (out.ndim - 2))))
 
@@ -126,11 +143,16 @@ def _with_bias(op: str, out: Tensor, bias: Any) -> Tensor:
 def _channels_fit(op: str, channels: Size, w: Tensor, groups: int, x: Tensor) -> None:
     if groups < 1 or w.shape[0] % groups != 0 or w.shape[1] * groups != channels:
         fitting = f"[out, {channels}{f' / {groups}' if groups != 1 else ''}, *kernel]"
+        hint = "groups must divide the channels of x and of the result; w has in / groups channels"
+        if groups == 1:
+            hint = f"w.shape[1] must be the channels of x: {w.shape[1]} there, {channels} in x"
+        if w.shape[1] * groups == x.shape[-1]:
+            hint = 'is x in layout="channels_last"? Channels come first by default'
         shape_error(
             f"{op}: {channels} channels in {groups} groups do not fit the kernel {w.type}, which "
             f"needs {fitting}",
             [x, w],
-            'is x in layout="channels_last"?' if w.shape[1] * groups == x.shape[-1] else None,
+            hint,
         )
 
 
@@ -225,14 +247,16 @@ def conv_transpose(
     for e, s, d in zip(extra, steps, gaps, strict=True):
         if not 0 <= e < max(s, d):
             shape_error(
-                f"{op}: output_padding must be below stride or dilation, got {e}", [first, kernel]
+                f"{op}: output_padding must be below stride or dilation, got {e}",
+                [first, kernel],
+                f"from 0 to {max(s, d) - 1} here",
             )
     if groups < 1 or kernel.shape[0] != first.shape[1] or first.shape[1] % groups != 0:
         shape_error(
             f"{op}: {first.shape[1]} channels in {groups} groups do not fit the kernel "
-            f"{kernel.type}, "
-            f"which needs [{first.shape[1]}, out / groups, *kernel]",
+            f"{kernel.type}, which needs [{first.shape[1]}, out / groups, *kernel]",
             [first, kernel],
+            "groups must divide the channels of x, which are the first dim of w",
         )
     reach = [(int_size(k) - 1) * d + 1 for k, d in zip(kernel.shape[2:], gaps, strict=True)]
     pairs, extra = _transposed_padding(op, padding, extra, first, reach, steps)

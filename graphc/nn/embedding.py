@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from graphc.base.dims import Size
 from graphc.base.dtypes import DTypeLike
-from graphc.base.errors import DTypeError
 from graphc.ir.node import Tensor
-from graphc.ir.opdef import fail, shape_error
+from graphc.ir.opdef import dtype_error, shape_error
 from graphc.ops import elementwise, logical
 from graphc.ops.axes import as_size, normalize_axis
 from graphc.ops.contraction import matmul
@@ -31,9 +30,17 @@ def embedding(table: TensorLike, ids: TensorLike) -> Tensor:
     """
     rows, places = as_tensor(table, op="embedding"), as_tensor(ids, op="embedding")
     if not places.dtype.is_integer:
-        fail(DTypeError, f"embedding: ids must be integers, got {places.dtype}", [rows, places])
+        dtype_error(
+            f"embedding: ids must be integers, got {places.dtype}",
+            [rows, places],
+            'convert them: graphc.astype(ids, "int64")',
+        )
     if rows.ndim < 1:
-        shape_error("embedding: the table needs at least one dim", [rows, places])
+        shape_error(
+            "embedding: the table needs at least one dim",
+            [rows, places],
+            "a table is (number of ids, features)",
+        )
     return take(rows, places, axis=0)
 
 
@@ -47,7 +54,11 @@ def one_hot(
     """
     places = as_tensor(ids, op="one_hot")
     if not places.dtype.is_integer:
-        fail(DTypeError, f"one_hot: ids must be integers, got {places.dtype}", [places])
+        dtype_error(
+            f"one_hot: ids must be integers, got {places.dtype}",
+            [places],
+            'convert them: graphc.astype(ids, "int64")',
+        )
     kind = to_dtype(dtype, "one_hot", [places])
     size = as_size("one_hot", classes, [places])
     axis = normalize_axis("one_hot", places, axis, places.ndim + 1)

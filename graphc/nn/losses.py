@@ -6,7 +6,8 @@ alone is by its name a mean. Reduce with `graphc.mean` as well as with the argum
 
 from __future__ import annotations
 
-from graphc.base.errors import DTypeError, UnsupportedError
+from graphc.base.dims import shape_text
+from graphc.base.errors import UnsupportedError
 from graphc.ir.node import Tensor
 from graphc.ir.opdef import dtype_error, fail, shape_error
 from graphc.ops import elementwise, elementwise_math, logical, rounding
@@ -63,10 +64,18 @@ def softmax_cross_entropy(
     logits = as_float(name, logits)
     labels = as_tensor(labels, op=name)
     if not logits.ndim:
-        shape_error(f"{name}: logits need an axis of classes, got 0 dims", [logits])
+        shape_error(
+            f"{name}: logits need an axis of classes, got 0 dims",
+            [logits],
+            "logits are (batch, classes); two classes: binary_cross_entropy_with_logits",
+        )
     axis = normalize_axis(name, logits, axis)
     if not 0 <= label_smoothing <= 1:
-        shape_error(f"{name}: label_smoothing must be from 0 to 1, got {label_smoothing}", [logits])
+        shape_error(
+            f"{name}: label_smoothing must be from 0 to 1, got {label_smoothing}",
+            [logits],
+            "0 for none; 0.1 is common",
+        )
     if labels.dtype.is_bool:
         dtype_error(
             f"{name}: labels must be integers (classes) or floats (probabilities), got bool",
@@ -84,6 +93,13 @@ def softmax_cross_entropy(
 
 
 def _soft_entropy(logits: Tensor, labels: Tensor, axis: int) -> Tensor:
+    if labels.shape == (*logits.shape[:axis], *logits.shape[axis + 1 :]):
+        dtype_error(
+            f"softmax_cross_entropy: labels of the shape of classes must be integers, "
+            f"got {labels.type} for {logits.type}",
+            [logits, labels],
+            'convert them: graphc.astype(labels, "int64")',
+        )
     if labels.shape != logits.shape:
         shape_error(
             f"softmax_cross_entropy: probabilities must have the shape of logits, {logits.type}, "
@@ -144,7 +160,9 @@ def huber(
     """d**2 / 2 where |d| <= delta, else delta * (|d| - delta / 2), with d = prediction - target."""
     a, b = _floats("huber", prediction, target)
     if delta <= 0:
-        shape_error(f"huber: delta must be positive, got {delta}", [a, b])
+        shape_error(
+            f"huber: delta must be positive, got {delta}", [a, b], "the squared part ends at delta"
+        )
     size = rounding.abs(subtract(a, b))
     # The square of what is at most delta: large differences must not overflow in the other branch.
     near = elementwise.minimum(size, delta)
@@ -186,12 +204,18 @@ def nll(
     x = as_float("nll", log_probabilities)
     classes = as_tensor(labels, op="nll")
     if not classes.dtype.is_integer:
-        fail(DTypeError, f"nll: labels must be integers, got {classes.dtype}", [x, classes])
+        dtype_error(
+            f"nll: labels must be integers, got {classes.dtype}",
+            [x, classes],
+            'convert them: graphc.astype(labels, "int64")',
+        )
     axis = normalize_axis("nll", x, axis)
     expected = (*x.shape[:axis], *x.shape[axis + 1 :])
     if classes.shape != expected:
         shape_error(
-            f"nll: labels {classes.type} do not fit {x.type} without axis {axis}", [x, classes]
+            f"nll: labels {classes.type} do not fit {x.type} without axis {axis}",
+            [x, classes],
+            f"labels have the shape {shape_text(expected)}: one class per element",
         )
     chosen = take_along_axis(x, expand_dims(classes, axis=axis), axis=axis)
     return _reduced("nll", elementwise.negative(squeeze(chosen, axis)), reduction)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from graphc.base.dims import shape_text
 from graphc.ir.node import Tensor
 from graphc.ir.opdef import shape_error
 from graphc.ops import elementwise, elementwise_math, logical, reduction
@@ -40,8 +41,9 @@ def _affine(op: str, x: Tensor, scale: Any, bias: Any, axes: Sequence[int]) -> T
         shape = tuple(x.shape[a] for a in sorted(axes))
         if tensor.shape not in ((), shape):
             shape_error(
-                f"{op}: {what} must have shape {list(map(str, shape))}, got {tensor.type}",
+                f"{op}: {what} must have shape {shape_text(shape)}, got {tensor.type}",
                 [x, tensor],
+                f"{what} has the sizes of x along the axes that it belongs to, or is 0-d",
             )
         if tensor.ndim:
             tensor = to_shape(tensor, tuple(s if i in axes else 1 for i, s in enumerate(x.shape)))
@@ -108,7 +110,9 @@ def batch_norm(
     channel = normalize_axis("batch_norm", x, axis)
     if (mean is None) != (variance is None):
         shape_error(
-            "batch_norm: give both mean and variance (inference) or neither (training)", [x]
+            "batch_norm: one of mean and variance is missing",
+            [x],
+            "give both mean and variance (inference) or neither (training)",
         )
     if mean is None or variance is None:
         axes = tuple(i for i in range(x.ndim) if i != channel)
@@ -142,9 +146,17 @@ def group_norm(
     channel = normalize_axis("group_norm", x, axis)
     size = x.shape[channel]
     if groups < 1 or size // groups * groups != size:
-        shape_error(f"group_norm: {size} channels do not split into {groups} groups", [x])
+        shape_error(
+            f"group_norm: {size} channels do not split into {groups} groups",
+            [x],
+            "the number of groups must divide the number of channels",
+        )
     if channel == 0:
-        shape_error("group_norm: the axis of channels must not be the batch, dim 0", [x])
+        shape_error(
+            "group_norm: the axis of channels must not be the batch, dim 0",
+            [x],
+            "channels are axis 1 by default, axis=-1 where they come last",
+        )
     apart = split_axis(x, channel, (groups, size // groups))
     axes = tuple(i for i in range(apart.ndim) if i not in (0, channel))
     normal = to_shape(_normalized(apart, axes, epsilon)[0], x.shape)
@@ -174,7 +186,11 @@ def dropout(x: TensorLike, rate: float, key: TensorLike, *, training: bool = Tru
     """
     x = as_float("dropout", x)
     if not 0 <= rate < 1:
-        shape_error(f"dropout: rate must be from 0 to below 1, got {rate}", [x])
+        shape_error(
+            f"dropout: rate must be from 0 to below 1, got {rate}",
+            [x],
+            "rate is the share of elements that become 0",
+        )
     if not training or rate == 0:
         return x
     keep = logical.greater_equal(uniform(key, x.shape), rate)

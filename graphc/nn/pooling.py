@@ -50,6 +50,7 @@ def _settings(
                     f"{op}: padding {width} of spatial axis {axis} must be smaller than the "
                     f"window, {r}",
                     [x],
+                    "a window in the padding alone would have no element",
                 )
             side.append(width)
     return window, steps, gaps, tuple(ends[0]), tuple(ends[1])
@@ -119,7 +120,11 @@ def _bins(op: str, x: Tensor, output: Any) -> tuple[Ints, Ints]:
             hint = "adaptive windows need a known size; a global pool takes any"
             shape_error(f"{op}: spatial axis {axis} has the symbolic size {n}", [x], hint)
         if p < 1 or n < 1:
-            shape_error(f"{op}: cannot pool {n} elements of spatial axis {axis} into {p}", [x])
+            shape_error(
+                f"{op}: cannot pool {n} elements of spatial axis {axis} into {p}",
+                [x],
+                "both must be at least 1",
+            )
         sizes.append(n)
     return tuple(sizes), counts
 

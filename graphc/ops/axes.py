@@ -23,7 +23,11 @@ def normalize_axis(op: str, x: Node, axis: Any, ndim: int | None = None, what: s
     count = x.ndim if ndim is None and isinstance(x, Tensor) else ndim or 0
     index = as_index(axis)
     if index is None:
-        shape_error(f"{op}: {what} must be an int, got {type(axis).__name__} {axis!r:.60}", [x])
+        shape_error(
+            f"{op}: {what} must be an int, got {type(axis).__name__} {axis!r:.60}",
+            [x],
+            "dims are counted from 0, or from -1 backwards",
+        )
     if not -count <= index < count:
         hint = (
             f"axes go from {-count} to {count - 1}"
@@ -46,7 +50,8 @@ def normalize_axes(op: str, x: Node, axis: Any, ndim: int | None = None) -> tupl
         return (normalize_axis(op, x, axis, count),)
     found = tuple(normalize_axis(op, x, a, count) for a in axis)
     if len(set(found)) != len(found):
-        shape_error(f"{op}: an axis is given twice in {tuple(axis)}", [x])
+        hint = f"name each axis once; {count} dims are numbered 0 to {count - 1}"
+        shape_error(f"{op}: an axis is given twice in {tuple(axis)}", [x], hint)
     return found
 
 
@@ -62,7 +67,7 @@ def as_size(op: str, size: Any, operands: Sequence[Node] = (), negative: bool = 
         hint = (
             "use the size itself, for example x.shape[0], or a graphc.Dim"
             if isinstance(size, str | Node)
-            else None
+            else "sizes are whole numbers; use // to divide them"
         )
         shape_error(f"{op}: a size must be an int or a Dim, got {size!r:.60}", operands, hint)
     if index < 0 and not negative:
@@ -116,12 +121,15 @@ def per_axis(
         return (index,) * count
     if not isinstance(value, list | tuple) or any(as_index(v) is None for v in value):
         shape_error(
-            f"{op}: {what} must be an int or a sequence of ints, got {value!r:.60}", operands
+            f"{op}: {what} must be an int or a sequence of ints, got {value!r:.60}",
+            operands,
+            f"one int for all axes, or {count} ints, one per axis",
         )
     if len(value) != count:
         shape_error(
             f"{op}: {what} needs {count} values, one per axis, got {len(value)}: {value!r:.60}",
             operands,
+            f"give {count} ints, one per axis, or one int for all",
         )
     return tuple(int(v) for v in value)
 

@@ -22,7 +22,7 @@ from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error, shape_error
 from graphc.ops import elementwise
 from graphc.ops.axes import normalize_axes, normalize_axis
 from graphc.ops.families import Contraction
-from graphc.ops.promotion import TensorLike, promoted
+from graphc.ops.promotion import TensorLike, as_tensor, promoted
 from graphc.ops.reduction import ANY, SUM, accurate
 from graphc.ops.reduction import sum as sum_
 from graphc.ops.reshape import to_shape
@@ -164,6 +164,10 @@ def _name(x: Tensor, other: str) -> str:
 def _inner_mismatch(op: str, a: Tensor, b: Tensor, i: int, j: int) -> None:
     x, y = _name(a, "the first operand"), _name(b, "the second")
     hint = "the summed dims must be equal: the last of x1 and the one before last of x2"
+    if op == "tensordot":
+        hint = "the summed dims must be equal; name them: axes=([of x1], [of x2])"
+    elif op == "vecdot":
+        hint = "both operands need the same size along axis"
     if op == "matmul" and b.ndim >= 2 and b.shape[-1] == a.shape[-1]:
         transposed = "T" if b.ndim == 2 else "mT"
         hint = f"did you mean {op_text(op, x, y + '.' + transposed)}?"
@@ -208,7 +212,7 @@ def _batch(op: str, a: Tensor, b: Tensor, skip: int) -> tuple[Tensor, str, Tenso
                     shape_error(
                         f"{op}: batch dims do not broadcast: {x.shape[i]} and {facing}",
                         [a, b],
-                        "leading dims must be equal or 1",
+                        "leading dims are a batch: each pair must be equal, or one of them 1",
                     )
         squeezed = to_shape(x, tuple(s for i, s in enumerate(x.shape) if i not in ones))
         kept.append((squeezed, "".join(c for i, c in enumerate(mine) if i not in ones)))
@@ -258,7 +262,7 @@ def vecdot(x1: TensorLike, x2: TensorLike, /, *, axis: int = -1) -> Tensor:
     """
     a, b = promoted("vecdot", x1, x2)
     if not a.ndim or not b.ndim:
-        shape_error("vecdot: 0-d operands have no axis to sum over", [a, b])
+        shape_error("vecdot: 0-d operands have no axis to sum over", [a, b], "use x1 * x2")
     i, j = normalize_axis("vecdot", a, axis), normalize_axis("vecdot", b, axis)
     if a.shape[i] != b.shape[j]:
         _inner_mismatch("vecdot", a, b, i, j)
@@ -281,7 +285,11 @@ def tensordot(
     count = as_index(axes)
     if count is not None:
         if not 0 <= count <= min(a.ndim, b.ndim):
-            shape_error(f"tensordot: axes={count} is more than the dims of an operand", [a, b])
+            shape_error(
+                f"tensordot: axes={count} is more than the dims of an operand",
+                [a, b],
+                "axes=n sums the last n dims of x1 with the first n of x2",
+            )
         pairs: tuple[Sequence[int], Sequence[int]] = (
             range(a.ndim - count, a.ndim),
             range(count),
@@ -294,7 +302,11 @@ def tensordot(
             normalize_axes("tensordot", b, second),
         )
     if len(pairs[0]) != len(pairs[1]):
-        shape_error(f"tensordot: {len(pairs[0])} axes of x1 but {len(pairs[1])} of x2", [a, b])
+        shape_error(
+            f"tensordot: {len(pairs[0])} axes of x1 but {len(pairs[1])} of x2",
+            [a, b],
+            "axes=([of x1], [of x2]) pairs them in order",
+        )
     for i, j in zip(*pairs, strict=True):
         if a.shape[i] != b.shape[j]:
             _inner_mismatch("tensordot", a, b, i, j)
@@ -313,13 +325,20 @@ def outer(x1: TensorLike, x2: TensorLike, /) -> Tensor:
         shape_error(
             f"outer: needs two vectors, got {a.ndim} and {b.ndim} dims",
             [a, b],
-            "flatten them first",
+            "graphc.reshape(x, (-1,)) makes a vector of anything",
         )
     return EINSUM(a, b, spec="a,b->ab")
 
 
 def trace(x: TensorLike, /, *, offset: int = 0, dtype: DTypeLike | None = None) -> Tensor:
-    """The sum of the diagonal `offset` of the last two dims; dtypes as in `sum`."""
+    """The sum of the diagonal `offset` of the last two dims; dtypes as in `sum`.
+
+    Raises ShapeError for fewer than two dims.
+    """
+    x = as_tensor(x, op="trace")
+    if x.ndim < 2:
+        hint = "it takes matrices, or stacks of them; graphc.sum adds up a vector"
+        shape_error(f"trace: needs at least 2 dims, got {x.ndim}", [x], hint)
     return sum_(diagonal(x, offset=offset), axis=-1, dtype=dtype)
 
 
@@ -329,7 +348,9 @@ def cross(x1: TensorLike, x2: TensorLike, /, *, axis: int = -1) -> Tensor:
     i, j = normalize_axis("cross", a, axis), normalize_axis("cross", b, axis)
     if a.shape[i] != 3 or b.shape[j] != 3:
         shape_error(
-            f"cross: needs 3 elements along axis {axis}, got {a.shape[i]} and {b.shape[j]}", [a, b]
+            f"cross: needs 3 elements along axis {axis}, got {a.shape[i]} and {b.shape[j]}",
+            [a, b],
+            "axis is the dim of the coordinates, the last by default",
         )
     parts = []
     for first, second in ((-1, -2), (-2, -1)):

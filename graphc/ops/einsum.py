@@ -57,7 +57,11 @@ def _parse(spec: str, tensors: Sequence[Tensor]) -> tuple[list[str], str]:
     left, arrow, result = text.partition("->")
     parts = left.split(",")
     if len(parts) != len(tensors):
-        shape_error(f"einsum: {spec!r} has {len(parts)} operands, {len(tensors)} given", tensors)
+        shape_error(
+            f"einsum: {spec!r} has {len(parts)} operands, {len(tensors)} given",
+            tensors,
+            "one comma-separated part of letters per operand",
+        )
     used = {c for c in text if c in LETTERS}
     free = [c for c in LETTERS if c not in used]
     counts = [
@@ -87,6 +91,7 @@ def _parse(spec: str, tensors: Sequence[Tensor]) -> tuple[list[str], str]:
                 f"einsum: the result {result!r} of {spec!r} must have letters of operands, each "
                 f"once",
                 tensors,
+                f"{c!r} is in no operand" if c not in everything else f"{c!r} is there twice",
             )
     return full, result
 
@@ -112,6 +117,8 @@ def _check_sizes(spec: str, terms: Sequence[Term], operands: Sequence[Tensor]) -
                 shape_error(
                     f"einsum {spec!r}: the letter {c!r} stands for sizes {known} and {size}",
                     operands,
+                    "dims of one letter must be equal, or 1; sums go over letters that the "
+                    "result leaves out",
                 )
 
 

@@ -53,11 +53,14 @@ def _concat_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType
             a == b for i, (a, b) in enumerate(zip(x.shape, first.shape)) if i != axis
         )
         if not fits:
+            hint = f"all dims but the joined one, axis {axis}, must be equal"
+            if x.ndim != first.ndim:
+                hint = "graphc.expand_dims adds a dim of size 1; graphc.stack joins along a new one"
             shape_error(
                 f"concat: operand {k} of shape {shape_text(x.shape)} does not fit "
                 f"{shape_text(first.shape)} along axis {axis}",
                 [first, x],
-                "all dims but the joined one must be equal",
+                hint,
             )
         total = total + x.shape[axis]
     return TensorType((*first.shape[:axis], total, *first.shape[axis + 1 :]), first.dtype)
@@ -136,7 +139,7 @@ def _operands(op: str, arrays: Any) -> tuple[Tensor, ...]:
     ):
         shape_error(
             f"{op}: expected a non-empty list or tuple of tensors",
-            hint=f"write graphc.{op}([a, b])",
+            hint=f"it takes a sequence of at least one tensor: graphc.{op}([a, b])",
         )
     return promoted(op, *arrays)
 
@@ -183,6 +186,7 @@ def unstack(x: TensorLike, /, *, axis: int = 0) -> tuple[Tensor, ...]:
         shape_error(
             f"unstack: the size {count} of axis {axis} is not known before the function is called",
             [x],
+            "unstack another axis, index x[k] for one slice, or declare the size as an int",
         )
     rest = (*x.shape[:axis], *x.shape[axis + 1 :])
     return tuple(to_shape(take_slice(x, axis, k, 1), rest) for k in range(count))
@@ -482,11 +486,14 @@ def repeat(x: TensorLike, repeats: int | Sequence[int], /, *, axis: int | None =
     Counts are part of the graph: they must be ints. Raises ShapeError where they do not fit.
     """
     x = as_tensor(x, op="repeat")
+    count = as_index(repeats)
+    if count is not None and count < 0:
+        hint = "0 leaves the elements out, 1 leaves them as they are"
+        shape_error(f"repeat: a count cannot be negative, got {count}", [x], hint)
     if axis is None:
         x, axis = to_shape(x, (x.size,)), 0
     axis = normalize_axis("repeat", x, axis)
     size = x.shape[axis]
-    count = as_index(repeats)
     if count is None and isinstance(repeats, Node):
         shape_error(
             "repeat: the counts are a tensor, so that the size of the result would depend on "
@@ -501,11 +508,10 @@ def repeat(x: TensorLike, repeats: int | Sequence[int], /, *, axis: int | None =
                 f"repeat: needs one count that is not negative for each of the {size} elements of "
                 f"axis {axis}",
                 [x],
+                "one count for all works for any size",
             )
         positions = np.repeat(np.arange(size), counts)
         return REGISTRY["gather"](x, as_tensor(positions), axes=(axis,), position=axis)
-    if count < 0:
-        shape_error(f"repeat: a count cannot be negative, got {count}", [x])
     apart = expand_dims(x, axis=axis + 1)
     wide = broadcasted(apart, (*x.shape[: axis + 1], count, *x.shape[axis + 1 :]))
     return to_shape(wide, (*x.shape[:axis], size * count, *x.shape[axis + 1 :]))

@@ -28,7 +28,7 @@ from graphc.base.dtypes import (
     promote,
     with_scalar,
 )
-from graphc.base.errors import DTypeError, GraphcError, GraphError
+from graphc.base.errors import DTypeError, GraphcError, GraphError, what_and_hint
 from graphc.ir.node import Node, Tensor, TensorType
 from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error, fail, shape_error
 from graphc.ir.scalar_numpy import NumpyScalar, Value
@@ -151,7 +151,7 @@ def to_dtype(dtype: DTypeLike, op: str, operands: Sequence[Node] = ()) -> DType:
     try:
         return dtype_of(dtype)
     except DTypeError as error:
-        what, _, hint = str(error).partition("\n  hint: ")
+        what, hint = what_and_hint(error)
         dtype_error(f"{op}: {what}", operands, hint)
 
 

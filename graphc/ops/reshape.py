@@ -36,6 +36,7 @@ def _reshape_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorTyp
             f"reshape: {shape_text(x.shape)} has {x.size} elements, {shape_text(shape)} has "
             f"{product(shape)}",
             [x],
+            "the number of elements must stay the same; one size may be -1 to be computed",
         )
     return TensorType(shape, x.dtype)
 
@@ -100,7 +101,9 @@ def reshape(x: TensorLike, /, shape: Any, *, copy: bool | None = None) -> Tensor
         )
     unknown = [i for i, s in enumerate(sizes) if isinstance(s, int) and s == -1]
     if len(unknown) > 1:
-        shape_error(f"reshape: only one size may be -1, got {shape_text(sizes)}", [x])
+        shape_error(
+            f"reshape: more than one -1 in {shape_text(sizes)}", [x], "only one size may be -1"
+        )
     if unknown:
         known = product(s for i, s in enumerate(sizes) if i != unknown[0])
         fill = _missing_size(x, known, sizes)
@@ -114,6 +117,7 @@ def _missing_size(x: Tensor, known: Size, sizes: Shape) -> Size:
             f"reshape: -1 stands for no single size in {shape_text(sizes)}: the others multiply to "
             f"0",
             [x],
+            "write all sizes",
         )
     fill = divide(x.size, known)
     if canonical_size(fill * known) != canonical_size(x.size):
@@ -124,7 +128,7 @@ def _missing_size(x: Tensor, known: Size, sizes: Shape) -> Size:
             [x],
             f'declare the dim with graphc.Dim("n", multiple_of={known})'
             if not isinstance(x.size, int)
-            else None,
+            else f"the sizes beside -1 must divide {x.size}",
         )
     return fill
 

@@ -277,9 +277,10 @@ def _entropy_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorTyp
     if labels.shape != shape:
         shape_error(
             f"softmax_cross_entropy: labels of shape {shape_text(labels.shape)} do not fit logits "
-            f"without axis {axis}: "
-            f"{shape_text(shape)}",
+            f"without axis {axis}: {shape_text(shape)}",
             inputs,
+            "integer labels have the shape of logits without the axis of classes: "
+            "graphc.squeeze drops a dim of size 1",
         )
     return TensorType(shape, logits.dtype)
 

@@ -265,7 +265,11 @@ def top_k(
     count = as_index(k)
     size = x.shape[axis]
     if count is None or count < 0 or (isinstance(size, int) and count > size):
-        shape_error(f"top_k: k must be an int from 0 to {size}, got {k!r:.40}", [x])
+        shape_error(
+            f"top_k: k does not fit axis {axis} of size {size}, got {k!r:.40}",
+            [x],
+            f"k is an int from 0 to {size}",
+        )
     order = ARGSORT(x, axis=axis, descending=bool(largest))
     places = take_slice(order, axis, 0, count)
     return take_along_axis(x, places, axis=axis), places
@@ -279,7 +283,11 @@ def _search_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType
     assert isinstance(table, Tensor)
     assert isinstance(x, Tensor)
     if table.ndim != 1:
-        shape_error(f"searchsorted: the sorted operand must have 1 dim, got {table.ndim}", inputs)
+        shape_error(
+            f"searchsorted: the sorted operand must have 1 dim, got {table.ndim}",
+            inputs,
+            "x1 is one sorted vector, x2 the values to look up, of any shape",
+        )
     if table.dtype is not x.dtype:
         dtype_error(
             f"searchsorted: operands of different dtypes: {table.dtype} and {x.dtype}", inputs

@@ -15,7 +15,7 @@ import numpy as np
 
 from graphc.base.dims import Dim, Shape, Size
 from graphc.base.dtypes import ALL, Array, DType, DTypeLike, bool_, dtype_of, float64, int64
-from graphc.base.errors import DTypeError, GraphError
+from graphc.base.errors import DTypeError, GraphError, what_and_hint
 from graphc.ir import provenance
 from graphc.ir.constant import ConstantValue, constant_value, from_stored
 from graphc.ir.node import Node, Tensor, TensorType, as_index
@@ -262,8 +262,8 @@ def _dtype(dtype: Any, op: str) -> DType:
     try:
         return dtype_of(dtype)
     except DTypeError as error:
-        what, _, rest = str(error).partition("\n  hint: ")
-        dtype_error(f"{op}: {what}", hint=rest)
+        what, hint = what_and_hint(error)
+        dtype_error(f"{op}: {what}", hint=hint)
 
 
 def _scoped(op: str, name: str | None) -> str | None:
@@ -271,9 +271,9 @@ def _scoped(op: str, name: str | None) -> str | None:
         return None
     try:
         provenance.check_name(name)
-    except ValueError as error:
-        hint = 'a name is a string such as "my_tensor", name="my_tensor"'
-        fail(GraphError, f"{op}: {error}", hint=hint)
+    except GraphError as error:
+        what, hint = what_and_hint(error)
+        fail(GraphError, f"{op}: {what}", hint=hint)
     return provenance.scoped(name)
 
 

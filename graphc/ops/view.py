@@ -23,6 +23,8 @@ from graphc.ops.promotion import TensorLike, as_tensor, broadcast_shapes
 from graphc.ops.reshape import to_shape
 from graphc.ops.sampling import draw, strided
 
+_EACH_ONCE = "axes is a permutation: each dim of x once, counted from 0 or from -1 backwards"
+
 # -- permute_dims ---------------------------------------------------------------------------------
 
 
@@ -92,17 +94,20 @@ def permute_dims(x: TensorLike, /, axes: Sequence[int]) -> Tensor:
     Raises ShapeError unless `axes` is a permutation of x's dims.
     """
     x = as_tensor(x, op="permute_dims")
-    order = normalize_axes("permute_dims", x, tuple(axes))
-    if len(order) != x.ndim:
-        shape_error(f"permute_dims: axes {tuple(axes)} must name all {x.ndim} dims once", [x])
-    return permuted(x, order)
+    given = tuple(axes)
+    if len(given) != x.ndim:
+        shape_error(
+            f"permute_dims: axes {tuple(axes)} do not name all {x.ndim} dims", [x], _EACH_ONCE
+        )
+    return permuted(x, normalize_axes("permute_dims", x, given))
 
 
 def matrix_transpose(x: TensorLike, /) -> Tensor:
     """The last two dims swapped. Raises ShapeError for fewer than two dims."""
     x = as_tensor(x, op="matrix_transpose")
     if x.ndim < 2:
-        shape_error(f"matrix_transpose: needs at least 2 dims, got {x.ndim}", [x])
+        hint = "x[:, None] is a column of a vector, x[None] a row"
+        shape_error(f"matrix_transpose: needs at least 2 dims, got {x.ndim}", [x], hint)
     return permuted(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
 
 
@@ -129,7 +134,11 @@ def moveaxis(
     origin = normalize_axes("moveaxis", x, source)
     goal = normalize_axes("moveaxis", x, destination)
     if len(origin) != len(goal):
-        shape_error(f"moveaxis: {len(origin)} sources but {len(goal)} destinations", [x])
+        shape_error(
+            f"moveaxis: {len(origin)} sources but {len(goal)} destinations",
+            [x],
+            "each source axis has one destination",
+        )
     order = [a for a in range(x.ndim) if a not in origin]
     for place, axis in sorted(zip(goal, origin, strict=True)):
         order.insert(place, axis)
@@ -506,7 +515,8 @@ def diagonal(x: TensorLike, /, *, offset: int = 0, axis1: int = -2, axis2: int =
     """
     x = as_tensor(x, op="diagonal")
     if x.ndim < 2:
-        shape_error(f"diagonal: needs at least 2 dims, got {x.ndim}", [x])
+        hint = "it takes matrices, or stacks of them"
+        shape_error(f"diagonal: needs at least 2 dims, got {x.ndim}", [x], hint)
     axes = normalize_axes("diagonal", x, (axis1, axis2))
     return DIAGONAL(x, axes=axes, offset=int(offset))
 
@@ -522,6 +532,7 @@ def repeated_axis_view(x: Tensor, axes: Sequence[int]) -> Tensor:
             shape_error(
                 f"einsum: a letter stands for sizes {x.shape[a]} and {x.shape[b]} of one operand",
                 [x],
+                "a repeated letter takes the diagonal of equal dims",
             )
         x = DIAGONAL(x, axes=(a, b), offset=0)
         axes = [x.ndim - 1, *(i - (i > a) - (i > b) for i in axes[1:])]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from graphc.base.dtypes import ALL, DType
-from graphc.base.errors import GraphcError
+from graphc.base.errors import GraphcError, GraphError, message
 from graphc.ir.constant import ConstantValue
 from graphc.ir.graph import normalize
 from graphc.ir.node import Tensor, TensorType
@@ -52,11 +52,10 @@ NUMERICS: dict[str, frozenset[RuleClass]] = {
 
 
 def allowed(numerics: str) -> frozenset[RuleClass]:
-    """The classes that a numerics mode lets run. Raises GraphcError for an unknown mode."""
+    """The classes that a numerics mode lets run. Raises GraphError for an unknown mode."""
     if numerics not in NUMERICS:
-        raise GraphcError(
-            f"numerics must be one of {', '.join(map(repr, NUMERICS))}, got {numerics!r}"
-        )
+        modes = ", ".join(map(repr, NUMERICS))
+        raise GraphError(message(f"unknown numerics {numerics!r}", hint=f"it is one of {modes}"))
     return NUMERICS[numerics]
 
 

@@ -117,10 +117,10 @@ def sum_in_an_unknown_dtype() -> object:
     return graphc.sum(x, dtype="decimal")  # wrong
 
 
-@mistake("DTypeError", "erf", "i32[3]", hint=r"float|astype")
-def error_function_of_integers() -> object:
+@mistake("DTypeError", "mean", "i32[3]", hint=r"float|astype")
+def mean_of_integers_as_integers() -> object:
     x = tensor(3, dtype="int32")
-    return graphc.erf(x)  # wrong
+    return graphc.mean(x, dtype="int32")  # wrong
 
 
 @mistake("DTypeError", "arange", "str", hint=r"number|int")

@@ -140,21 +140,3 @@ def optimizer_with_gradients_in_another_order() -> object:
     b = graphc.variable(np.float32(1), name="b")
     gw, gb = graphc.grad(graphc.sum(w * b), [w, b])
     return graphc.optimizers.momentum([w, b], [gb, gw], learning_rate=0.1)  # wrong
-
-
-@mistake("DTypeError", "cond", "f32[]", hint=r"bool|!= 0|> 0")
-def branch_on_a_number() -> object:
-    x = tensor()
-    return graphc.cond(x, lambda: x, lambda: -x)  # wrong
-
-
-@mistake("ShapeError", "cond", "bool[3]", hint=r"where|any|all")
-def branch_on_a_vector() -> object:
-    x = tensor(3)
-    return graphc.cond(x > 0, lambda: x, lambda: -x)  # wrong
-
-
-@mistake("ShapeError", "cond", "f32[3]", "f32[]", hint=r"same|both")
-def branches_of_two_types() -> object:
-    x, c = tensor(3), tensor(dtype="bool", name="c")
-    return graphc.cond(c, lambda: x, lambda: graphc.sum(x))  # wrong
