@@ -147,7 +147,7 @@ def by_position(
             raise wrong(f", none of them is named {name!r}", known)
         if name in values:
             raise wrong(
-                f", got two values for {name!r}",
+                f"; two values were given for {name!r}",
                 "give each input once, by position or by name",
             )
         values[name] = value

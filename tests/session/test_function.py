@@ -30,7 +30,7 @@ def test_arguments_by_position_and_by_name(session: graphc.Session) -> None:
     for args, kwargs, pattern in (
         ((X,), {}, r"takes 2 arrays \(x, t\), got 1; missing: t"),
         ((X, t_value, 1), {}, r"got 3"),
-        ((X, t_value), {"x": X}, r"two values for 'x'"),
+        ((X, t_value), {"x": X}, r"two values were given for 'x'"),
         ((X, t_value), {"z": X}, r"'z'"),
     ):
         with pytest.raises(graphc.GraphError, match=pattern) as caught:
