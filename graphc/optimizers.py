@@ -13,7 +13,7 @@ Sources: momentum (Polyak 1964; Sutskever et al. 2013 for Nesterov's form), Adag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -401,5 +401,3 @@ def piecewise_constant(step: Tensor, boundaries: Sequence[int], values: Sequence
         result = where(step >= boundary, value, result)
     return result
 
-
-Optimizer = Callable[..., Updates]

@@ -192,9 +192,3 @@ def host_bfloat16() -> np.dtype[Any] | None:
     if importlib.util.find_spec("ml_dtypes") is None:
         return None
     return np.dtype(importlib.import_module("ml_dtypes").bfloat16)
-
-
-def to_host(values: Array, dtype: DType) -> Array:
-    """Values of the reference form in the form that users receive."""
-    host = host_bfloat16() if dtype is bfloat16 else None
-    return values if host is None else values.astype(host)

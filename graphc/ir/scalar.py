@@ -144,8 +144,3 @@ class ScalarLanguage(ABC, Generic[V]):
 
     def isnan(self, x: V) -> V:
         return self.op("isnan", x)
-
-
-def result_dtype(name: str, operand: DType, bool_dtype: DType) -> DType:
-    """The result dtype of a regular method on operands of dtype `operand`."""
-    return bool_dtype if name in COMPARE or name in PREDICATE else operand

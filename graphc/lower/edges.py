@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from graphc.base.dims import Shape
 from graphc.ir.node import Node, Tensor
 from graphc.loops.build import ZERO
-from graphc.loops.nodes import Expr, Var, var
+from graphc.loops.nodes import Expr, var
 from graphc.lower.elements import Elements, Index
 from graphc.ops.families import Alias, Contraction, Elementwise, Map, Opaque, Reduction, Reshape
 
@@ -121,8 +121,3 @@ def _direct(operand: Tensor, shape: Shape) -> Edge:
 def view_depth(node: Tensor, known: dict[int, int], is_producer: Callable[[Tensor], bool]) -> int:
     """How many views lie between `node` (a view) and its producers, at most; operands must be in `known` already."""
     return 1 + max((known.get(id(i), 0) for i in node.inputs if not is_producer(i)), default=0)
-
-
-def is_variable(expr: Expr) -> bool:
-    """Whether an index is a plain variable."""
-    return isinstance(expr, Var)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 from graphc.base.dims import Shape, product
 from graphc.ir.graph import Graph
-from graphc.ir.node import Node, Tensor
+from graphc.ir.node import Tensor
 from graphc.lower.edges import MAX_VIEW_DEPTH, Edge, EdgeFinder, effective, is_view, view_depth
 from graphc.lower.elements import storage_root
 from graphc.ops.families import Constant, Contraction, Elementwise, Map, Opaque, Reduction, Source
@@ -311,8 +311,3 @@ def partition(graph: Graph, forced: list[Tensor], fuse: bool = True) -> tuple[li
     (outputs, new values of variables, operands of opaque ops)."""
     partitioner = Partitioner(graph, forced, MAX_OPS if fuse else 1)
     return partitioner.run(), partitioner
-
-
-def node_forms(nodes: list[Node]) -> list[str]:
-    """The form names of nodes (for traces)."""
-    return [type(n.op.form).__name__ for n in nodes]

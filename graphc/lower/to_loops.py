@@ -29,7 +29,7 @@ from graphc.loops.nodes import (
 from graphc.lower.edges import effective
 from graphc.lower.elements import Index
 from graphc.lower.flat import flat_kernel
-from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, Temporary, label_of, spread
+from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, Temporary, spread
 from graphc.lower.regions import Region
 from graphc.ops.families import Reduction
 from graphc.schedule import policy_cpu as policy
@@ -453,8 +453,3 @@ def _combine_partials(
     for output in region.outputs:
         builder.store(output, index_in(output.shape, ()), body)
     return builder.kernel(body, 0)
-
-
-def describe_output(node: Tensor) -> str:
-    """`logits: f32[n, 10]`, for traces."""
-    return f"{label_of(node)}: {node.type}"
