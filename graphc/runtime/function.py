@@ -27,7 +27,7 @@ from graphc.runtime.profile import KernelTime, Profile, seconds_of_ticks
 from graphc.runtime.program import NumericsSite, Program, ValueSite, Workshop
 from graphc.runtime.signature import by_position, read_arguments
 from graphc.runtime.structure import Structure, overlaps
-from graphc.runtime.variables import exchange_back, reference_form
+from graphc.runtime.variables import exchange_back, stored_copy
 
 _log = logging.getLogger("graphc.runtime")
 
@@ -61,8 +61,7 @@ class Function:
         self._profiled: Program | None = None
         self._checks = workshop.options.check_numerics
         self._run = self._program.caller.function
-        self.held: object = None
-        """What must live as long as the function."""
+        self.held: object = None  # what must live as long as the function
 
     # -- calling ------------------------------------------------------------------------------
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
@@ -180,7 +179,7 @@ class Function:
             values[id(t)] = from_storage(array.view(t.dtype.storage), t.dtype)
         lock = self._workshop.device.state.lock
         for variable, cell in zip(program.executable.variables, program.cells, strict=True):
-            values[id(variable)] = from_storage(reference_form(cell, lock), variable.dtype)
+            values[id(variable)] = from_storage(stored_copy(cell, lock), variable.dtype)
         return graph, values, sizes
 
     # -- looking inside -----------------------------------------------------------------------

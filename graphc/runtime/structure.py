@@ -26,9 +26,8 @@ class Structure:
     def __init__(self, nest: Any, what: str) -> None:
         self.nest = nest
         self.single = isinstance(nest, Tensor)
-        self.leaves: list[Tensor] = []
-        if nest is not None:
-            self.leaves, self._rebuild = flatten(nest, what)
+        self.leaves: list[Tensor]
+        self.leaves, self._rebuild = flatten([] if nest is None else nest, what)
         positions: dict[int, int] = {}
         self.distinct: list[Tensor] = []
         for leaf in self.leaves:
@@ -36,8 +35,7 @@ class Structure:
                 positions[id(leaf)] = len(self.distinct)
                 self.distinct.append(leaf)
         self.places = [positions[id(leaf)] for leaf in self.leaves]
-        self.plain = self.single or nest is None
-        """Whether the arrays of a call are the result as they come."""
+        self.plain = self.single or nest is None  # what a call gives is the result, as it comes
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -69,8 +67,6 @@ class Structure:
         if self.nest is None:
             return []
         return list(_matched(self.nest, given, what))
-
-    _rebuild: Any = None
 
 
 def _shape_key(nest: Any) -> Any:

@@ -197,7 +197,7 @@ def exchange_back(cells: Iterable[Cell], lock: CallLock) -> None:
             cell.exchange()
 
 
-def reference_form(cell: Cell, lock: CallLock) -> Array:
+def stored_copy(cell: Cell, lock: CallLock) -> Array:
     """A copy of a cell's stored value."""
     with lock:
         return np.array(cell.current)
