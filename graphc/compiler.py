@@ -35,6 +35,7 @@ from graphc.ir import provenance
 from graphc.ir.constant import ConstantValue, from_stored
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor
+from graphc.ir.parse import parse_size
 from graphc.kernels import TEMPLATES
 from graphc.loops.text import kernel_text
 from graphc.lower.lower_graph import Lowered, lower_graph
@@ -46,7 +47,7 @@ from graphc.version import __version__
 
 _log = logging.getLogger("graphc.compiler")
 STAGES = ("graph", "optimized", "regions", "loops", "llvm", "assembly", "memory")
-_FORMAT = 1  # of the cached bytes
+_FORMAT = 2  # of the cached bytes
 _NAMES_PER_KERNEL = 8
 _LINES_PER_KERNEL = 4
 
@@ -217,7 +218,9 @@ def pack(compilation: Compilation, data: bytes) -> bytes:
     constants = compilation.lowered.plan.constants
     header = {
         "sites": [_site_record(compilation, n, kind) for n, kind in compilation.lowered.sites.entries],
-        "kernels": [[k.name, k.nodes, k.lines] for k in compilation.kernel_infos()],
+        "kernels": [
+            [k.name, k.nodes, k.lines, str(k.flops), str(k.bytes)] for k in compilation.kernel_infos()
+        ],
         "parallel": _has_parallel(compilation),
         "constants": [[c.dtype.name, list(c.shape), c.stored.nbytes] for c in constants],
         "object": len(data),
@@ -252,7 +255,16 @@ def unpack(graph: Graph, options: CompileOptions, packed: bytes) -> Executable:
         Site(op, provenance.where(graph.nodes[k]) if k >= 0 else "", hint, kind)
         for op, k, hint, kind in header["sites"]
     )
-    kernels = tuple(KernelInfo(n, tuple(nodes), tuple(lines)) for n, nodes, lines in header["kernels"])
+    kernels = tuple(
+        KernelInfo(
+            name,
+            tuple(nodes),
+            tuple(lines),
+            parse_size(flops, graph.symbols),
+            parse_size(moved, graph.symbols),
+        )
+        for name, nodes, lines, flops, moved in header["kernels"]
+    )
     return _executable(graph, options, data, tuple(constants), sites, kernels, header["parallel"], None)
 
 

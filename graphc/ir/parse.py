@@ -11,13 +11,13 @@ import binascii
 import difflib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from graphc.base.dims import Dim, Size, divide
+from graphc.base.dims import Dim, Size, Symbol, divide
 from graphc.base.dtypes import ALL, DType
 from graphc.base.errors import FormatError, GraphcError, message
 from graphc.ir.constant import ConstantValue, by_digest, constant_value, from_stored
@@ -60,6 +60,16 @@ def parse(text: str, constants: Mapping[str, ConstantValue] | None = None) -> Gr
 def _format_error(what: str, hint: str | None = None) -> FormatError:
     hint = hint or "graphs are written as str(graph) writes them: graph name { … }"
     return FormatError(message(what, hint=hint))
+
+
+def parse_size(text: str, symbols: Iterable[Symbol]) -> Size:
+    """The size that `str(size)` wrote, over the given symbols. Raises FormatError."""
+    reader = _Reader(_tokens(text), {})
+    for symbol in symbols:
+        reader.symbols[symbol.name] = Dim(symbol.name, symbol.min, symbol.max, symbol.multiple_of)
+    size = reader.size()
+    reader.expect_end()
+    return size
 
 
 def _tokens(text: str) -> list[Token]:
