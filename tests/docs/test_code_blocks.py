@@ -2,8 +2,9 @@
 
 A page's ```python blocks are one program, in order. A ```text block directly after a python block
 is what that block prints; in it, a line `...` stands for any lines, and `<n>` for any number. A
-block that is only to be looked at says so: ```python no-run. Shell blocks are checked for the
-graphc commands that they name.
+block that is only to be looked at says so: ```python no-run; one that quotes the source says from
+where: ```python from=graphc/ops/special.py, and stands there word for word.
+`pytest --update-golden` writes what is printed into the text blocks.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import io
 import linecache
 import os
 import re
+import sys
+import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,9 +66,14 @@ def matches(expected: str, printed: str) -> bool:
     return re.fullmatch(pattern, printed.rstrip("\n") + "\n") is not None
 
 
-def run(page: Path, parts: list[Block]) -> None:
-    """The blocks, one after the other, in one namespace; errors name the page's own lines."""
-    namespace: dict[str, Any] = {"__name__": "page"}
+def run(page: Path, parts: list[Block], update: bool = False) -> None:
+    """The blocks, one after the other, in one namespace; errors name the page's own lines.
+
+    update: a text that is not what is printed becomes it.
+    """
+    changes: list[tuple[Block, str]] = []
+    module = types.ModuleType("page")  # dataclasses ask for the module of what they decorate
+    sys.modules["page"] = module
     name = str(page)
     linecache.checkcache(name)
     for part in parts:
@@ -73,11 +81,21 @@ def run(page: Path, parts: list[Block]) -> None:
         ast.increment_lineno(tree, part.line - 1)
         output = io.StringIO()
         with contextlib.redirect_stdout(output):
-            exec(compile(tree, name, "exec"), namespace)
+            exec(compile(tree, name, "exec"), module.__dict__)
         if part.printed is not None and not matches(part.printed, output.getvalue()):
+            changes.append((part, output.getvalue()))
+            if update:
+                continue
             place = f"{page.name}:{part.line}"
             text = f"{place} prints\n{output.getvalue()}\nthe page says\n{part.printed}"
             pytest.fail(text, pytrace=False)
+
+    if changes:
+        text = page.read_text()
+        for part, printed in changes:
+            old = f"{part.text}```\n\n```text\n{part.printed}```"
+            text = text.replace(old, f"{part.text}```\n\n```text\n{printed.rstrip()}\n```")
+        page.write_text(text)
 
 
 @pytest.fixture
@@ -89,8 +107,26 @@ def in_folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_the_code_runs(page: Path, in_folder: Path) -> None:
-    run(page, [b for b in blocks(page) if b.info == "python"])
+def test_the_code_runs(page: Path, in_folder: Path, golden: Any) -> None:
+    run(page, [b for b in blocks(page) if b.info == "python"], golden.update)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_quoted_source_is_the_source(page: Path) -> None:
+    for block in blocks(page):
+        found = re.fullmatch(r"python from=(\S+)", block.info)
+        if found:
+            source = (ROOT / found[1]).read_text()
+            assert block.text in source, f"{page.name}:{block.line} is not in {found[1]}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_blocks_say_what_they_are(page: Path) -> None:
+    known = r"python( no-run| from=\S+)?|text|sh"
+    wrong = [
+        f"{page.name}:{b.line} {b.info!r}" for b in blocks(page) if not re.fullmatch(known, b.info)
+    ]
+    assert not wrong
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
