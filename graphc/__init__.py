@@ -10,13 +10,15 @@ Declare a graph in NumPy's words, differentiate it, and run it as one native fun
     with graphc.Session() as session:
         step = session.function([x], loss, updates={w: w - 0.1 * graphc.grad(loss, w)})
 
-This module (floor 8) holds public names only. Functions follow the Array API standard (2024.12), then NumPy.
+This module (floor 8) holds public names only. Functions follow the Array API standard (2024.12),
+then NumPy.
 """
 
 from __future__ import annotations
 
-from pathlib import Path as _Path
-
+from graphc import checkout as _checkout
+from graphc import compiler as _compiler
+from graphc import debug, linalg, nn, optimizers, random, testing
 from graphc.autodiff import (
     checkpoint,
     custom_gradient,
@@ -28,7 +30,21 @@ from graphc.autodiff import (
     vjp,
 )
 from graphc.base.dims import Dim
-from graphc.base.dtypes import DType, bfloat16, float16, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64
+from graphc.base.dtypes import (
+    DType,
+    bfloat16,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
 from graphc.base.dtypes import bool_ as bool
 from graphc.base.errors import (
     CompileError,
@@ -43,11 +59,13 @@ from graphc.base.errors import (
     UnsupportedError,
     VerifyError,
 )
-from graphc import compiler as _compiler
+from graphc.ir import evaluate as _evaluate
+from graphc.ir import text as _text
 from graphc.ir.graph import Graph
 from graphc.ir.node import Tensor
 from graphc.ir.parse import parse
 from graphc.ir.provenance import name_scope
+from graphc.ops import operators as _operators
 from graphc.ops.contraction import (
     matmul,
     outer,
@@ -119,9 +137,9 @@ from graphc.ops.elementwise_math import (
     expm1,
     hypot,
     log,
-    log10,
     log1p,
     log2,
+    log10,
     logaddexp,
     pow,
     reciprocal,
@@ -256,16 +274,12 @@ from graphc.ops.windows import (
     fold,
     windows,
 )
-from graphc.ops import operators as _operators
-from graphc.ir import evaluate as _evaluate, text as _text
 from graphc.runtime.function import Function
 from graphc.runtime.session import Session
 from graphc.version import __version__
-from graphc import debug, linalg, nn, optimizers, random, testing
 
-_here = _Path(__file__).resolve().parent
-if not (_here / "kernels").is_dir():  # a checkout without symlink support
-    __path__.append(str(_here.parent))
+# Imported for what they register on lower floors.
+_LOADED = (_checkout, _compiler, _evaluate, _operators, _text)
 
 e = 2.718281828459045
 inf = float("inf")
@@ -372,10 +386,10 @@ __all__ = [
     "iinfo",
     "imag",
     "inf",
+    "int8",
     "int16",
     "int32",
     "int64",
-    "int8",
     "iota",
     "isdtype",
     "isfinite",
@@ -390,9 +404,9 @@ __all__ = [
     "linalg",
     "linspace",
     "log",
-    "log10",
     "log1p",
     "log2",
+    "log10",
     "log_softmax",
     "logaddexp",
     "logical_and",
@@ -473,10 +487,10 @@ __all__ = [
     "tril",
     "triu",
     "trunc",
+    "uint8",
     "uint16",
     "uint32",
     "uint64",
-    "uint8",
     "unique_all",
     "unique_counts",
     "unique_inverse",
@@ -491,3 +505,8 @@ __all__ = [
     "zeros",
     "zeros_like",
 ]
+
+
+def __dir__() -> list[str]:
+    """Public names only."""
+    return sorted(__all__)

@@ -1,8 +1,8 @@
 """Finding bugs (floor 8): which rewrite changed an answer.
 
 `bisect` optimizes a graph with fewer and fewer rewrites and compares with the graph as it was
-declared. It needs no
-device: both sides are computed by the reference meaning, unless `run` computes them otherwise.
+declared. It needs no device: both sides are computed by the reference meaning, unless `run`
+computes them otherwise.
 """
 
 from __future__ import annotations
@@ -121,3 +121,6 @@ def _worst(expected: Array, found: Array) -> tuple[int, ...]:
         same = (expected == found) | (np.isnan(distance) & np.isnan(expected) & np.isnan(found))
     distance = np.where(same, -1.0, np.where(np.isnan(distance), np.inf, distance))
     return tuple(int(i) for i in np.unravel_index(int(np.argmax(distance)), distance.shape))
+
+
+__all__ = ["Culprit", "bisect"]

@@ -37,14 +37,17 @@ class DType:
 
     @property
     def is_float(self) -> bool:
+        """float16, bfloat16, float32 and float64."""
         return self.kind == "f"
 
     @property
     def is_integer(self) -> bool:
+        """The signed and unsigned integers."""
         return self.kind in "iu"
 
     @property
     def is_bool(self) -> bool:
+        """bool alone."""
         return self.kind == "b"
 
     @property

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
 import pytest
 
 import graphc
+from benchmarks.models import mlp_step
+from graphc.backend import llvm_cpu
 from graphc.compiler import Compilation
 from graphc.loops.nodes import For, Kernel, Store
 from graphc.loops.walk import statements
 from graphc.runtime.executable import CompileOptions
-from graphc.backend import llvm_cpu
-from benchmarks.models import mlp_step
 
 RNG = np.random.default_rng(0)
 
@@ -145,8 +146,6 @@ def test_every_decision_has_its_reason() -> None:
 
 def test_the_mlp_step_allocates_nothing_after_its_first_call() -> None:
     """Arena and state stay where they are, and NumPy hands out nothing but the returned loss."""
-    import tracemalloc
-
     model = mlp_step(batch=32, sizes=(64, 48, 10))
     with graphc.Session(cache_dir="") as session:
         step = session.function(model.inputs, model.outputs, updates=model.updates)

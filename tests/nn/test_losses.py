@@ -125,6 +125,8 @@ def test_wrong_labels() -> None:
     with pytest.raises(graphc.ShapeError, match=r"labels of shape \[4\] do not fit[\s\S]*\[5\]"):
         nn.softmax_cross_entropy(LOGITS, np.zeros(4, np.int64))
     with pytest.raises(graphc.ShapeError, match="probabilities must have the shape of logits"):
+        nn.softmax_cross_entropy(LOGITS, np.zeros((5, 6)))
+    with pytest.raises(graphc.DTypeError, match="must be integers"):
         nn.softmax_cross_entropy(LOGITS, np.zeros(5))
     with pytest.raises(graphc.DTypeError, match="got bool"):
         nn.softmax_cross_entropy(LOGITS, np.zeros(5, bool))
