@@ -17,6 +17,7 @@ Legality is decided on the region graph with `reach` (regions reachable downstre
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from graphc.base.dims import Shape, product
@@ -108,7 +109,8 @@ class Partitioner:
             self._register_edges(node)
         for region in self.regions:
             region.nodes.reverse()
-        return _in_order(self.regions, self.home, self.finder)
+        barriers = any(n.op.name == "barrier" for n in self.graph.nodes)
+        return _in_order(self.regions, self.home, self.finder, barriers)
 
     # -- one node ---------------------------------------------------------------------------------------
     def _place(self, node: Tensor, uses: list[_Use]) -> None:
@@ -277,33 +279,78 @@ def _small(shape: Shape) -> bool:
     return isinstance(size, int) and size <= SMALL
 
 
-def _in_order(regions: list[Region], home: dict[int, Region], finder: EdgeFinder) -> list[Region]:
-    """Producers before users; among free choices the region that was started last (first in the graph) goes first."""
+def _in_order(
+    regions: list[Region], home: dict[int, Region], finder: EdgeFinder, barriers: bool
+) -> list[Region]:
+    """Producers before users; among free choices the region that was started last (first in the graph) goes first.
+
+    A region that reads through a `barrier` waits for what the barrier waits for, as long as anything else can run: fusion
+    may have tied both together, and this order only saves memory.
+    """
     waiting: dict[int, int] = {}
+    held: dict[int, int] = {}
     users: dict[int, list[Region]] = {r.number: [] for r in regions}
+    releases: dict[int, list[Region]] = {r.number: [] for r in regions}
     for region in regions:
         inner = {id(n) for n in region.nodes}
         sources: set[int] = set()
+        later: set[int] = set()
         for node in region.nodes:
             for edge in finder.edges(node):
                 producer = home.get(id(edge.producer))
                 if producer is not None and id(edge.producer) not in inner:
                     sources.add(producer.number)
-        waiting[region.number] = len(sources)
+            if barriers:
+                found = _awaited(node, finder.is_producer)
+                later.update(home[p].number for p in found if p in home)
+        later -= sources | {region.number}
+        waiting[region.number], held[region.number] = len(sources), len(later)
         for number in sources:
             users[number].append(region)
-    ready = [r for r in reversed(regions) if waiting[r.number] == 0]
+        for number in later:
+            releases[number].append(region)
+    ready = [r for r in reversed(regions) if not waiting[r.number] and not held[r.number]]
     ready.reverse()
+    stuck = [r for r in reversed(regions) if not waiting[r.number] and held[r.number]]
+    done: set[int] = set()
     result: list[Region] = []
-    while ready:
-        region = ready.pop()
+    while ready or stuck:
+        region = ready.pop() if ready else stuck.pop()
+        if region.number in done:
+            continue
+        done.add(region.number)
         result.append(region)
         for user in users[region.number]:
             waiting[user.number] -= 1
             if not waiting[user.number]:
+                (stuck if held[user.number] else ready).append(user)
+        for user in releases[region.number]:
+            held[user.number] -= 1
+            if not held[user.number] and not waiting[user.number]:
                 ready.append(user)
     assert len(result) == len(regions), "the region graph has a cycle"
     return result
+
+
+def _awaited(node: Tensor, is_producer: Callable[[Tensor], bool]) -> list[int]:
+    """Ids of the producers that the barriers between `node` and its own producers wait for."""
+    found: list[int] = []
+    stack = [(i, False) for i in node.inputs if isinstance(i, Tensor)]
+    seen: set[tuple[int, bool]] = set()
+    while stack:
+        tensor, awaited = stack.pop()
+        if (id(tensor), awaited) in seen:
+            continue
+        seen.add((id(tensor), awaited))
+        if is_producer(tensor):
+            if awaited:
+                found.append(id(tensor))
+            continue
+        others = tensor.inputs[1:] if tensor.op.name == "barrier" else ()
+        own = tensor.inputs[:1] if others else tensor.inputs
+        stack += [(i, awaited) for i in own if isinstance(i, Tensor)]
+        stack += [(i, True) for i in others if isinstance(i, Tensor)]
+    return found
 
 
 def partition(graph: Graph, forced: list[Tensor], fuse: bool = True) -> tuple[list[Region], Partitioner]:
