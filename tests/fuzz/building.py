@@ -19,6 +19,7 @@ from graphc.base.dims import Dim, evaluate, product
 from graphc.base.dtypes import DType, from_storage, to_storage
 
 Array = np.ndarray[Any, Any]
+SPECIALS = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, -1e-7, 1.0, -1.0)
 LARGEST = 1e5  # of values that take part in arithmetic
 LARGEST_HALF = 2e3  # the same for float16, whose largest number is 65504
 
@@ -47,6 +48,7 @@ class Builder:
         self.variables: list[graphc.Tensor] = []
         self.feeds: dict[str, Array] = {}
         self.full_range = False
+        self.specials = False
 
     # -- chance ---------------------------------------------------------------------------------
     def chance(self, probability: float) -> bool:
@@ -126,6 +128,9 @@ class Builder:
             low, high = (info.min, info.max) if self.full_range else (max(-9, info.min), 9)
             return self.rng.integers(low, high, shape, dtype=dtype.numpy, endpoint=True)
         values = np.asarray(self.rng.normal(0, 1.5, shape)).astype(dtype.numpy)
+        if self.specials:
+            odd = self.rng.choice(SPECIALS, shape).astype(dtype.numpy)
+            values = np.asarray(np.where(self.rng.random(shape) < 0.12, odd, values))
         return from_storage(to_storage(values, dtype), dtype)
 
     def weights(self, shape: tuple[int, ...], like: graphc.Tensor) -> graphc.Tensor:

@@ -34,6 +34,7 @@ ACCUMULATING = frozenset(
     "sum mean prod cumulative_sum cumulative_prod linear_recurrence scatter align_windows "
     "unalign_windows".split()
 )
+LOGARITHMIC = frozenset("logsumexp log_softmax softmax_cross_entropy".split())
 # name: optimize, numerics, fuse
 MODES: dict[str, tuple[bool, str, bool]] = {
     "unoptimized": (False, "exact", True),
@@ -49,7 +50,7 @@ class Expected:
     """The reference results by key (outputs, then "update:" and the variable), with tensors.
 
     wide: the float64 values of the same; spread: what roundings may do to each element. finite:
-    whether everything on the way is finite.
+    whether everything on the way is finite, and gradients divide by no 0.
     """
 
     values: dict[str, Array]
@@ -73,13 +74,23 @@ def expect(graph: graphc.Graph, feeds: dict[str, Array]) -> Expected:
     runs = [_wide_values(graph, feeds, seed) for seed in range(TRIALS + 1)]
     wide = {k: runs[0][id(t)] for k, t in floats.items()}
     spread = {}
-    floats_of_run = [v for v in runs[0].values() if getattr(v, "dtype", None) == np.float64]
-    finite = all(bool(np.isfinite(v).all()) for v in floats_of_run)
+    finite = _stays_finite(graph, runs[0])
     with np.errstate(all="ignore"):
         for k, t in floats.items():
             distances = np.abs(np.stack([r[id(t)] for r in runs[1:]]) - wide[k])
             spread[k] = np.where(np.isnan(distances), 0.0, distances).max(axis=0)
     return Expected(values, tensors, wide, spread, finite)
+
+
+def _stays_finite(graph: graphc.Graph, values: dict[int, Any]) -> bool:
+    """Whether nothing is infinite or NaN, nor would be if gradients were divided plainly."""
+    for node in graph.nodes:
+        value = values[id(node)]
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
+            return False
+        if node.op.name == "chain_divide" and not values[id(node.inputs[1])].all():
+            return False
+    return True
 
 
 def _wide_values(graph: graphc.Graph, feeds: dict[str, Array], seed: int) -> dict[int, Any]:
@@ -119,7 +130,12 @@ def _wide_node(node: Node, operands: list[Any], sizes: dict[str, int], rng: Any)
         return value.astype(node.dtype.numpy)
     rounds = many or (isinstance(form, Elementwise) and node.op.name not in SELECTING)
     value = value.astype(np.float64)
-    return _noisy(value, unit, rng) if rng is not None and rounds else value
+    if rng is None or not rounds:
+        return value
+    if node.op.name in LOGARITHMIC:  # rounds at the size of its operands, or of 1, and cancels
+        size = 1.0 + np.abs(np.nan_to_num(operands[0], posinf=0.0, neginf=0.0)).max(initial=0.0)
+        value = value + unit * size * rng.uniform(-1.0, 1.0, value.shape)
+    return _noisy(value, unit, rng)
 
 
 def _noisy(value: Array, unit: float, rng: Any) -> Array:
@@ -144,7 +160,8 @@ def differences(expected: Expected, got: dict[str, Array], numerics: str = "exac
         elif tensor.dtype.is_float:
             unit = UNIT[tensor.dtype.name]
             wide, spread = expected.wide[key], expected.spread[key]
-            problem = _not_finite(a, b, lenient, loose) or _too_far(a, b, wide, spread, unit)
+            with np.errstate(invalid="ignore"):  # infinities are looked at before distances
+                problem = _not_finite(a, b, lenient, loose) or _too_far(a, b, wide, spread, unit)
         else:
             count = int(np.sum(a != b))
             problem = f"{count} of {a.size} differ" if count else None

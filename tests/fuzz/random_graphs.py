@@ -49,6 +49,7 @@ class Kind:
     outputs: int = 4
     gradients: float = 0.3
     full_range: bool = False
+    specials: bool = False  # NaN, infinities, zeros of both signs, denormals in the feeds
 
 
 KINDS: dict[str, Kind] = {
@@ -96,6 +97,10 @@ KINDS: dict[str, Kind] = {
         },
         dtypes=FLOATS, nodes=30, outputs=12, ranks=(1, 2, 2, 3),
     ),
+    "specials": Kind(
+        PLAIN | {elementwise.unary: 5, network.activation: 1, reduce.position: 1, reduce.order: 1, shape.scatter: 1},
+        dtypes=(float32, float64, float32, float16, bfloat16), nodes=14, gradients=0.1, specials=True,
+    ),
     "structures": Kind(
         {
             fusion.fibonacci: 1, fusion.diamonds: 2, fusion.reductions_of_reductions: 3, fusion.leaves_and_returns: 3,
@@ -111,15 +116,16 @@ KINDS: dict[str, Kind] = {
         symbols=LARGE_SIZES, known=(1, 3, 64, 100, 1000), ranks=(1, 2, 2, 3), gradients=0.2,
     ),
 }  # fmt: skip
-# Kinds by seed: any ten seeds in a row are one round.
+# Kinds by seed: as many seeds in a row are one round.
 ROUND = (
     "mixed", "network", "indexing", "fusion", "integers", "gradients", "large", "half", "structures", "mixed",
+    "specials",
 )  # fmt: skip
 
 
 def kind_of(seed: int) -> str:
     """The kind of graph of a seed; one round in seven ends with a deep graph."""
-    return "deep" if seed % 70 == 69 else ROUND[seed % 10]
+    return "deep" if seed % 77 == 75 else ROUND[seed % len(ROUND)]
 
 
 class RandomGraph:
@@ -133,6 +139,7 @@ class RandomGraph:
         sizes = {name: int(chance.choice(choices)) for name, choices in self.kind.symbols.items()}
         self.builder = Builder(seed, sizes, self.kind.limit)
         self.builder.full_range = self.kind.full_range
+        self.builder.specials = self.kind.specials
         self._sources()
         self._run_steps()
         self.graph = self._finish()
@@ -172,7 +179,7 @@ class RandomGraph:
         if not self.graph.symbols:
             return None
         b = Builder(self.seed + 1, self.builder.sizes)
-        b.full_range = self.kind.full_range
+        b.full_range, b.specials = self.kind.full_range, self.kind.specials
         b.sizes = {name: int(b.rng.integers(name == "m", min(size, 4) + 1)) for name, size in b.sizes.items()}
         for _, t in self.graph.inputs:
             b.placeholder(t.shape, t.dtype)
