@@ -274,6 +274,7 @@ from graphc.ops.windows import (
     fold,
     windows,
 )
+from graphc.other_names import missing as _missing
 from graphc.runtime.function import Function
 from graphc.runtime.session import Session
 from graphc.version import __version__
@@ -510,3 +511,8 @@ __all__ = [
 def __dir__() -> list[str]:
     """Public names only."""
     return sorted(__all__)
+
+
+def __getattr__(name: str) -> object:
+    """Say how a name of another library is written here."""
+    raise AttributeError(_missing("graphc", name, __all__))

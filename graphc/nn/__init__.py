@@ -60,6 +60,7 @@ from graphc.nn.pooling import (
     global_max_pool,
     max_pool,
 )
+from graphc.other_names import missing as _missing
 
 __all__ = [
     "adaptive_avg_pool",
@@ -112,3 +113,8 @@ __all__ = [
     "swish",
     "tanh",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Say how a name of another library is written here."""
+    raise AttributeError(_missing("graphc.nn", name, __all__))

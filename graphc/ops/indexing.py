@@ -228,7 +228,8 @@ def _range(x: Tensor, axis: int, n: Size, entry: Any) -> tuple[Size, int, Size]:
     start = _from_end(entry, n)
     low, high = bounds(n - 1 - start)[1], bounds(start)[1]
     if (low is not None and low < 0) or (high is not None and high < 0):
-        limits = f" ({-n} to {n - 1})" if isinstance(n, int) and n else ""
+        largest = bounds(n)[1]
+        limits = f" ({-largest} to {largest - 1})" if largest else ""
         hint = f"indices of this axis are in the range{limits}" if limits else "the axis is empty"
         what = f"indexing: {entry} is out of bounds for axis {axis} of size {n}{limits}"
         shape_error(what, [x], hint)

@@ -304,6 +304,8 @@ def _broadcast_hint(longer: Shape, shorter: Shape, p: Size, q: Size) -> str:
         where = longer.index(shorter[0]) - len(longer)
         new = "None, " * 0 + ":" + ", None" * (-where - 1)
         return f"the size {shorter[0]} is at axis {where} of the other operand: index with [{new}]"
+    if isinstance(p, Dim) and str(p) == str(q):
+        return f"the two {p} have different bounds: use one graphc.Dim for both"
     if isinstance(p, Dim) or isinstance(q, Dim):
         return (
             "symbolic sizes are equal only where their names are; give both the same name, "

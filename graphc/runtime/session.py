@@ -23,7 +23,7 @@ from graphc.runtime.cache import ObjectCache, default_directory
 from graphc.runtime.checkpoint import read_checkpoint, write_checkpoint
 from graphc.runtime.cpu_device import CpuDevice
 from graphc.runtime.executable import CompileOptions
-from graphc.runtime.feeding import here, near, open_graph, resolve_feeds
+from graphc.runtime.feeding import here, open_graph, resolve_feeds
 from graphc.runtime.function import Function
 from graphc.runtime.program import Workshop
 from graphc.runtime.structure import Structure
@@ -223,7 +223,7 @@ def _read_options(device: str, options: Mapping[str, Any]) -> CompileOptions:
                 message(
                     f"Session: unknown option {option!r}",
                     at=here(),
-                    hint=f"{near(option, _OPTIONS)} The options: {', '.join(_OPTIONS)}",
+                    hint=f"the options are {', '.join(_OPTIONS)}",
                 )
             )
     numerics = options.get("numerics", "standard")

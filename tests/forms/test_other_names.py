@@ -1,0 +1,42 @@
+"""Names of other libraries: each leads to one that exists, and none of them exists itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import graphc
+from graphc.other_names import ADVICE, OTHER_NAMES
+
+PAIRS = [(m, a, b) for m, table in OTHER_NAMES.items() for a, b in table.items()]
+
+
+def resolve(module: str, name: str) -> Any:
+    found: Any = graphc.nn if module == "graphc.nn" and not name.startswith("graphc.") else graphc
+    for part in name.removeprefix("graphc.").split("."):
+        found = getattr(found, part)
+    return found
+
+
+@pytest.mark.parametrize(("module", "theirs", "ours"), PAIRS)
+def test_the_other_name_leads_to_ours(module: str, theirs: str, ours: str) -> None:
+    assert resolve(module, ours) is not None
+    with pytest.raises(AttributeError, match=ours.replace(".", r"\.")):
+        resolve(module, theirs)
+
+
+def test_advice_is_for_names_that_do_not_exist() -> None:
+    for module, table in ADVICE.items():
+        for name, advice in table.items():
+            with pytest.raises(AttributeError) as caught:
+                resolve(module, name)
+            assert advice in str(caught.value)
+
+
+def test_a_typing_error_is_recognised() -> None:
+    with pytest.raises(AttributeError, match="did you mean softplus"):
+        _ = graphc.nn.softpluss
+    with pytest.raises(AttributeError, match=r"no attribute 'qwertz'$"):
+        _ = graphc.qwertz
+    assert not hasattr(graphc, "cumsum")
