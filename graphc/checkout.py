@@ -1,7 +1,8 @@
 """Checkouts on systems without symbolic links (floor 8): `graphc.kernels` is found there as well.
 
-`graphc/kernels` is a link to `../kernels`; where git wrote a text file in its place, the folder above
-becomes a second place for the package's modules. Imported before anything that needs a template.
+`graphc/kernels` is a link to `../kernels`; where git wrote a text file in its place, the folder
+above becomes a second place for the package's modules. Imported before anything that needs a
+template.
 """
 
 from __future__ import annotations

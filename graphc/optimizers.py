@@ -3,12 +3,14 @@
     updates = graphc.optimizers.adam(variables, graphc.grad(loss, variables), learning_rate=1e-3)
     step = session.function([x, t], loss, updates=updates)
 
-Slots (moments, the step) are ordinary variables named after the variable they serve, so checkpoints hold them. A learning
-rate may be a number or a 0-d tensor, for example a schedule of `step_variable()`. Every rule computes in the variable's dtype
-(the 16-bit floats keep float32 slots).
+Slots (moments, the step) are ordinary variables named after the variable they serve, so checkpoints
+hold them. A learning rate may be a number or a 0-d tensor, for example a schedule of
+`step_variable()`. Every rule computes in the variable's dtype (the 16-bit floats keep float32
+slots).
 
-Sources: momentum (Polyak 1964; Sutskever et al. 2013 for Nesterov's form), Adagrad (Duchi, Hazan, Singer 2011), RMSprop (Tieleman, Hinton
-2012), Adam (Kingma, Ba 2015), AdamW (Loshchilov, Hutter 2019), Lion (Chen et al. 2023).
+Sources: momentum (Polyak 1964; Sutskever et al. 2013 for Nesterov's form), Adagrad (Duchi, Hazan,
+Singer 2011), RMSprop (Tieleman, Hinton 2012), Adam (Kingma, Ba 2015), AdamW (Loshchilov, Hutter
+2019), Lion (Chen et al. 2023).
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ __all__ = [
 ]
 
 
-# -- parts ---------------------------------------------------------------------------------------------------
+# -- parts ----------------------------------------------------------------------------------------
 
 
 def _pairs(optimizer: str, variables: Any, gradients: Any) -> list[tuple[Tensor, Tensor]]:
@@ -61,7 +63,8 @@ def _pairs(optimizer: str, variables: Any, gradients: Any) -> list[tuple[Tensor,
         raise GraphError(
             message(
                 f"{optimizer}: {len(ours)} variables but {len(theirs)} gradients",
-                hint="pass graphc.grad(loss, variables), which gives one gradient per variable, in order",
+                hint="pass graphc.grad(loss, variables), which gives one gradient per variable, "
+                "in order",
             )
         )
     for position, (v, g) in enumerate(zip(ours, theirs, strict=True)):
@@ -107,7 +110,9 @@ def _slot(v: Tensor, suffix: str, value: float = 0.0) -> Tensor:
     shape = tuple(int(s) for s in v.shape)  # a variable's shape is known
     name = v.attr("name") or v.name
     return variable(
-        np.full(shape, value, _slot_dtype(v).numpy), name=f"{name}/{suffix}" if name else None, trainable=False
+        np.full(shape, value, _slot_dtype(v).numpy),
+        name=f"{name}/{suffix}" if name else None,
+        trainable=False,
     )
 
 
@@ -136,14 +141,18 @@ def _check_range(optimizer: str, **values: float) -> None:
 
 
 def step_variable(name: str = "step") -> Tensor:
-    """An int64 variable that counts steps from 0; add `{step: step + 1}` to the updates (optimizers with a step do so themselves)."""
+    """An int64 variable that counts steps from 0; add `{step: step + 1}` to the updates (optimizers
+    with a step do so themselves).
+    """
     return variable(np.zeros((), np.int64), name=name, trainable=False)
 
 
-# -- update rules ----------------------------------------------------------------------------------------------
+# -- update rules ---------------------------------------------------------------------------------
 
 
-def sgd(variables: Any, gradients: Any, learning_rate: Rate = 1e-2, weight_decay: float = 0.0) -> Updates:
+def sgd(
+    variables: Any, gradients: Any, learning_rate: Rate = 1e-2, weight_decay: float = 0.0
+) -> Updates:
     """v <- v - learning_rate * (g + weight_decay * v)."""
     updates: Updates = {}
     for v, g in _pairs("sgd", variables, gradients):
@@ -155,7 +164,11 @@ def sgd(variables: Any, gradients: Any, learning_rate: Rate = 1e-2, weight_decay
 
 
 def momentum(
-    variables: Any, gradients: Any, learning_rate: Rate = 1e-2, beta: float = 0.9, nesterov: bool = False
+    variables: Any,
+    gradients: Any,
+    learning_rate: Rate = 1e-2,
+    beta: float = 0.9,
+    nesterov: bool = False,
 ) -> Updates:
     """m <- beta * m + g; v <- v - learning_rate * m (nesterov: g + beta * m)."""
     _check_range("momentum", beta=beta)
@@ -170,7 +183,11 @@ def momentum(
 
 
 def adagrad(
-    variables: Any, gradients: Any, learning_rate: Rate = 1e-2, epsilon: float = 1e-7, initial: float = 0.1
+    variables: Any,
+    gradients: Any,
+    learning_rate: Rate = 1e-2,
+    epsilon: float = 1e-7,
+    initial: float = 0.1,
 ) -> Updates:
     """a <- a + g^2, from `initial`; v <- v - learning_rate * g / (sqrt(a) + epsilon)."""
     updates: Updates = {}
@@ -218,8 +235,10 @@ def adam(
     epsilon: float = 1e-8,
     amsgrad: bool = False,
 ) -> Updates:
-    """m <- beta1 m + (1 - beta1) g; s <- beta2 s + (1 - beta2) g^2; v <- v - learning_rate * m' / (sqrt(s') + epsilon),
-    where m' and s' are divided by 1 - beta^t. amsgrad: the largest s so far takes its place."""
+    """m <- beta1 m + (1 - beta1) g; s <- beta2 s + (1 - beta2) g^2; v <- v - learning_rate * m' /
+    (sqrt(s') + epsilon), where m' and s' are divided by 1 - beta^t. amsgrad: the largest s so far
+    takes its place.
+    """
     return _adam("adam", variables, gradients, learning_rate, beta1, beta2, epsilon, 0.0, amsgrad)
 
 
@@ -234,7 +253,9 @@ def adamw(
     amsgrad: bool = False,
 ) -> Updates:
     """Adam with decoupled weight decay: v also loses learning_rate * weight_decay * v."""
-    return _adam("adamw", variables, gradients, learning_rate, beta1, beta2, epsilon, weight_decay, amsgrad)
+    return _adam(
+        "adamw", variables, gradients, learning_rate, beta1, beta2, epsilon, weight_decay, amsgrad
+    )
 
 
 def _adam(
@@ -254,7 +275,8 @@ def _adam(
     power1 = variable(np.ones((), np.float64), name=f"{optimizer}/beta1_power", trainable=False)
     power2 = variable(np.ones((), np.float64), name=f"{optimizer}/beta2_power", trainable=False)
     updates: Updates = {power1: power1 * beta1, power2: power2 * beta2}
-    # Both corrections in one factor: learning_rate * sqrt(1 - beta2^t) / (1 - beta1^t); epsilon is scaled alike.
+    # Both corrections in one factor: learning_rate * sqrt(1 - beta2^t) / (1 - beta1^t); epsilon is
+    # scaled alike.
     root = sqrt(1.0 - updates[power2])
     factor = root / (1.0 - updates[power1])
     for v, g in pairs:
@@ -269,7 +291,12 @@ def _adam(
             updates[largest] = maximum(largest, spread)
             spread = updates[largest]
         rate = _rate(learning_rate, v)
-        step = rate * astype(factor, dtype) * updates[m] / (sqrt(spread) + astype(epsilon * root, dtype))
+        step = (
+            rate
+            * astype(factor, dtype)
+            * updates[m]
+            / (sqrt(spread) + astype(epsilon * root, dtype))
+        )
         if weight_decay:
             step = step + rate * weight_decay * astype(v, dtype)
         updates[v] = _apply(v, step)
@@ -284,7 +311,9 @@ def lion(
     beta2: float = 0.99,
     weight_decay: float = 0.0,
 ) -> Updates:
-    """v <- v - learning_rate * (sign(beta1 m + (1 - beta1) g) + weight_decay * v); m <- beta2 m + (1 - beta2) g."""
+    """v <- v - learning_rate * (sign(beta1 m + (1 - beta1) g) + weight_decay * v); m <- beta2 m +
+    (1 - beta2) g.
+    """
     _check_range("lion", beta1=beta1, beta2=beta2)
     updates: Updates = {}
     for v, g in _pairs("lion", variables, gradients):
@@ -298,7 +327,7 @@ def lion(
     return updates
 
 
-# -- gradient clipping -------------------------------------------------------------------------------------------
+# -- gradient clipping ----------------------------------------------------------------------------
 
 
 def global_norm(gradients: Sequence[Tensor]) -> Tensor:
@@ -317,7 +346,9 @@ def global_norm(gradients: Sequence[Tensor]) -> Tensor:
 
 
 def clip_by_norm(gradients: Sequence[Tensor], limit: float) -> list[Tensor]:
-    """Gradients scaled by min(1, limit / norm), the norm taken over all of them together. Zero gradients stay zero.
+    """Gradients scaled by min(1, limit / norm), the norm taken over all of them together.
+
+    Zero gradients stay zero.
 
     Raises GraphError unless limit > 0.
     """
@@ -334,7 +365,10 @@ def clip_by_norm(gradients: Sequence[Tensor], limit: float) -> list[Tensor]:
 
 
 def clip_by_value(gradients: Sequence[Tensor], low: float, high: float) -> list[Tensor]:
-    """Every element of every gradient brought into [low, high]. Raises GraphError unless low <= high."""
+    """Every element of every gradient brought into [low, high].
+
+    Raises GraphError unless low <= high.
+    """
     if not low <= high:
         raise GraphError(
             message(
@@ -345,7 +379,7 @@ def clip_by_value(gradients: Sequence[Tensor], low: float, high: float) -> list[
     return [clip(g, low, high) for g in gradients]
 
 
-# -- schedules: expressions of a step (int64, 0-d) that give a float32 rate -------------------------------------------
+# -- schedules: expressions of a step (int64, 0-d) that give a float32 rate -----------------------
 
 
 def _progress(step: Tensor, steps: int) -> Tensor:
@@ -356,7 +390,9 @@ def _progress(step: Tensor, steps: int) -> Tensor:
     return minimum(astype(step, float32) / float(steps), 1.0)
 
 
-def exponential_decay(step: Tensor, initial: float, rate: float, steps: int, staircase: bool = False) -> Tensor:
+def exponential_decay(
+    step: Tensor, initial: float, rate: float, steps: int, staircase: bool = False
+) -> Tensor:
     """initial * rate ** (step / steps); staircase: the exponent is rounded down."""
     if steps < 1 or not rate > 0:
         raise GraphError(
@@ -387,7 +423,9 @@ def warmup(step: Tensor, steps: int, schedule: Tensor | float) -> Tensor:
 
 
 def piecewise_constant(step: Tensor, boundaries: Sequence[int], values: Sequence[float]) -> Tensor:
-    """values[0] up to boundaries[0], then values[1] … (one more value than boundaries; boundaries ascend)."""
+    """values[0] up to boundaries[0], then values[1] … (one more value than boundaries; boundaries
+    ascend).
+    """
     if len(values) != len(boundaries) + 1 or list(boundaries) != sorted(boundaries):
         raise GraphError(
             message(
@@ -400,4 +438,3 @@ def piecewise_constant(step: Tensor, boundaries: Sequence[int], values: Sequence
     for boundary, value in zip(boundaries, values[1:], strict=True):
         result = where(step >= boundary, value, result)
     return result
-

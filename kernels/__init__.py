@@ -1,9 +1,9 @@
 """Hand-tuned kernel templates (beside the floors; imported as `graphc.kernels`).
 
-Each module is one template: it matches a region of the graph and builds loop IR for it. Templates import
-floors 0 to 5 only, never name a device (capability comes from `Target` data), and are imported by
-`graphc/compiler.py` alone. Always write `graphc.kernels`, never `import kernels`: that would load a
-second copy.
+Each module is one template: it matches a region of the graph and builds loop IR for it. Templates
+import floors 0 to 5 only, never name a device (capability comes from `Target` data), and are
+imported by `graphc/compiler.py` alone. Always write `graphc.kernels`, never `import kernels`: that
+would load a second copy.
 """
 
 from __future__ import annotations

@@ -171,7 +171,11 @@ def emit_program(program: Program, target: Target) -> str:
         _PartEmitter(program, target, plan).text(f"@graphc.part.{k}", k * LAUNCHES_PER_PART, chunk)
         for k, chunk in enumerate(chunks)
     ]
-    parts += [_LAUNCH_TEXT, _entry(len(chunks), _clock(target) if program.profile else None), _arena_bytes(program, target, plan)]
+    parts += [
+        _LAUNCH_TEXT,
+        _entry(len(chunks), _clock(target) if program.profile else None),
+        _arena_bytes(program, target, plan),
+    ]
     parts += functions.values()
     return "\n\n".join(parts) + "\n"
 
@@ -305,7 +309,9 @@ def _clock(target: Target) -> str:
 
 
 def _entry(parts: int, clock: str | None) -> str:
-    """The entry function; with a clock it adds the ticks of the whole call to slot WHOLE_PROFILE_SLOT."""
+    """The entry function; with a clock it adds the ticks of the whole call to slot
+    WHOLE_PROFILE_SLOT.
+    """
     calls = [
         f"  call void @graphc.part.{k}(ptr %ctx, ptr %buffers, ptr %dims, ptr %arena)"
         for k in range(parts)

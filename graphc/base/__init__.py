@@ -1,1 +1,4 @@
-"""Floor 0: errors, dtypes, dims, interning, traversal, targets. Imports nothing of graphc above it."""
+"""Floor 0: errors, dtypes, dims, interning, traversal, targets.
+
+Imports nothing of graphc above it.
+"""

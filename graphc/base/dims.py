@@ -1,8 +1,9 @@
 """Symbolic dimensions (floor 0): sizes that are known when the compiled function is called.
 
-A dim of a shape is an int or a `Dim`.  A `Dim` is a polynomial with integer coefficients over *atoms*:
-named symbols with bounds, and floor quotients (`n // 4`) that do not divide evenly.  Equal values are
-equal polynomials, so shape inference is decidable for what it is asked: equal, or one, or an error.
+A dim of a shape is an int or a `Dim`.  A `Dim` is a polynomial with integer coefficients over
+*atoms*: named symbols with bounds, and floor quotients (`n // 4`) that do not divide evenly.  Equal
+values are equal polynomials, so shape inference is decidable for what it is asked: equal, or one,
+or an error.
 """
 
 from __future__ import annotations
@@ -48,17 +49,23 @@ Monomial = tuple[Atom, ...]  # sorted by text; () is the constant
 class Dim:
     """A symbolic size: `Dim("batch", min=1, max=None, multiple_of=1)`, or an expression of such.
 
-    The same name means the same size everywhere in a graph. `+ - * //` and `%` with ints and dims give
-    dims (an int where the result is known). Bounds are checked at every call of the compiled function.
+    The same name means the same size everywhere in a graph. `+ - * //` and `%` with ints and dims
+    give dims (an int where the result is known). Bounds are checked at every call of the compiled
+    function.
     """
 
     __slots__ = ("_hash", "terms")
+    _hash: int
     terms: tuple[tuple[Monomial, int], ...]
 
-    def __init__(self, name: str, min: int = 0, max: int | None = None, multiple_of: int = 1) -> None:
+    def __init__(
+        self, name: str, min: int = 0, max: int | None = None, multiple_of: int = 1
+    ) -> None:
         if not isinstance(name, str) or not name.isidentifier():
             raise ShapeError(
-                message(f"a dim's name must be an identifier, got {name!r}", hint='for example "batch"')
+                message(
+                    f"a dim's name must be an identifier, got {name!r}", hint='for example "batch"'
+                )
             )
         if min < 0 or (max is not None and max < min) or multiple_of < 1:
             raise ShapeError(
@@ -105,7 +112,9 @@ class Dim:
         return total
 
     def bounds(self) -> tuple[int | None, int | None]:
-        """(lower, upper) bounds of the value that follow from the symbols' bounds; None is unbounded."""
+        """(lower, upper) bounds of the value that follow from the symbols' bounds; None is
+        unbounded.
+        """
         low: int | None = 0
         high: int | None = 0
         for monomial, coefficient in self.terms:
@@ -177,10 +186,10 @@ class Dim:
         return isinstance(other, Dim) and self._hash == other._hash and self.terms == other.terms
 
     def __hash__(self) -> int:
-        return self._hash  # type: ignore[no-any-return]  # a slot set by object.__setattr__
+        return self._hash
 
     def _compare(self, other: Size, symbol: str) -> bool:
-        low, high = (self - other).bounds() if isinstance(self - other, Dim) else (self - other,) * 2
+        low, high = bounds(self - other)
         truth = {
             "<": (high is not None and high < 0, low is not None and low >= 0),
             "<=": (high is not None and high <= 0, low is not None and low > 0),
@@ -217,7 +226,8 @@ class Dim:
         raise ShapeError(
             message(
                 f"the dim {self} is symbolic: its size is not known before the function is called",
-                hint="use it in shapes and arithmetic as it is, or declare the placeholder with an int",
+                hint="use it in shapes and arithmetic as it is, or declare the placeholder with "
+                "an int",
             )
         )
 
@@ -258,7 +268,9 @@ def _from_terms(terms: Mapping[Monomial, int]) -> Size:
         return kept.get((), 0)
     dim = Dim.__new__(Dim)
     # Symbols first, the constant last: `n + 1`, as a person writes it.
-    dim._set(tuple(sorted(kept.items(), key=lambda item: (-len(item[0]), [str(a) for a in item[0]]))))
+    dim._set(
+        tuple(sorted(kept.items(), key=lambda item: (-len(item[0]), [str(a) for a in item[0]])))
+    )
     return dim
 
 

@@ -102,7 +102,8 @@ DTypeLike = DType | str | type | np.dtype[Any]
 
 
 def dtype_of(value: Any) -> DType:
-    """The `DType` for a DType, a name ("float32", "f32"), a NumPy dtype or scalar type, or bool/int/float.
+    """The `DType` for a DType, a name ("float32", "f32"), a NumPy dtype or scalar type, or
+    bool/int/float.
 
     Raises DTypeError for anything else (complex, object, strings …).
     """
@@ -134,8 +135,9 @@ def promote(a: DType, b: DType) -> DType:
     """The dtype of an op between arrays of dtypes `a` and `b` (bool promotes to anything).
 
     Integers with floats and int64 with uint64 are mixed kinds: the standard leaves them open, and
-    NumPy's answer is taken (int32 + float32 -> float64, int8 + float16 -> float16, int64 + uint64 -> float64).
-    bfloat16 takes float16's place among the 16-bit floats; the two together give float32.
+    NumPy's answer is taken (int32 + float32 -> float64, int8 + float16 -> float16, int64 + uint64
+    -> float64). bfloat16 takes float16's place among the 16-bit floats; the two together give
+    float32.
     """
     if a is b:
         return a
@@ -157,7 +159,8 @@ def promote(a: DType, b: DType) -> DType:
 def with_scalar(dtype: DType, scalar: bool | int | float) -> DType:
     """The dtype of an op between an array of `dtype` and a Python scalar: the scalar never widens.
 
-    A float with an integer or bool array gives float64's default of NumPy; an int with bool gives int64.
+    A float with an integer or bool array gives float64's default of NumPy; an int with bool gives
+    int64.
     """
     if isinstance(scalar, bool) or dtype.is_float:
         return dtype
@@ -167,7 +170,10 @@ def with_scalar(dtype: DType, scalar: bool | int | float) -> DType:
 
 
 def round_bfloat16(values: Array) -> Array:
-    """float32 values rounded to the nearest bfloat16 (ties to even), still float32. NaN stays NaN."""
+    """float32 values rounded to the nearest bfloat16 (ties to even), still float32.
+
+    NaN stays NaN.
+    """
     return from_storage(to_storage(np.asarray(values, np.float32), bfloat16), bfloat16)
 
 
@@ -194,4 +200,5 @@ def host_bfloat16() -> np.dtype[Any] | None:
     """The `ml_dtypes` bfloat16 dtype, or None where that package is not installed."""
     if importlib.util.find_spec("ml_dtypes") is None:
         return None
-    return np.dtype(importlib.import_module("ml_dtypes").bfloat16)
+    found: np.dtype[Any] = np.dtype(importlib.import_module("ml_dtypes").bfloat16)
+    return found

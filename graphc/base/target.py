@@ -9,8 +9,9 @@ from dataclasses import dataclass
 class Target:
     """One kind of machine to compile for.
 
-    triple, cpu, features: as LLVM spells them. vector_bytes: the width of one vector of the loop IR; fixed
-    at 64 for every CPU (LLVM splits it on narrower machines) so that results are the same bits on all of them.
+    triple, cpu, features: as LLVM spells them. vector_bytes: the width of one vector of the loop
+    IR; fixed at 64 for every CPU (LLVM splits it on narrower machines) so that results are the same
+    bits on all of them.
     """
 
     name: str

@@ -14,7 +14,8 @@ _VALUES: InternTable[ConstantValue] = InternTable()
 
 
 class ConstantValue:
-    """A read-only C-contiguous array in stored form (`dtype.storage`) with its dtype and sha256 digest.
+    """A read-only C-contiguous array in stored form (`dtype.storage`) with its dtype and sha256
+    digest.
 
     Equal contents (bit for bit), shape and dtype are the same object.
     """

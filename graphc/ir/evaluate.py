@@ -22,16 +22,23 @@ Dims = tuple[int, ...]
 def feed_array(value: Any, tensor: Tensor, name: str) -> Array:
     """A fed value as an array in reference form.
 
-    Python scalars and lists take the tensor's dtype; arrays must have it (ml_dtypes bfloat16 and float32 are both taken for bfloat16).
-    Raises DTypeError naming the input, expected and got.
+    Python scalars and lists take the tensor's dtype; arrays must have it (ml_dtypes bfloat16 and
+    float32 are both taken for bfloat16). Raises DTypeError naming the input, expected and got.
     """
     if isinstance(value, Tensor):
-        raise GraphError(message(f"feed {name!r} is a symbolic tensor", hint="feed values: NumPy arrays, numbers or lists"))
+        raise GraphError(
+            message(
+                f"feed {name!r} is a symbolic tensor",
+                hint="feed values: NumPy arrays, numbers or lists",
+            )
+        )
     dtype = tensor.dtype
     if not hasattr(value, "dtype"):
         try:
             array = np.asarray(value)
-            safe = array.dtype.kind in ("biuf" if dtype.is_float else "biu" if dtype.is_integer else "b")
+            safe = array.dtype.kind in (
+                "biuf" if dtype.is_float else "biu" if dtype.is_integer else "b"
+            )
             if safe or array.size == 0:
                 return normalize_feed(array, dtype)
         except (ValueError, TypeError, OverflowError) as error:
@@ -91,7 +98,12 @@ def bind_shape(
             tensor,
         )
     for axis, (size, got) in enumerate(zip(shape, actual, strict=True)):
-        if isinstance(size, Dim) and len(size.terms) == 1 and size.terms[0][1] == 1 and len(size.terms[0][0]) == 1:
+        if (
+            isinstance(size, Dim)
+            and len(size.terms) == 1
+            and size.terms[0][1] == 1
+            and len(size.terms[0][0]) == 1
+        ):
             atom = size.terms[0][0][0]
             if isinstance(atom, Symbol):
                 _bind_symbol(f"feed {name!r}, dim {axis}", tensor, atom, got, sizes, origin)
@@ -122,11 +134,20 @@ def check_shape(
 
 
 def _bind_symbol(
-    place: str, tensor: Tensor, symbol: Symbol, got: int, sizes: dict[str, int], origin: dict[str, str]
+    place: str,
+    tensor: Tensor,
+    symbol: Symbol,
+    got: int,
+    sizes: dict[str, int],
+    origin: dict[str, str],
 ) -> None:
     if symbol.name in sizes:
         return
-    if got < symbol.min or (symbol.max is not None and got > symbol.max) or got % symbol.multiple_of:
+    if (
+        got < symbol.min
+        or (symbol.max is not None and got > symbol.max)
+        or got % symbol.multiple_of
+    ):
         limits = f"min={symbol.min}, max={symbol.max}, multiple_of={symbol.multiple_of}"
         raise _wrong_shape(
             f"{place}: the size {got} is outside the bounds of dim {symbol.name!r} ({limits})",
@@ -143,9 +164,18 @@ def bind_feeds(graph: Graph, feeds: Mapping[Any, Any]) -> tuple[dict[int, Array]
     values: dict[int, Array] = {}
     labels: dict[int, tuple[str, Tensor]] = {}
     for key, value in feeds.items():
-        tensor = key if isinstance(key, Tensor) else by_name.get(key, graph[key] if key in graph else None)
+        tensor = (
+            key
+            if isinstance(key, Tensor)
+            else by_name.get(key, graph[key] if key in graph else None)
+        )
         if tensor is None:
-            raise GraphError(message(f"feed {key!r}: the graph has no such input", hint=f"its inputs: {', '.join(by_name) or 'none'}"))
+            raise GraphError(
+                message(
+                    f"feed {key!r}: the graph has no such input",
+                    hint=f"its inputs: {', '.join(by_name) or 'none'}",
+                )
+            )
         label = next((n for n, t in graph.inputs if t is tensor), tensor.name or str(key))
         values[id(tensor)] = feed_array(value, tensor, label)
         labels[id(tensor)] = (label, tensor)
@@ -168,9 +198,15 @@ def bind_feeds(graph: Graph, feeds: Mapping[Any, Any]) -> tuple[dict[int, Array]
 
 
 def run_nodes(
-    graph: Graph, values: dict[int, Any], sizes: Mapping[str, int], visit: Callable[[Node, Any], None] | None = None
+    graph: Graph,
+    values: dict[int, Any],
+    sizes: Mapping[str, int],
+    visit: Callable[[Node, Any], None] | None = None,
 ) -> dict[int, Any]:
-    """Evaluate every node that has no value yet; `visit(node, value)` sees each. Returns all values by id."""
+    """Evaluate every node that has no value yet; `visit(node, value)` sees each.
+
+    Returns all values by id.
+    """
     for node in graph.nodes:
         if id(node) not in values:
             if node.op.name == "variable":
@@ -182,7 +218,9 @@ def run_nodes(
     return values
 
 
-def evaluate_graph(graph: Graph, feeds: Mapping[Any, Any], updates: bool = False) -> dict[str, Array]:
+def evaluate_graph(
+    graph: Graph, feeds: Mapping[Any, Any], updates: bool = False
+) -> dict[str, Array]:
     """`Graph.evaluate`."""
     values, sizes = bind_feeds(graph, feeds)
     run_nodes(graph, values, sizes)

@@ -1,7 +1,8 @@
 """Graphs (floor 1): the unit that users compile, print and save.
 
-A `Graph` is immutable: named inputs, named outputs, updates of variables, and the names of nodes inside.
-Names live here and not in nodes, so a pass maps them (`rebuild`) and they survive every rewrite.
+A `Graph` is immutable: named inputs, named outputs, updates of variables, and the names of nodes
+inside. Names live here and not in nodes, so a pass maps them (`rebuild`) and they survive every
+rewrite.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ def node_inputs(node: Node) -> tuple[Node, ...]:
 class Graph:
     """`Graph(inputs, outputs, updates=None, name=None)`.
 
-    inputs: placeholders, in order. outputs: a tensor, a sequence, or a dict by name. updates: variable -> its new value, all
-    applied together after a run. Raises GraphError for a placeholder that is used but not listed, duplicate names, or
-    anything that is not a graphc tensor.
+    inputs: placeholders, in order. outputs: a tensor, a sequence, or a dict by name. updates:
+    variable -> its new value, all applied together after a run. Raises GraphError for a placeholder
+    that is used but not listed, duplicate names, or anything that is not a graphc tensor.
     """
 
     __slots__ = ("__dict__", "__weakref__", "inputs", "name", "names", "outputs", "updates")
@@ -80,7 +81,7 @@ class Graph:
         graph.names = {k: n for k, n in names.items() if id(n) in live}
         return graph
 
-    # -- structure ----------------------------------------------------------------------------------
+    # -- structure --------------------------------------------------------------------------------
     @functools.cached_property
     def nodes(self) -> list[Node]:
         """Every node, inputs before users, in a deterministic order; declared inputs come first."""
@@ -167,7 +168,7 @@ class Graph:
         labels = self._labels
         return {labels[id(n)]: n for n in self.nodes if labels[id(n)] not in self.names}
 
-    # -- text, equality, meaning --------------------------------------------------------------------
+    # -- text, equality, meaning ------------------------------------------------------------------
     def __str__(self) -> str:
         return self.text
 
@@ -177,22 +178,27 @@ class Graph:
         return PRINTER["text"](self)
 
     def __repr__(self) -> str:
-        return f"<Graph {self.name!r}: {len(self.inputs)} inputs, {len(self.outputs)} outputs, {len(self.nodes)} nodes>"
+        counts = f"{len(self.inputs)} inputs, {len(self.outputs)} outputs, {len(self.nodes)} nodes"
+        return f"<Graph {self.name!r}: {counts}>"
 
     def __eq__(self, other: object) -> bool:
-        """Same text: same structure, names and constants (placeholders and variables correspond by position)."""
+        """Same text: same structure, names and constants (placeholders and variables correspond by
+        position).
+        """
         return isinstance(other, Graph) and self.text == other.text
 
     def __hash__(self) -> int:
         return hash(self.text)
 
-    def evaluate(self, feeds: Mapping[Any, Any] | None = None, *, updates: bool = False) -> dict[str, Array]:
+    def evaluate(
+        self, feeds: Mapping[Any, Any] | None = None, *, updates: bool = False
+    ) -> dict[str, Array]:
         """The NumPy reference meaning, unoptimized: a dict by output name.
 
-        feeds: arrays by placeholder or input name; variables may be fed too and have their first value otherwise. With `updates`
-        the new values of updated variables are added under "update:" + name.
-        bfloat16 values are float32 arrays holding exact bfloat16 values. Raises GraphError for missing or unknown feeds,
-        ShapeError and DTypeError for wrong ones.
+        feeds: arrays by placeholder or input name; variables may be fed too and have their first
+        value otherwise. With `updates` the new values of updated variables are added under
+        "update:" + name. bfloat16 values are float32 arrays holding exact bfloat16 values. Raises
+        GraphError for missing or unknown feeds, ShapeError and DTypeError for wrong ones.
         """
         return EVALUATOR["evaluate"](self, feeds or {}, updates)  # type: ignore[no-any-return]
 
@@ -203,15 +209,20 @@ class Graph:
     def save(self, path: Any) -> None:
         """Write the graph and its variables' values to a `.graphc` file.
 
-        Raises UnsupportedError in this version: the file format comes later, `str(graph)` and `graphc.parse` hold a graph as text.
+        Raises UnsupportedError in this version: the file format comes later, `str(graph)` and
+        `graphc.parse` hold a graph as text.
         """
         raise UnsupportedError(
-            message("graph.save: this version of graphc has no file format yet", hint="keep str(graph); graphc.parse reads it back")
+            message(
+                "graph.save: this version of graphc has no file format yet",
+                hint="keep str(graph); graphc.parse reads it back",
+            )
         )
 
-    # -- change by copy -----------------------------------------------------------------------------
+    # -- change by copy ---------------------------------------------------------------------------
     def rebuild(self, mapping: Mapping[int, Node]) -> Graph:
-        """The graph with nodes replaced: `mapping` goes from id(old node) to the new node, for every node that changed.
+        """The graph with nodes replaced: `mapping` goes from id(old node) to the new node, for
+        every node that changed.
 
         The mapping must be complete (users of changed nodes are changed as well); names follow.
         """
@@ -240,11 +251,15 @@ class Graph:
                 mapping[id(node)] = fresh
         return self.rebuild(mapping)
 
-    def with_outputs(self, outputs: tuple[tuple[str, Tensor], ...], *, updates: bool = True) -> Graph:
+    def with_outputs(
+        self, outputs: tuple[tuple[str, Tensor], ...], *, updates: bool = True
+    ) -> Graph:
         """The same inputs with other outputs."""
-        return Graph.build(self.inputs, outputs, self.updates if updates else (), self.name, self.names)
+        return Graph.build(
+            self.inputs, outputs, self.updates if updates else (), self.name, self.names
+        )
 
-    # -- checks ---------------------------------------------------------------------------------------
+    # -- checks -----------------------------------------------------------------------------------
     def _collect_names(self) -> dict[str, Node]:
         found: dict[str, Node] = {}
         for node in self.nodes:
@@ -257,7 +272,8 @@ class Graph:
                         message(
                             f"two tensors are named {name!r}",
                             operands=[describe(found[name]), describe(node)],
-                            hint="give each a name of its own, or wrap one in `with graphc.name_scope(...)`",
+                            hint="give each a name of its own, or wrap one in `with "
+                            "graphc.name_scope(...)`",
                         )
                     )
                 found[name] = node
@@ -273,7 +289,9 @@ class Graph:
             if node.op.name == "placeholder" and id(node) not in listed:
                 raise GraphError(
                     message(
-                        f"graph {self.name!r}: the placeholder {node.attr('name') or 'without a name'!s} is needed but not among the inputs",
+                        f"graph {self.name!r}: the placeholder "
+                        f"{node.attr('name') or 'without a name'} is needed but not among the "
+                        "inputs",
                         operands=[describe(node)],
                         hint="add it to inputs=[…]",
                     )
@@ -286,7 +304,8 @@ class Graph:
             if other != symbol:
                 raise GraphError(
                     message(
-                        f"the dim {symbol.name!r} is declared twice with different bounds: {_bounds(other)} and {_bounds(symbol)}",
+                        f"the dim {symbol.name!r} is declared twice with different bounds: "
+                        f"{_bounds(other)} and {_bounds(symbol)}",
                         hint="make one graphc.Dim and use it in every shape",
                     )
                 )
@@ -303,7 +322,8 @@ def _input_names(placeholders: tuple[Tensor, ...]) -> list[str]:
             raise GraphError(
                 message(
                     f"input {k} of a graph must be a placeholder, got {tensor!r}",
-                    hint="make it with graphc.placeholder(shape, dtype); a variable needs no listing",
+                    hint="make it with graphc.placeholder(shape, dtype); a variable needs no "
+                    "listing",
                 )
             )
         name = tensor.attr("name") or tensor.name or f"input_{k}"
@@ -362,9 +382,11 @@ def _check_updates(updates: tuple[tuple[Tensor, Tensor], ...]) -> None:
         if value.type != variable.type:
             raise GraphError(
                 message(
-                    f"updates: the new value of {variable.name or variable.attr('name')!r} must be {variable.type}, got {value.type}",
+                    f"updates: the new value of {variable.name or variable.attr('name')!r} must "
+                    f"be {variable.type}, got {value.type}",
                     operands=[describe(variable), describe(value)],
-                    hint="reshape or convert it (graphc.astype) so that shape and dtype are the variable's",
+                    hint="reshape or convert it (graphc.astype) so that shape and dtype are the "
+                    "variable's",
                 )
             )
 

@@ -1,8 +1,9 @@
 """Nodes (floor 1): the immutable, interned values of the graph language.
 
-Equal structure is the same object: common subexpressions, equality tests and caches cost nothing.
-A node cannot exist with a wrong type, because its op's `infer` computes the type.  `Tensor` is the node
-that users hold: its operators are filled in by floor 2 (`ops/operators.py`) through `OPERATORS`.
+Equal structure is the same object: common subexpressions, equality tests and caches cost nothing. A
+node cannot exist with a wrong type, because its op's `infer` computes the type.  `Tensor` is the
+node that users hold: its operators are filled in by floor 2 (`ops/operators.py`) through
+`OPERATORS`.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ class Node:
         return dict(zip(self.op.attributes, self.attrs, strict=True))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise GraphcError("nodes are not pickled: save a graph with graph.save(path), or its text with str(graph)")
+        raise GraphcError(
+            "nodes are not pickled: save a graph with graph.save(path), or its text with str(graph)"
+        )
 
     def __hash__(self) -> int:
         return id(self) >> 4
@@ -131,7 +134,9 @@ class Tensor(Node):
 
     @property
     def at(self) -> Any:
-        """`x.at[index].add(values)` (also `set`, `multiply`, `min`, `max`): a new tensor with those elements updated."""
+        """`x.at[index].add(values)` (also `set`, `multiply`, `min`, `max`): a new tensor with those
+        elements updated.
+        """
         return OPERATORS["at"](self)
 
     def named(self, name: str) -> Tensor:
@@ -144,7 +149,9 @@ class Tensor(Node):
         return self
 
     def eval(self, feeds: Mapping[Any, Any] | None = None) -> Any:
-        """The value as a NumPy array, computed once in a session of its own; for looking, not for loops."""
+        """The value as a NumPy array, computed once in a session of its own; for looking, not for
+        loops.
+        """
         return OPERATORS["eval"](self, feeds)
 
     def astype(self, dtype: Any, /) -> Tensor:
@@ -153,7 +160,8 @@ class Tensor(Node):
 
     def reshape(self, *shape: Any) -> Tensor:
         """The elements in another shape; one size may be -1."""
-        return OPERATORS["reshape"](self, shape[0] if len(shape) == 1 and not isinstance(shape[0], int | Dim) else shape)  # type: ignore[no-any-return]
+        sizes = shape[0] if len(shape) == 1 and not isinstance(shape[0], int | Dim) else shape
+        return OPERATORS["reshape"](self, sizes)  # type: ignore[no-any-return]
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """The sum over `axis` (all by default)."""
@@ -163,14 +171,15 @@ class Tensor(Node):
         """The mean over `axis` (all by default)."""
         return OPERATORS["mean"](self, axis=axis, keepdims=keepdims)  # type: ignore[no-any-return]
 
-    # -- what it is not -----------------------------------------------------------------------------
+    # -- what it is not ---------------------------------------------------------------------------
     def _no(self, what: str, hint: str) -> GraphError:
         return GraphError(message(what, operands=[describe(self)], hint=hint))
 
     def __bool__(self) -> bool:
         raise self._no(
             "a symbolic tensor has no truth value: it has no value until a session runs it",
-            "choose elementwise with graphc.where(condition, a, b) (graphc.cond, which runs one of two "
+            "choose elementwise with graphc.where(condition, a, b) (graphc.cond, which runs one "
+            "of two "
             "branches, is not in this version); "
             "write `a < b < c` as `(a < b) & (b < c)`, and `and`, `or`, `not` as `&`, `|`, `~`",
         )
@@ -178,7 +187,8 @@ class Tensor(Node):
     def _no_number(self, kind: str) -> GraphError:
         return self._no(
             f"a symbolic tensor cannot become a Python {kind}",
-            "use tensor.eval(feeds) or session.run to get its value; inside the graph use graphc functions",
+            "use tensor.eval(feeds) or session.run to get its value; inside the graph use graphc "
+            "functions",
         )
 
     def __float__(self) -> float:
@@ -199,7 +209,8 @@ class Tensor(Node):
         first = self.shape[0]
         if isinstance(first, Dim):
             raise self._no(
-                f"len() of the symbolic dim {first}: its size is not known before the function is called",
+                f"len() of the symbolic dim {first}: its size is not known before the function is "
+                "called",
                 "use tensor.shape[0], which works in arithmetic and shapes",
             )
         return first
@@ -208,12 +219,16 @@ class Tensor(Node):
         return (self[i] for i in range(len(self)))
 
     def __contains__(self, item: object) -> bool:
-        raise self._no("`in` needs values that a symbolic tensor does not have", "use graphc.any(tensor == item)")
+        raise self._no(
+            "`in` needs values that a symbolic tensor does not have",
+            "use graphc.any(tensor == item)",
+        )
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise self._no(
             "NumPy asked for the values of a symbolic tensor",
-            "use the graphc function of the same name (graphc.exp for np.exp), or tensor.eval(feeds) for values",
+            "use the graphc function of the same name (graphc.exp for np.exp), or "
+            "tensor.eval(feeds) for values",
         )
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -228,7 +243,8 @@ class Tensor(Node):
     def __setitem__(self, key: Any, value: Any) -> None:
         raise self._no(
             "a symbolic tensor never changes in place",
-            "use y = x.at[index].set(value) (or .add, .multiply, .min, .max), which gives a new tensor",
+            "use y = x.at[index].set(value) (or .add, .multiply, .min, .max), which gives a new "
+            "tensor",
         )
 
     def __getitem__(self, key: Any) -> Tensor:
@@ -243,7 +259,7 @@ class Tensor(Node):
 
     __hash__ = Node.__hash__
 
-    # -- operators, one table in floor 2 --------------------------------------------------------------
+    # -- operators, one table in floor 2 ----------------------------------------------------------
     def __add__(self, other: Any) -> Tensor:
         return OPERATORS["add"](self, other)  # type: ignore[no-any-return]
 
@@ -374,7 +390,7 @@ def make(op: OpDef, inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> Node:
 
 
 def attr_key(value: Any) -> Any:
-    """The value of an attribute as part of a key: equal exactly where the attributes are the same."""
+    """The value of an attribute as part of a key: equal just where the attributes are the same."""
     # 1, 1.0 and True are equal to Python, and so are 0.0 and -0.0: they are different attributes.
     return (type(value), repr(value)) if isinstance(value, float | bool) else value
 
@@ -388,7 +404,9 @@ def describe(node: Node) -> str:
 
 
 def fresh_uid() -> int:
-    """A number that no placeholder or variable of this process has had: they are unique by creation."""
+    """A number that no placeholder or variable of this process has had: they are unique by
+    creation.
+    """
     return next(_uids)
 
 
@@ -399,7 +417,9 @@ def live_nodes() -> int:
 
 def as_index(value: Any) -> int | None:
     """An int for Python and NumPy integers, None for anything else (bool included)."""
-    if isinstance(value, bool | Node) or (hasattr(value, "dtype") and getattr(value, "ndim", 0)):
+    if isinstance(value, bool | Node) or (
+        hasattr(value, "dtype") and getattr(value, "ndim", 0) > 0
+    ):
         return None
     try:
         return operator.index(value)

@@ -1,7 +1,8 @@
 """Op definitions (floor 1): one object per op, from which everything else derives.
 
-An `OpDef` holds what every part of the compiler asks of an op: its type rule, its NumPy meaning, its
-gradient, the form in which it is lowered (a family object of `ops/families.py`), facts, and samples.
+An `OpDef` holds what every part of the compiler asks of an op: its type rule, its NumPy meaning,
+its gradient, the form in which it is lowered (a family object of `ops/families.py`), facts, and
+samples.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ Gradient = Callable[[Tensor, Tensor], "Sequence[Tensor | None]"]
 
 @dataclass(frozen=True)
 class Sample:
-    """One test case: input arrays (reference form) or (shape, dtype) requests are drawn by the op's author."""
+    """One test case: input arrays (reference form) or (shape, dtype) requests are drawn by the op's
+    author.
+    """
 
     inputs: tuple[Any, ...]
     attrs: dict[str, Any] = field(default_factory=dict)
@@ -30,10 +33,12 @@ class OpDef:
     """One op.
 
     infer(inputs, attrs): the result type; raises through `fail`.
-    reference(*arrays, **attrs): the NumPy meaning on arrays of `dtype.numpy`; returns an array (or a tuple for several results).
-        It is called with warnings off, inputs never changed. A result in a wider float is rounded to the op's dtype.
-    gradient(g, node): cotangents of the inputs (None: no gradient flows), g and the results shaped as the tensors they belong to;
-        None for an op through which no gradient flows; see `not_differentiable` for ops where asking is an error.
+    reference(*arrays, **attrs): the NumPy meaning on arrays of `dtype.numpy`; returns an array (or
+      a tuple for several results). It is called with warnings off, inputs never changed. A result
+      in a wider float is rounded to the op's dtype.
+    gradient(g, node): cotangents of the inputs (None: no gradient flows), g and the results shaped
+      as the tensors they belong to; None for an op through which no gradient flows; see
+      `not_differentiable` for ops where asking is an error.
     form: the family object that says how the op is lowered.
     traits: facts for rewriting: commutative, associative, idempotent, involution, monotone, …
     samples(dtype): test inputs, for ops that are not elementwise.

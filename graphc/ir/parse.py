@@ -1,7 +1,8 @@
 """The parser of the textual form (floor 1): `parse(str(g))` equals `g`.
 
-Linear in the text; every mistake is a FormatError with line, column, what was expected and what came.
-Types are recomputed by the ops and compared with the written ones, so a text cannot lie about them.
+Linear in the text; every mistake is a FormatError with line, column, what was expected and what
+came. Types are recomputed by the ops and compared with the written ones, so a text cannot lie about
+them.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from graphc.ir.node import Node, Tensor, fresh_uid, make
 from graphc.ir.opdef import REGISTRY
 
 _TOKEN = re.compile(
-    r"""(?P<space>[ \t\r]+|\#[^\n]*) | (?P<newline>\n) | (?P<string>"(?:[^"\\\n]|\\.)*") | (?P<label>%[A-Za-z0-9_./]+)
-      | (?P<digest>@[0-9a-f]{64}) | (?P<number>-?(?:inf|nan)\b|-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?) | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
+    r"""(?P<space>[ \t\r]+|\#[^\n]*) | (?P<newline>\n) | (?P<string>"(?:[^"\\\n]|\\.)*") |
+    (?P<label>%[A-Za-z0-9_./]+)
+      | (?P<digest>@[0-9a-f]{64}) | (?P<number>-?(?:inf|nan)\b|-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)
+      | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
       | (?P<sign>//|[-{}()\[\]<>,:=+*])""",
     re.VERBOSE,
 )
@@ -48,8 +51,8 @@ class Token:
 def parse(text: str, constants: Mapping[str, ConstantValue] | None = None) -> Graph:
     """The graph of a text as `str(graph)` writes it.
 
-    constants: values by sha256 digest for constants that the text names by digest; those alive in this process are found by themselves.
-    Raises FormatError naming line and column.
+    constants: values by sha256 digest for constants that the text names by digest; those alive in
+    this process are found by themselves. Raises FormatError naming line and column.
     """
     reader = _Reader(_tokens(text), dict(constants or {}))
     graph = reader.graph()
@@ -100,7 +103,7 @@ class _Reader:
         self.symbols: dict[str, Dim] = {}
         self.depth = 0
 
-    # -- tokens ---------------------------------------------------------------------------------------
+    # -- tokens -----------------------------------------------------------------------------------
     @property
     def current(self) -> Token:
         return self.tokens[self.position]
@@ -149,7 +152,7 @@ class _Reader:
         except ValueError:
             raise self.fail("an integer", token) from None
 
-    # -- graphs ---------------------------------------------------------------------------------------
+    # -- graphs -----------------------------------------------------------------------------------
     def graph(self) -> Graph:
         self.depth += 1
         if self.depth > MAX_NESTING:
@@ -165,14 +168,22 @@ class _Reader:
         self.depth -= 1
         _check_updates(tuple(scope.updates))
         return Graph.build(
-            tuple(scope.inputs), tuple(scope.outputs.items()), tuple(scope.updates), scope.name, scope.names
+            tuple(scope.inputs),
+            tuple(scope.outputs.items()),
+            tuple(scope.updates),
+            scope.name,
+            scope.names,
         )
 
     def statement(self, scope: _Scope) -> None:
         token = self.current
         handlers: dict[str, Callable[[_Scope], None]] = {
-            "dim": self.dim, "input": self.input, "variable": self.variable, "output": self.output, "update": self.update,
-        }  # fmt: skip
+            "dim": self.dim,
+            "input": self.input,
+            "variable": self.variable,
+            "output": self.output,
+            "update": self.update,
+        }
         if token.kind == "label":
             self.node(scope)
         elif token.kind == "word" and token.text in handlers:
@@ -240,7 +251,14 @@ class _Reader:
             node = make(op, inputs, attrs)
         except GraphcError as error:
             raise FormatError(f"line {start.line}: {error}") from None
-        except (TypeError, ValueError, IndexError, AttributeError, KeyError, OverflowError) as error:
+        except (
+            TypeError,
+            ValueError,
+            IndexError,
+            AttributeError,
+            KeyError,
+            OverflowError,
+        ) as error:
             what = f"{name} does not accept these operands and attributes: {error}"
             raise _format_error(f"line {start.line}: {what}") from None
         self.check_type(node)
@@ -259,7 +277,7 @@ class _Reader:
         self.sign("=")
         scope.updates.append((variable, self.tensor(scope)))
 
-    # -- parts ------------------------------------------------------------------------------------------
+    # -- parts ------------------------------------------------------------------------------------
     def new_label(self, scope: _Scope) -> str:
         token = self.current
         label = self.take("label", "a label such as %0")[1:]
@@ -298,7 +316,9 @@ class _Reader:
                 self.sign("=")
                 found[key] = self.value()
         if tuple(found) != expected:
-            raise self.fail(f"the attributes of {op}: {', '.join(expected) or 'none'} (in this order)", token)
+            raise self.fail(
+                f"the attributes of {op}: {', '.join(expected) or 'none'} (in this order)", token
+            )
         return tuple(found.values())
 
     def define(self, scope: _Scope, label: str, node: Node, extra: tuple[str, ...] = ()) -> None:
@@ -343,12 +363,14 @@ class _Reader:
             sizes.append(self.size())
         return tuple(sizes)
 
-    # -- sizes: sum of products of factors ----------------------------------------------------------------
+    # -- sizes: sum of products of factors --------------------------------------------------------
     def size(self) -> Size:
         negative = self.accept("-")
         total = self.product()
         total = total * -1 if negative else total
-        while self.current.text in ("+", "-") or (self.current.kind == "number" and self.current.text[0] == "-"):
+        while self.current.text in ("+", "-") or (
+            self.current.kind == "number" and self.current.text[0] == "-"
+        ):
             if self.accept("+"):
                 total = total + self.product()
             elif self.accept("-"):
@@ -388,7 +410,7 @@ class _Reader:
             raise self.fail("a dim declared above with `dim`", token)
         return self.symbols[name]
 
-    # -- attribute values -----------------------------------------------------------------------------------
+    # -- attribute values -------------------------------------------------------------------------
     def value(self) -> Any:
         token = self.current
         if token.kind == "string":
@@ -396,7 +418,7 @@ class _Reader:
         if token.kind == "number":
             return self.number()
         if token.text == "(":
-            return self.tuple()
+            return self.sequence()
         if token.text == "<":
             self.position += 1
             size = self.size()
@@ -418,7 +440,7 @@ class _Reader:
         text = self.take("number")
         return float(text) if any(c in text for c in ".eEn") else int(text)
 
-    def tuple(self) -> tuple[Any, ...]:
+    def sequence(self) -> tuple[Any, ...]:
         self.depth += 1
         if self.depth > MAX_NESTING:
             raise self.fail(f"at most {MAX_NESTING} nested levels")
@@ -480,7 +502,9 @@ class _Reader:
                 "pass it: graphc.parse(text, constants=graph.constants)",
             )
         if value.dtype is not dtype or value.shape != shape:
-            raise self.fail(f"the type of the constant, {value.dtype.short}{list(value.shape)}", token)
+            raise self.fail(
+                f"the type of the constant, {value.dtype.short}{list(value.shape)}", token
+            )
         return value
 
     def from_base64(self, dtype: DType, shape: tuple[int, ...]) -> ConstantValue:

@@ -1,8 +1,8 @@
 """Provenance (floor 1): where the user wrote a node and what the user calls it.
 
-Side tables keyed weakly by node, never part of a node's identity.  Locations are recorded for every node
-when it is made; a rewrite or a gradient rule runs inside `derived_from(node)`, so that what it makes
-points at the user's line of the node that it came from.
+Side tables keyed weakly by node, never part of a node's identity.  Locations are recorded for every
+node when it is made; a rewrite or a gradient rule runs inside `derived_from(node)`, so that what it
+makes points at the user's line of the node that it came from.
 """
 
 from __future__ import annotations
@@ -186,7 +186,8 @@ def check_name(name: str) -> None:
     if not from_ok or not name.isprintable():
         raise GraphError(
             message(
-                f"a name or name_scope must be a non-empty string without white space, quotes, \\ and %, got {name!r}",
+                "a name or name_scope must be a non-empty string without white space, quotes, \\ "
+                f"and %, got {name!r}",
                 hint='write name="my_tensor", with an underscore; graphc.name_scope nests names',
             )
         )

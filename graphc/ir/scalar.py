@@ -1,9 +1,9 @@
 """The scalar language (floor 1): what one element of a kernel can be computed with.
 
-An op's scalar body and every math decomposition is a function over a `ScalarLanguage`; handlers give it
-a meaning: `NumpyScalar` (values), `loops.build.ExprScalar` (loop-IR expressions). Each method's result
-dtype is that of its operands unless stated; operands of a binary method have the same dtype.
-16-bit floats compute in float32 and round after each method.
+An op's scalar body and every math decomposition is a function over a `ScalarLanguage`; handlers
+give it a meaning: `NumpyScalar` (values), `loops.build.ExprScalar` (loop-IR expressions). Each
+method's result dtype is that of its operands unless stated; operands of a binary method have the
+same dtype. 16-bit floats compute in float32 and round after each method.
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ class ScalarLanguage(ABC, Generic[V]):
 
     Semantics that are easy to get wrong:
     - minimum/maximum propagate NaN (NumPy's), minimum(-0, 0) may be either zero;
-    - div is true division, floats only; floordiv/mod follow Python's sign rule (NumPy's floor_divide,
-      remainder); integer division by zero gives 0, INT_MIN // -1 wraps, mod by zero gives 0;
+    - div is true division, floats only; floordiv/mod follow Python's sign rule (NumPy's
+      floor_divide, remainder); integer division by zero gives 0, INT_MIN // -1 wraps, mod by zero
+      gives 0;
     - integer add, sub, mul, neg, abs, pow wrap; pow with a negative integer exponent gives
       1, -1 or 0 as the exact power truncated toward zero (0 ** -1 gives 0);
     - shifts by the width or more give 0 (or -1 for a negative signed right shift), as NumPy;
     - cast float -> int truncates toward zero and saturates, NaN -> 0; cast to bool is x != 0;
       int -> int wraps; float64 -> float16 rounds once;
-    - fma(a, b, c) rounds once where the target can (`has_fma`), otherwise it is a * b + c: use it only
-      inside decompositions whose tested bound allows both.
+    - fma(a, b, c) rounds once where the target can (`has_fma`), otherwise it is a * b + c: use it
+      only inside decompositions whose tested bound allows both.
     - logical and/or/xor/not on bool are bit_and, bit_or, bit_xor, bit_not.
     """
 

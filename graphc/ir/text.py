@@ -9,7 +9,8 @@
       update %w = %5
     }
 
-A node is written once, after its inputs. Its label is its first name where that is a plain word, a number otherwise.
+A node is written once, after its inputs. Its label is its first name where that is a plain word, a
+number otherwise.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def graph_text(graph: Graph, indent: str = "") -> str:
     lines += [inner + _symbol_text(s) for s in graph.symbols]
     inputs = {id(t): name for name, t in graph.inputs}
     for node in graph.nodes:
-        lines.append(inner + _node_text(node, labels, inputs, inner) + _names_text(graph, node, labels))
+        lines.append(
+            inner + _node_text(node, labels, inputs, inner) + _names_text(graph, node, labels)
+        )
     lines += [f"{inner}output {json.dumps(name)} = %{labels[id(t)]}" for name, t in graph.outputs]
     lines += [f"{inner}update %{labels[id(v)]} = %{labels[id(t)]}" for v, t in graph.updates]
     return "\n".join(lines) + f"\n{indent}}}"
@@ -77,12 +80,17 @@ def _node_text(node: Node, labels: dict[int, str], inputs: dict[int, str], inden
         trainable = "true" if node.attr("trainable") else "false"
         name = node.attr("name")
         own = "" if name is None else json.dumps(name) + " "
-        return f"variable %{label} {own}trainable={trainable} = {value_text(node.attr('value'), indent)} : {node.type}"
+        value = value_text(node.attr("value"), indent)
+        return f"variable %{label} {own}trainable={trainable} = {value} : {node.type}"
     operands = ", ".join("%" + labels[id(i)] for i in node.inputs)
     attrs = ", ".join(
         f"{k}={value_text(v, indent)}" for k, v in zip(node.op.attributes, node.attrs, strict=True)
     )
-    return f"%{label} = {node.op.name}({operands})" + (f" {{{attrs}}}" if attrs else "") + f" : {node.type}"
+    return (
+        f"%{label} = {node.op.name}({operands})"
+        + (f" {{{attrs}}}" if attrs else "")
+        + f" : {node.type}"
+    )
 
 
 def _names_text(graph: Graph, node: Node, labels: dict[int, str]) -> str:
@@ -111,7 +119,12 @@ def value_text(value: Any, indent: str = "") -> str:
     if isinstance(value, Dim):
         return f"<{value}>"
     if isinstance(value, tuple):
-        return "(" + ", ".join(value_text(v, indent) for v in value) + ("," if len(value) == 1 else "") + ")"
+        return (
+            "("
+            + ", ".join(value_text(v, indent) for v in value)
+            + ("," if len(value) == 1 else "")
+            + ")"
+        )
     if isinstance(value, ConstantValue):
         return constant_text(value)
     if isinstance(value, Graph):
@@ -120,10 +133,14 @@ def value_text(value: Any, indent: str = "") -> str:
 
 
 def constant_text(value: ConstantValue) -> str:
-    """`const f32[2] [0.5, 1.0]`, `const f32[99] "base64 of the stored bytes"` or `const f32[9999] @sha256`."""
+    """`const f32[2] [0.5, 1.0]`, `const f32[99] "base64 of the stored bytes"` or `const f32[9999]
+    @sha256`.
+    """
     head = f"const {value.dtype.short}[{', '.join(map(str, value.shape))}] "
     if value.stored.size <= LITERAL_ELEMENTS and not _odd_nan(value):
-        return head + "[" + ", ".join(value_text(v) for v in value.values.reshape(-1).tolist()) + "]"
+        return (
+            head + "[" + ", ".join(value_text(v) for v in value.values.reshape(-1).tolist()) + "]"
+        )
     if value.stored.nbytes <= INLINE_BYTES:
         return head + f'"{base64.b64encode(little_endian(value)).decode()}"'
     return head + f"@{value.digest}"

@@ -1,6 +1,8 @@
-"""Verification of graphs (floor 1): the invariants that construction cannot make impossible by itself.
+"""Verification of graphs (floor 1): the invariants that construction cannot make impossible by
+itself.
 
-Run at stage boundaries, and between all passes in the tests. A failure is a bug of a pass or a bad file.
+Run at stage boundaries, and between all passes in the tests. A failure is a bug of a pass or a bad
+file.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from graphc.ir.opdef import REGISTRY
 def verify(graph: Graph, after: str = "") -> None:
     """Raise VerifyError where the graph breaks an invariant; `after` names the pass that just ran.
 
-    Checked: every op is registered; every type is what the op's `infer` computes; attributes are complete and hashable; placeholders
-    are declared inputs; updates assign variables values of their type; names belong to nodes of the graph.
+    Checked: every op is registered; every type is what the op's `infer` computes; attributes are
+    complete and hashable; placeholders are declared inputs; updates assign variables values of
+    their type; names belong to nodes of the graph.
     """
     inputs = {id(t) for _, t in graph.inputs}
     live: set[int] = set()
@@ -23,10 +26,16 @@ def verify(graph: Graph, after: str = "") -> None:
         live.add(id(node))
         problem = _problem(node, inputs)
         if problem:
-            raise VerifyError(f"graph {graph.name!r}{f' after {after}' if after else ''}: {node.op.name}: {problem}")
+            raise VerifyError(
+                f"graph {graph.name!r}{f' after {after}' if after else ''}: {node.op.name}: "
+                f"{problem}"
+            )
     for variable, value in graph.updates:
         if variable.op.name != "variable" or variable.type != value.type:
-            raise VerifyError(f"graph {graph.name!r}{f' after {after}' if after else ''}: update of {variable!r} by {value!r}")
+            raise VerifyError(
+                f"graph {graph.name!r}{f' after {after}' if after else ''}: update of "
+                f"{variable!r} by {value!r}"
+            )
     for name, node in graph.names.items():
         if id(node) not in live:
             raise VerifyError(f"graph {graph.name!r}: the name {name!r} belongs to no node")

@@ -90,7 +90,9 @@ class _Verifier:
 
     def _error(self, what: str, statement: Stmt | None = None) -> VerifyError:
         operands = () if statement is None else (statement_text(statement),)
-        return VerifyError(message(f"kernel {self.kernel.name}: {what}", operands=operands))
+        # A bug of the compiler: no line of the user is to blame.
+        what = f"kernel {self.kernel.name}: {what}"
+        return VerifyError(message(what, operands=operands, at=""))
 
     def run(self) -> None:
         """Check the signature, then every statement with an explicit stack."""

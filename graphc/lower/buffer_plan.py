@@ -1,7 +1,9 @@
-"""The buffer plan (floor 5): which memory each stored value lives in, by liveness over the kernels in order.
+"""The buffer plan (floor 5): which memory each stored value lives in, by liveness over the kernels
+in order.
 
-Values that leave the program live in its output and update buffers; everything else shares an arena of slots. A slot is
-reused once its last reader has run; sizes may be symbolic, and then a slot is reused by values of the same size.
+Values that leave the program live in its output and update buffers; everything else shares an arena
+of slots. A slot is reused once its last reader has run; sizes may be symbolic, and then a slot is
+reused by values of the same size.
 """
 
 from __future__ import annotations
@@ -19,12 +21,16 @@ from graphc.lower.elements import storage_root
 from graphc.lower.kernel_builder import LoweredKernel, Stored
 from graphc.ops.families import Constant
 
-Place = tuple[str, int]  # ("input" | "variable" | "output" | "update" | "constant" | "arena", index)
+Place = tuple[
+    str, int
+]  # ("input" | "variable" | "output" | "update" | "constant" | "arena", index)
 
 
 @dataclass
 class BufferPlan:
-    """Where everything is. slots: bytes of each arena slot. places: by id of storage root or temporary."""
+    """Where everything is. slots: bytes of each arena slot. places: by id of storage root or
+    temporary.
+    """
 
     variables: list[Tensor]
     constants: list[ConstantValue] = field(default_factory=list)
@@ -44,13 +50,22 @@ class BufferPlan:
         lines += [f"  slot {k}: {size} bytes" for k, size in enumerate(self.slots)]
         for stored in self.keep:
             kind, index = self.places[id(stored)]
-            what = f"{stored.op.name} {stored.type}" if isinstance(stored, Tensor) else f"temporary {stored.shape}"
+            what = (
+                f"{stored.op.name} {stored.type}"
+                if isinstance(stored, Tensor)
+                else f"temporary {stored.shape}"
+            )
             lines.append(f"  {kind} {index}: {what}")
         return "\n".join(lines)
 
 
-def plan_buffers(graph: Graph, variables: list[Tensor], kernels: Sequence[LoweredKernel]) -> BufferPlan:
-    """The plan for kernels that run in this order. `variables`: in the order of the program's buffers."""
+def plan_buffers(
+    graph: Graph, variables: list[Tensor], kernels: Sequence[LoweredKernel]
+) -> BufferPlan:
+    """The plan for kernels that run in this order.
+
+    `variables`: in the order of the program's buffers.
+    """
     plan = BufferPlan(variables)
     for k, (_, tensor) in enumerate(graph.inputs):
         _fix(plan, tensor, ("input", k))
@@ -92,7 +107,9 @@ def _overwritten(lowered: LoweredKernel) -> list[Stored]:
 
 def _fix(plan: BufferPlan, stored: Stored, place: Place) -> None:
     if id(stored) in plan.places:
-        raise CompileError(f"a value is asked to live in two places: {plan.places[id(stored)]} and {place}")
+        raise CompileError(
+            f"a value is asked to live in two places: {plan.places[id(stored)]} and {place}"
+        )
     plan.places[id(stored)] = place
     plan.keep.append(stored)
 
@@ -109,7 +126,9 @@ class _Arena:
         _fix(self.plan, stored, ("arena", slot))
 
     def inherit(self, stored: Stored, dying: Stored) -> bool:
-        """Put a result into the slot of an operand that dies in the same kernel, where the slot is as large."""
+        """Put a result into the slot of an operand that dies in the same kernel, where the slot is
+        as large.
+        """
         slot = self.plan.places[id(dying)][1]
         if self.plan.slots[slot] != product(stored.shape) * stored.dtype.itemsize:
             return False

@@ -1,9 +1,11 @@
-"""Contractions (floor 5): einsum of two operands, with elementwise work on its result, to one kernel.
+"""Contractions (floor 5): einsum of two operands, with elementwise work on its result, to one
+kernel.
 
-Each result is one chain of multiply-adds in index order over the summed letters, so its bits do not depend on tiles.
-Vectors run along the last letter of the result; `prepare_contraction` makes that letter contiguous in the operands that
-have it, and gives memory to operands whose elements would be expensive to compute again and again.
-A contraction without such a letter (a dot product) accumulates in vectors along its last summed letter, as a reduction does.
+Each result is one chain of multiply-adds in index order over the summed letters, so its bits do not
+depend on tiles. Vectors run along the last letter of the result; `prepare_contraction` makes that
+letter contiguous in the operands that have it, and gives memory to operands whose elements would be
+expensive to compute again and again. A contraction without such a letter (a dot product)
+accumulates in vectors along its last summed letter, as a reduction does.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ from graphc.lower.to_loops import evaluate_in_order, index_in
 from graphc.ops.families import Alias, Contraction, Map, Reshape
 from graphc.schedule import policy_cpu as policy
 
-# Views whose element is another element at an affine index, without a condition: cheap inside the inner loop.
+# Views whose element is another element at an affine index, without a condition: cheap inside the
+# inner loop.
 _PLAIN_VIEWS = frozenset({"permute_dims", "slice", "broadcast_to", "windows", "flip"})
 
 
@@ -51,7 +54,9 @@ def letters(node: Tensor) -> tuple[str, str, str]:
 
 def _sizes(node: Tensor) -> dict[str, Size]:
     a, b, _ = letters(node)
-    return dict(zip(a, node.inputs[0].shape, strict=True)) | dict(zip(b, node.inputs[1].shape, strict=True))
+    return dict(zip(a, node.inputs[0].shape, strict=True)) | dict(
+        zip(b, node.inputs[1].shape, strict=True)
+    )
 
 
 def vector_letter(node: Tensor) -> str | None:
@@ -60,18 +65,22 @@ def vector_letter(node: Tensor) -> str | None:
     return next((c for c in reversed(letters(node)[2]) if sizes[c] != 1), None)
 
 
-# -- before regions are made -----------------------------------------------------------------------------------
+# -- before regions are made ----------------------------------------------------------------------
 
 
 def prepare_contraction(node: Tensor, inputs: tuple[Tensor, ...], forced: list[Tensor]) -> Node:
-    """The contraction with contiguous operands; operands that need memory for it are added to `forced`."""
+    """The contraction with contiguous operands; operands that need memory for it are added to
+    `forced`.
+    """
     specs = list(letters(node)[:2])
     operands = list(inputs)
     last = vector_letter(node)
     for k in (0, 1):
         if last is not None and last in specs[k] and not _is_dot(node):
             axis = specs[k].index(last)
-            if any(s != 1 for s in operands[k].shape[axis + 1 :]) or not _contiguous_view(operands[k], axis):
+            if any(s != 1 for s in operands[k].shape[axis + 1 :]) or not _contiguous_view(
+                operands[k], axis
+            ):
                 order = tuple(d for d in range(len(specs[k])) if d != axis) + (axis,)
                 operands[k] = REGISTRY["permute_dims"](operands[k], axes=order)
                 specs[k] = "".join(specs[k][d] for d in order)
@@ -82,7 +91,7 @@ def prepare_contraction(node: Tensor, inputs: tuple[Tensor, ...], forced: list[T
 
 
 def _contiguous_view(operand: Tensor, axis: int) -> bool:
-    """Whether neighbours along `axis` are neighbours in memory, as far as views between can tell."""
+    """Whether neighbours along `axis` are neighbours in memory, as far as views between tell."""
     node, at = operand, axis
     while is_view(node) and node.inputs:
         if node.op.name == "permute_dims":
@@ -110,7 +119,9 @@ def _stride_of(node: Tensor, axis: int) -> int:
 
 
 def _costly_views(operand: Tensor) -> list[Tensor]:
-    """The views of an operand's chain that must be memory: those with conditions, gathers of several sources."""
+    """The views of an operand's chain that must be memory: those with conditions, gathers of
+    several sources.
+    """
     node = operand
     while is_view(node) and node.inputs:
         if isinstance(node.op.form, Map) and node.op.name not in _PLAIN_VIEWS:
@@ -120,7 +131,9 @@ def _costly_views(operand: Tensor) -> list[Tensor]:
 
 
 def _is_dot(node: Tensor) -> bool:
-    """Whether the result has no letter to run vectors along while a summed letter is last in both operands."""
+    """Whether the result has no letter to run vectors along while a summed letter is last in both
+    operands.
+    """
     a, b, out = letters(node)
     sizes = _sizes(node)
     last = vector_letter(node)
@@ -129,13 +142,14 @@ def _is_dot(node: Tensor) -> bool:
     summed = [c for c in a if c in b and c not in out and sizes[c] != 1]
     if not summed or not a or not b or a[-1] != b[-1] or a[-1] not in summed:
         return False
-    # A matrix-vector product reads its matrix once: transposing it first would cost more than the product.
+    # A matrix-vector product reads its matrix once: transposing it first would cost more than the
+    # product.
     others = [c for c in out if c != last and sizes[c] != 1 and (c in a) != (c in b)]
     owner_only = (last in a) != (last in b)
     return owner_only and not [c for c in others if (c in a) != (last in a)]
 
 
-# -- the kernel --------------------------------------------------------------------------------------------------
+# -- the kernel -----------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -196,7 +210,9 @@ def _results(plan: _Plan, index: tuple[Expr, ...], value: Expr, body: list[Stmt]
         value = EXPR.cast(value, node.dtype)
     named = builder.let("r", value, body)
     builder.elements.define(node, index_in(node.shape, index), named)
-    evaluate_in_order(region, builder, region.domain, index, {id(n) for n in region.nodes} - {id(node)})
+    evaluate_in_order(
+        region, builder, region.domain, index, {id(n) for n in region.nodes} - {id(node)}
+    )
     for output in region.outputs:
         builder.store(output, index_in(output.shape, index), body)
 
@@ -221,9 +237,13 @@ def _dot_loops(plan: _Plan) -> list[Stmt]:
         last = plan.summed[-1]
         width = policy.lanes(plan.dtype, plan.sizes[last])
         loop = For(
-            loops[last], size(plan.sizes[last]), tuple(inside), "vector" if width > 1 else "serial", width,
+            loops[last],
+            size(plan.sizes[last]),
+            tuple(inside),
+            "vector" if width > 1 else "serial",
+            width,
             policy.interleave(plan.sizes[last], width),
-        )  # fmt: skip
+        )
         body += builder.nest([(loops[c], plan.sizes[c]) for c in plan.summed[:-1]], [loop])
     else:
         body += inside
@@ -234,7 +254,9 @@ def _dot_loops(plan: _Plan) -> list[Stmt]:
 
 
 def _row_letter(plan: _Plan, last: str) -> str | None:
-    """The letter to tile besides the vector letter: in the result, and not in an operand that has the vector letter."""
+    """The letter to tile besides the vector letter: in the result, and not in an operand that has
+    the vector letter.
+    """
     a, b, _ = letters(plan.node)
     holders = [s for s in (a, b) if last in s]
     for c in reversed(plan.out):
@@ -244,7 +266,9 @@ def _row_letter(plan: _Plan, last: str) -> str | None:
 
 
 def _tiled_loops(plan: _Plan, target: Target) -> list[Stmt]:
-    """for the outer letters and blocks of rows (parallel), for vectors of columns: a register tile, summed serially."""
+    """for the outer letters and blocks of rows (parallel), for vectors of columns: a register tile,
+    summed serially.
+    """
     builder = plan.builder
     last = vector_letter(plan.node)
     if last is None:
@@ -265,7 +289,14 @@ def _tiled_loops(plan: _Plan, target: Target) -> list[Stmt]:
     if row is None or tall == 1:
         body = _columns(plan, tile, last, row, at, [first_row] if row else [])
     else:
-        full = _columns(plan, tile, last, row, at, [iadd(first_row, literal(u, counter.dtype)) for u in range(tall)])
+        full = _columns(
+            plan,
+            tile,
+            last,
+            row,
+            at,
+            [iadd(first_row, literal(u, counter.dtype)) for u in range(tall)],
+        )
         if isinstance(rows, int) and rows % tall == 0:
             body = full
         else:
@@ -278,7 +309,12 @@ def _tiled_loops(plan: _Plan, target: Target) -> list[Stmt]:
 
 
 def _columns(
-    plan: _Plan, tile: policy.Tile, last: str, row: str | None, at: dict[str, Expr], rows: list[Expr]
+    plan: _Plan,
+    tile: policy.Tile,
+    last: str,
+    row: str | None,
+    at: dict[str, Expr],
+    rows: list[Expr],
 ) -> list[Stmt]:
     """The loop over columns for the given rows (none: the result has no row letter)."""
     builder = plan.builder

@@ -1,8 +1,9 @@
 """Edges (floor 5): at which indices a node reads its producers, through any views in between.
 
-Sizes of 1 do not count: an index is compared with the reader's own by its *effective* dims, those whose size
-is not the literal 1. An edge is `exact` when the producer is read at a prefix of the reader's own index: at the same
-element, or at the element of the reader's row. Exact reads never compute a producer's element twice.
+Sizes of 1 do not count: an index is compared with the reader's own by its *effective* dims, those
+whose size is not the literal 1. An edge is `exact` when the producer is read at a prefix of the
+reader's own index: at the same element, or at the element of the reader's row. Exact reads never
+compute a producer's element twice.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from graphc.loops.nodes import Expr, var
 from graphc.lower.elements import Elements, Index
 from graphc.ops.families import Alias, Contraction, Elementwise, Map, Opaque, Reduction, Reshape
 
-MAX_VIEW_DEPTH = 8  # longer chains of views are cut by materialising one, so that index expressions stay short
+# Longer chains of views are cut by materialising one, so that index expressions stay short.
+MAX_VIEW_DEPTH = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """One read of `producer`: `depth` leading effective dims agree with the reader's; `exact`: all of the producer's do."""
+    """One read of `producer`: `depth` leading effective dims agree with the reader's; `exact`: all
+    of the producer's do.
+    """
 
     producer: Tensor
     depth: int
@@ -94,7 +98,9 @@ class EdgeFinder:
 
 
 def _own(shape: Shape, index: Index) -> tuple[Expr, ...]:
-    return tuple(i for s, i in zip(shape, index, strict=True) if not (isinstance(s, int) and s == 1))
+    return tuple(
+        i for s, i in zip(shape, index, strict=True) if not (isinstance(s, int) and s == 1)
+    )
 
 
 def _classify(node: Tensor, at: Index, own: tuple[Expr, ...], predicated: bool) -> Edge:
@@ -110,7 +116,9 @@ def _direct(operand: Tensor, shape: Shape) -> Edge:
         rank = len(effective(shape))
         return Edge(operand, rank, True)
     offset = len(shape) - len(operand.shape)
-    theirs = [d + offset for d, s in enumerate(operand.shape) if not (isinstance(s, int) and s == 1)]
+    theirs = [
+        d + offset for d, s in enumerate(operand.shape) if not (isinstance(s, int) and s == 1)
+    ]
     own = [d for d, s in enumerate(shape) if not (isinstance(s, int) and s == 1)]
     depth = 0
     while depth < len(theirs) and theirs[depth] == own[depth]:
@@ -119,5 +127,7 @@ def _direct(operand: Tensor, shape: Shape) -> Edge:
 
 
 def view_depth(node: Tensor, known: dict[int, int], is_producer: Callable[[Tensor], bool]) -> int:
-    """How many views lie between `node` (a view) and its producers, at most; operands must be in `known` already."""
+    """How many views lie between `node` (a view) and its producers, at most; operands must be in
+    `known` already.
+    """
     return 1 + max((known.get(id(i), 0) for i in node.inputs if not is_producer(i)), default=0)

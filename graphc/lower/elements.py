@@ -1,9 +1,9 @@
 """Elements (floor 5): the value of any node at any index, as a loop-IR expression.
 
-This is index substitution: views change the index, elementwise ops combine values, leaves are loads.
-`Elements` is used twice: to lower a region (leaves are its buffers), and by `regions` to find out at which
-indices a node reads its producers (leaves are recorded).
-Depth: callers evaluate a region's nodes in topological order, so recursion is only as deep as a view chain.
+This is index substitution: views change the index, elementwise ops combine values, leaves are
+loads. `Elements` is used twice: to lower a region (leaves are its buffers), and by `regions` to
+find out at which indices a node reads its producers (leaves are recorded). Depth: callers evaluate
+a region's nodes in topological order, so recursion is only as deep as a view chain.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from graphc.ir.node import Node, Tensor
 from graphc.loops.build import EXPR, ZERO, ExprScalar, both, iadd, imul, literal
 from graphc.loops.index_math import unflatten
 from graphc.loops.nodes import Const, Expr, Load, load, select, size
-from graphc.ops.families import Alias, Constant, Elementwise, ElementLanguage, Map, Reshape
+from graphc.ops.families import Alias, Constant, ElementLanguage, Elementwise, Map, Reshape
 
 Index = tuple[Expr, ...]
 Leaf = Callable[[Tensor, Index, Expr | None], Expr]
 
-# Elementwise ops that make NaN or infinity out of finite values: watched even where the value is not stored.
+# Elementwise ops that make NaN or infinity out of finite values: watched even where the value is
+# not stored.
 RISKY = frozenset(
-    "divide reciprocal log log2 log10 log1p exp exp2 expm1 sqrt rsqrt pow sinh cosh tan asin acos atanh acosh "
+    "divide reciprocal log log2 log10 log1p exp exp2 expm1 sqrt rsqrt pow sinh cosh tan asin acos "
+    "atanh acosh "
     "square lgamma digamma polygamma remainder floor_divide logaddexp hypot chain_divide".split()
 )
 
@@ -31,10 +33,10 @@ RISKY = frozenset(
 class Elements:
     """Values of nodes at indices.
 
-    inline(node): whether the node's value is computed here (else it is a leaf).
-    leaf(node, index, predicate): the value of a leaf; `predicate` (or None) guards the memory access.
-    on_check(node, ok): an element computation asks for a run-time check on behalf of `node`.
-    on_value(node, value): sees the values of `RISKY` ops (for check_numerics).
+    inline(node): whether the node's value is computed here (else it is a leaf). leaf(node, index,
+    predicate): the value of a leaf; `predicate` (or None) guards the memory access. on_check(node,
+    ok): an element computation asks for a run-time check on behalf of `node`. on_value(node,
+    value): sees the values of `RISKY` ops (for check_numerics).
     """
 
     def __init__(
@@ -79,9 +81,13 @@ class Elements:
             return self.value(source, reshape_index(source.shape, node.shape, index), predicate)
         if isinstance(form, Alias):
             return self.value(node.inputs[0], index, predicate)
-        raise CompileError(f"{node.op.name} is read inside its own kernel at an index that was not computed")
+        raise CompileError(
+            f"{node.op.name} is read inside its own kernel at an index that was not computed"
+        )
 
-    def _elementwise(self, node: Tensor, form: Elementwise, index: Index, predicate: Expr | None) -> Expr:
+    def _elementwise(
+        self, node: Tensor, form: Elementwise, index: Index, predicate: Expr | None
+    ) -> Expr:
         operands = [self.value(o, broadcast_index(o.shape, index), predicate) for o in node.inputs]
         value: Expr = form.scalar(EXPR, *operands, **node.attributes)
         if self.on_value is not None and predicate is None and node.op.name in RISKY:
@@ -98,7 +104,11 @@ class _Context(ExprScalar, ElementLanguage[Expr]):
         self._predicate = predicate
 
     def element(
-        self, operand: int, index: Sequence[Expr], where: Expr | None = None, fill: bool | int | float = 0
+        self,
+        operand: int,
+        index: Sequence[Expr],
+        where: Expr | None = None,
+        fill: bool | int | float = 0,
     ) -> Expr:
         source = self._node.inputs[operand]
         if where is None:
@@ -126,13 +136,16 @@ class _Context(ExprScalar, ElementLanguage[Expr]):
 def broadcast_index(shape: Shape, index: Index) -> Index:
     """The index of an operand of `shape` for the element `index` of an elementwise result."""
     tail = index[len(index) - len(shape) :]
-    return tuple(ZERO if isinstance(s, int) and s == 1 else i for s, i in zip(shape, tail, strict=True))
+    return tuple(
+        ZERO if isinstance(s, int) and s == 1 else i for s, i in zip(shape, tail, strict=True)
+    )
 
 
 def reshape_index(source: Shape, result: Shape, index: Index) -> Index:
     """The index into `source` of the element `index` of its reshape to `result` (row-major).
 
-    Dims are matched in groups of equal size, so that dims which the reshape leaves alone stay as they are.
+    Dims are matched in groups of equal size, so that dims which the reshape leaves alone stay as
+    they are.
     """
     found: list[Expr] = []
     for source_dims, result_dims in reshape_groups(source, result):
@@ -172,7 +185,8 @@ def reshape_groups(source: Shape, result: Shape) -> list[tuple[list[int], list[i
                 theirs.append(j)
                 b, j = b * result[j], j + 1
         groups.append((ours, theirs))
-    # A group of zero-size or provably unequal products cannot be split further: one group of everything.
+    # A group of zero-size or provably unequal products cannot be split further: one group of
+    # everything.
     total_a = [d for g, _ in groups for d in g]
     total_b = [d for _, g in groups for d in g]
     return groups if _sound(groups, source, result) else [(total_a, total_b)]
@@ -192,7 +206,8 @@ def _sound(groups: list[tuple[list[int], list[int]]], source: Shape, result: Sha
 
 
 def _smaller(a: Size, b: Size) -> bool:
-    # Any answer is sound (it only decides which side grows next); sizes of more factors are taken as larger.
+    # Any answer is sound (it only decides which side grows next); sizes of more factors are taken
+    # as larger.
     if isinstance(a, int) and isinstance(b, int):
         return a < b
     return _degree(a) < _degree(b) or (_degree(a) == _degree(b) and isinstance(a, int))

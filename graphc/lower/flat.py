@@ -1,4 +1,6 @@
-"""Flat kernels (floor 5): regions in which every operand is read at the result's own element, as one loop over all elements."""
+"""Flat kernels (floor 5): regions in which every operand is read at the result's own element, as
+one loop over all elements.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +12,17 @@ from graphc.ir.node import Tensor
 from graphc.loops.build import EXPR, ZERO, iadd, imin, imul, isub, literal
 from graphc.loops.nodes import Expr, For, Stmt, Store, load, size
 from graphc.lower.edges import effective
-from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, label_of
 from graphc.lower.elements import RISKY, storage_root
+from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, label_of
 from graphc.lower.regions import Region
 from graphc.ops.families import Alias, Constant, Elementwise, Reshape
 from graphc.schedule import policy_cpu as policy
 
 
 def flat_kernel(region: Region, builder: KernelBuilder) -> LoweredKernel | None:
-    """One loop over the elements in blocks, or None where an operand is broadcast or viewed otherwise."""
+    """One loop over the elements in blocks, or None where an operand is broadcast or viewed
+    otherwise.
+    """
     total = product(region.domain)
     if not region.domain or not _is_flat(region, builder.is_producer):
         return None
@@ -32,8 +36,13 @@ def flat_kernel(region: Region, builder: KernelBuilder) -> LoweredKernel | None:
         if node.op.name in RISKY or any(node is n for n in region.outputs):
             builder.watch(node, values[id(node)])
     body: list[Stmt] = builder.checks()
-    body += [Store(builder.output(n, (total,), label_of(n)), (at,), values[id(n)]) for n in region.outputs]
-    width = policy.lanes(max((n.dtype.compute for n in region.nodes), key=lambda d: d.itemsize), total)
+    body += [
+        Store(builder.output(n, (total,), label_of(n)), (at,), values[id(n)])
+        for n in region.outputs
+    ]
+    width = policy.lanes(
+        max((n.dtype.compute for n in region.nodes), key=lambda d: d.itemsize), total
+    )
     extent = imin(literal(policy.FLAT_BLOCK, block.dtype), isub(size(total), start))
     loop = For(element, extent, tuple(body), "vector" if width > 1 else "serial", width)
     count = (total + (policy.FLAT_BLOCK - 1)) // policy.FLAT_BLOCK
@@ -43,14 +52,19 @@ def flat_kernel(region: Region, builder: KernelBuilder) -> LoweredKernel | None:
 
 
 def _overwritable(lowered: LoweredKernel, total: Size) -> tuple[int, ...]:
-    """Operands whose memory the result may take. With several results one could overwrite what the next still reads."""
+    """Operands whose memory the result may take.
+
+    With several results one could overwrite what the next still reads.
+    """
     if len(lowered.kernel.outputs) != 1:
         return ()
     (result,) = lowered.kernel.outputs
     return tuple(
         k
         for k, param in enumerate(lowered.kernel.params)
-        if param is not result and param.shape == (total,) and param.dtype.itemsize == result.dtype.itemsize
+        if param is not result
+        and param.shape == (total,)
+        and param.dtype.itemsize == result.dtype.itemsize
     )
 
 

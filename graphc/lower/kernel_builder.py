@@ -1,4 +1,6 @@
-"""Kernel parts (floor 5): buffers, loop variables and stores of one kernel while a region is lowered to it."""
+"""Kernel parts (floor 5): buffers, loop variables and stores of one kernel while a region is
+lowered to it.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +46,8 @@ Stored = Tensor | Temporary
 class LoweredKernel:
     """A kernel with what each of its params holds: the storage root of a tensor, or a temporary.
 
-    overwrites: positions of args whose memory its one output may take over: each element is read before it is written, by the same
-    iteration.
+    overwrites: positions of args whose memory its one output may take over: each element is read
+    before it is written, by the same iteration.
     """
 
     kernel: Kernel
@@ -55,8 +57,8 @@ class LoweredKernel:
 
 @dataclass
 class Sites:
-    """Run-time checks of a program: site k + 1 belongs to `entries[k]`, a node and the kind of check
-    ("value": an operand that the op cannot work with, "numerics": a NaN or an infinity).
+    """Run-time checks of a program: site k + 1 belongs to `entries[k]`, a node and the kind of
+    check ("value": an operand that the op cannot work with, "numerics": a NaN or an infinity).
 
     numerics: whether kernels look for NaN and infinity.
     """
@@ -75,9 +77,14 @@ class Sites:
 
 
 class KernelBuilder:
-    """Collects one kernel. `inner(node)`: the node is computed in this kernel at its own element."""
+    """Collects one kernel.
 
-    def __init__(self, name: str, sites: Sites, members: set[int], is_producer: Callable[[Tensor], bool]) -> None:
+    `inner(node)`: the node is computed in this kernel at its own element.
+    """
+
+    def __init__(
+        self, name: str, sites: Sites, members: set[int], is_producer: Callable[[Tensor], bool]
+    ) -> None:
         self.name = name
         self.sites = sites
         self.names = Names()
@@ -91,7 +98,7 @@ class KernelBuilder:
             self._inline, self._leaf, self._check, self.watch if sites.numerics else None
         )
 
-    # -- variables and buffers ----------------------------------------------------------------------------
+    # -- variables and buffers --------------------------------------------------------------------
     def variable(self, prefix: str, dtype: DType = int64) -> Var:
         """A fresh variable."""
         return var(self.names.fresh(prefix), dtype)
@@ -133,7 +140,9 @@ class KernelBuilder:
         self.pending_checks.append(Check(ok, self.sites.site(node)))
 
     def watch(self, node: Tensor, value: Expr) -> None:
-        """With `Sites.numerics`: look whether this value of `node` is finite, before the next store."""
+        """With `Sites.numerics`: look whether this value of `node` is finite, before the next
+        store.
+        """
         if self.sites.numerics and node.dtype.is_float and not isinstance(value, Const):
             site = self.sites.site(node, "numerics")
             self.pending_checks.append(Check(EXPR.op("isfinite", value), site))
@@ -143,7 +152,7 @@ class KernelBuilder:
         found, self.pending_checks = self.pending_checks, []
         return found
 
-    # -- statements ----------------------------------------------------------------------------------------
+    # -- statements -------------------------------------------------------------------------------
     def let(self, prefix: str, value: Expr, body: list[Stmt]) -> Expr:
         """Name a value in `body`; literals and variables stay themselves."""
         if isinstance(value, Const | Var):

@@ -50,7 +50,9 @@ class _Builder(ExprScalar, LoopBuilder[Expr]):
 
     def parallel(self, extents: Sequence[Size], body: Callable[[tuple[Expr, ...]], None]) -> None:
         if self._grid_used or self.block:
-            raise CompileError(f"{self._node.op.name}: the parallel grid must be the outermost loop, once")
+            raise CompileError(
+                f"{self._node.op.name}: the parallel grid must be the outermost loop, once"
+            )
         self._grid_used = True
         shape = tuple(extents)
         if not shape:

@@ -1,6 +1,7 @@
 """Region signatures (floor 5): equal signatures have equal kernels, so each is lowered once.
 
-A model repeats its layers: a thousand equal blocks are one lowering and one piece of machine code, launched with other buffers.
+A model repeats its layers: a thousand equal blocks are one lowering and one piece of machine code,
+launched with other buffers.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ _Arg = int | tuple[int, Shape, DType]  # a node by number, or a temporary by num
 
 
 class RegionKey:
-    """The signature of a region and its nodes by number (members, views between, what is read from memory)."""
+    """The signature of a region and its nodes by number (members, views between, what is read from
+    memory).
+    """
 
     def __init__(self, region: Region, is_producer: Callable[[Tensor], bool]) -> None:
         self.nodes: list[Tensor] = []

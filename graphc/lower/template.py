@@ -1,7 +1,8 @@
 """Kernel templates (floor 5): the interface of hand-tuned kernels in `kernels/`.
 
-The compiler asks templates first and falls back to generic lowering: same region, same interface, so that any template can be
-turned off and compared. A template builds loop IR only; what the machine can do comes from `Target` data.
+The compiler asks templates first and falls back to generic lowering: same region, same interface,
+so that any template can be turned off and compared. A template builds loop IR only; what the
+machine can do comes from `Target` data.
 """
 
 from __future__ import annotations
@@ -24,19 +25,24 @@ class KernelTemplate(Protocol):
     samples: Sequence[Any]
 
     def match(self, region: Region, target: Target) -> Any | None:
-        """The problem that the template would solve for this region, None where it does not apply."""
+        """The problem that the template would solve for a region, None where it does not apply."""
 
     def configs(self, problem: Any, target: Target) -> Iterable[Any]:
         """A small set of configurations, the best guess first."""
 
     def build(self, problem: Any, config: Any, builder: KernelBuilder) -> LoweredKernel:
-        """The kernel. Operands are read and results written through the builder, so prologues and epilogues fuse."""
+        """The kernel.
+
+        Operands are read and results written through the builder, so prologues and epilogues fuse.
+        """
 
 
 def from_templates(
     templates: Sequence[KernelTemplate], region: Region, builder: KernelBuilder, target: Target
 ) -> list[LoweredKernel] | None:
-    """The kernel of the first template that matches, in its first configuration; None where none does."""
+    """The kernel of the first template that matches, in its first configuration; None where none
+    does.
+    """
     for template in templates:
         problem = template.match(region, target)
         if problem is not None:

@@ -1,6 +1,7 @@
 """Copies (floor 2): an internal op that gives a value memory of its own.
 
-The compiler inserts it where two outputs of a graph, or an output and an input, would share memory. `slot` keeps copies apart.
+The compiler inserts it where two outputs of a graph, or an output and an input, would share memory.
+`slot` keeps copies apart.
 """
 
 from __future__ import annotations

@@ -1,17 +1,18 @@
-"""Families (floor 2): what each kind of op must declare so that it can be lowered; data only, no loops.
+"""Families (floor 2): what each kind of op must declare so that it can be lowered; data only, no
+loops.
 
-| form          | declares                                                    | fuses with                        |
-|---------------|-------------------------------------------------------------|-----------------------------------|
-| Source        | nothing: placeholder, variable                              | –                                 |
-| Constant      | nothing: its value is memory (or a literal when 0-d)        | anything, as a literal            |
-| Elementwise   | scalar(s, *elements, **attrs)                               | anything                          |
-| Map           | element(e, index, node): views, gathers, iota, concat, pad  | anything (index substitution)     |
-| Reduction     | identity, prepare, combine, finish over attrs "axes"        | producers in, elementwise after   |
-| Contraction   | attrs "spec": letters of two operands and the result        | prologue on load, epilogue on store |
-| Opaque        | lower(b, node): writes loops through a builder              | nothing                           |
-| Composite     | expand(node): the same value out of other ops               | as its parts                      |
-| Alias         | nothing: identity at run time (stop_gradient, barrier, with_gradient): the value of input 0 | anything |
-| Reshape       | nothing: same elements in row-major order                   | anything: memory is shared        |
+| form        | declares                                        | fuses with                   |
+|-------------|-------------------------------------------------|------------------------------|
+| Source      | nothing: placeholder, variable                  | –                            |
+| Constant    | nothing: its value is memory or a literal       | anything, as a literal       |
+| Elementwise | scalar(s, *elements, **attrs)                   | anything                     |
+| Map         | element(e, index, node): views, gathers, iota   | anything (by index)          |
+| Reduction   | identity, prepare, combine, finish; attr "axes" | producers, elementwise after |
+| Contraction | "spec": letters of operands and result          | loads before, stores after   |
+| Opaque      | lower(b, node): writes loops through a builder  | nothing                      |
+| Composite   | expand(node): the same value out of other ops   | as its parts                 |
+| Alias       | nothing: input 0 at run time (stop_gradient …)  | anything                     |
+| Reshape     | nothing: same elements in row-major order       | anything: memory is shared   |
 
 The constructors here build an `OpDef`, derive what can be derived, and register it.
 """
@@ -32,13 +33,18 @@ V = TypeVar("V")
 
 
 class ElementLanguage(ScalarLanguage[V]):
-    """The scalar language plus access to operands, handed to `Map.element`. Indices are int64 values."""
+    """The scalar language plus access to operands, handed to `Map.element`.
+
+    Indices are int64 values.
+    """
 
     @abstractmethod
     def element(
         self, operand: int, index: Sequence[V], where: V | None = None, fill: bool | int | float = 0
     ) -> V:
-        """The element of an operand at an index; where `where` (bool) is false: `fill`, memory untouched."""
+        """The element of an operand at an index; where `where` (bool) is false: `fill`, memory
+        untouched.
+        """
 
     @abstractmethod
     def size(self, value: Size) -> V:
@@ -46,7 +52,8 @@ class ElementLanguage(ScalarLanguage[V]):
 
     @abstractmethod
     def check(self, ok: V) -> None:
-        """Record an error of this node where `ok` is false; the call raises ExecutionError afterwards.
+        """Record an error of this node where `ok` is false; the call raises ExecutionError
+        afterwards.
 
         The caller must still make the index safe (clamp it) or use `where`.
         """
@@ -78,8 +85,9 @@ class Map:
     """Each element of the result is computed from operand elements at computed indices.
 
     element(e: ElementLanguage, index: tuple of int64 values, node) -> value of the node's dtype.
-    kind: "view" (index arithmetic only: transpose, slice, pad, broadcast, concat, flip, roll, windows, fold is not one),
-    "gather" (data-dependent indices) or "generate" (no operand: iota, full, eye).
+    kind: "view" (index arithmetic only: transpose, slice, pad, broadcast, concat, flip, roll,
+    windows, fold is not one), "gather" (data-dependent indices) or "generate" (no operand: iota,
+    full, eye).
     """
 
     element: Callable[[Any, tuple[Any, ...], Tensor], Any]
@@ -88,14 +96,18 @@ class Map:
 
 @dataclass(frozen=True)
 class Reduction:
-    """Combine all elements along the attr "axes" (sorted tuple of non-negative ints); attr "keepdims".
+    """Combine all elements along the attr "axes" (sorted tuple of non-negative ints); attr
+    "keepdims".
 
     All on tuples of values (argmax keeps a value and a position), in the scalar language `s`:
-    accumulators(dtype) -> dtypes of the accumulators for an operand of `dtype` (sum of float16 adds in float32);
+    accumulators(dtype) -> dtypes of the accumulators for an operand of `dtype` (sum of float16 adds
+      in float32);
     identity(dtype) -> a value (bool, int, float) per accumulator;
-    prepare(s, x, position, dtype) -> tuple entering the accumulators; position: int64 row-major position within the reduced axes;
+    prepare(s, x, position, dtype) -> tuple entering the accumulators; position: int64 row-major
+      position within the reduced axes;
     combine(s, left, right) -> tuple: associative and commutative;
-    finish(s, accumulators, count, node) -> element of the node's dtype; count: int64 number of reduced elements.
+    finish(s, accumulators, count, node) -> element of the node's dtype; count: int64 number of
+      reduced elements.
     """
 
     accumulators: Callable[[DType], tuple[DType, ...]]
@@ -109,8 +121,9 @@ class Reduction:
 class Contraction:
     """Sum over products of two operands, the attr "spec" as in einsum: "bij,bjk->bik".
 
-    Letters are single characters; a letter may not repeat within one operand; letters missing from the result are summed.
-    Integer products wrap; bool is any(and). 16-bit floats accumulate in float32.
+    Letters are single characters; a letter may not repeat within one operand; letters missing from
+    the result are summed. Integer products wrap; bool is any(and). 16-bit floats accumulate in
+    float32.
     """
 
 
@@ -150,7 +163,10 @@ class LoopBuilder(ScalarLanguage[V]):
 
     @abstractmethod
     def local(self, shape: Sequence[Size], dtype: DType) -> Any:
-        """Scratch memory of one parallel iteration: a handle for `get` and `put`. Shape () is a mutable scalar."""
+        """Scratch memory of one parallel iteration: a handle for `get` and `put`.
+
+        Shape () is a mutable scalar.
+        """
 
     @abstractmethod
     def get(self, handle: Any, index: Sequence[V] = ()) -> V:
@@ -167,7 +183,10 @@ class LoopBuilder(ScalarLanguage[V]):
 
 @dataclass(frozen=True)
 class Opaque:
-    """Writes its own loops: lower(b: LoopBuilder, node). Operands are materialised, nothing fuses."""
+    """Writes its own loops: lower(b: LoopBuilder, node).
+
+    Operands are materialised, nothing fuses.
+    """
 
     lower: Callable[[Any, Tensor], None]
 

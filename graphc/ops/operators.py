@@ -12,11 +12,11 @@ from graphc.ops import (
     elementwise_math,
     indexing,
     logical,
-    numpy_protocol,
     reduction,
     rounding,
     view,
 )
+from graphc.ops.numpy_protocol import array_function, array_namespace, array_ufunc
 from graphc.ops.promotion import astype
 from graphc.ops.reshape import reshape
 
@@ -52,7 +52,7 @@ OPERATORS.update(
     matmul=contraction.matmul,
     sum=reduction.sum,
     mean=reduction.mean,
-    array_ufunc=numpy_protocol.array_ufunc,
-    array_function=numpy_protocol.array_function,
-    array_namespace=numpy_protocol.array_namespace,
+    array_ufunc=array_ufunc,
+    array_function=array_function,
+    array_namespace=array_namespace,
 )

@@ -1,4 +1,5 @@
-"""The CPU policy (floor 5): how loops map to cores, vectors and tiles; numbers with their reasons, no code generation.
+"""The CPU policy (floor 5): how loops map to cores, vectors and tiles; numbers with their reasons,
+no code generation.
 
 Widths of accumulating loops depend on dtype and size only, never on the machine or on what is
 fused, because they fix the order of accumulation and so the bits of the result. Tiles of
@@ -22,23 +23,26 @@ REDUCTION_INTERLEAVE = 4
 FLAT_BLOCK = 8192
 # Elements per partial result when a whole tensor is reduced to one element.
 REDUCTION_BLOCK = 16384
-# A (summed x columns) operand of at most this many elements fits the first-level cache many times over.
+# A (summed x columns) operand of at most this many elements fits the first-level cache many times
+# over.
 SMALL_PANEL = 1024
 # Columns per parallel step when a reduction runs across rows: 4 vectors of 64 bytes keep whole
 # cache lines in use.
 COLUMN_BLOCK = 256
 
-# Ops whose value is kept rather than computed again when several phases of a row want it: a store and a load of the
-# first-level cache cost about 0.1 ns an element, these 0.2 ns and more.
+# Ops whose value is kept rather than computed again when several phases of a row want it: a store
+# and a load of the first-level cache cost about 0.1 ns an element, these 0.2 ns and more.
 DEAR = frozenset(
-    "exp exp2 expm1 log log2 log10 log1p tanh sigmoid softplus erf erfc sin cos tan pow asin acos atan atan2 sinh cosh "
-    "asinh acosh atanh lgamma digamma polygamma logaddexp remainder floor_divide hypot gather divide sqrt".split()
+    "exp exp2 expm1 log log2 log10 log1p tanh sigmoid softplus erf erfc sin cos tan pow asin acos "
+    "atan atan2 sinh cosh asinh acosh atanh lgamma digamma polygamma logaddexp remainder "
+    "floor_divide hypot gather divide sqrt".split()
 )
 
 
 def lanes(dtype: DType, extent: Size) -> int:
-    """Lanes of one vector for elements of `dtype` along an axis of `extent`: a 64-byte vector of the dtype that is computed in,
-    or the largest power of two that fits a smaller known extent."""
+    """Lanes of one vector for elements of `dtype` along an axis of `extent`: a 64-byte vector of
+    the dtype that is computed in, or the largest power of two that fits a smaller known extent.
+    """
     width = VECTOR_BYTES // max(dtype.compute.itemsize, 1)
     width = min(width, 16)  # 8- and 16-bit integers too: more lanes only lengthen tails
     if isinstance(extent, int):
@@ -65,9 +69,10 @@ class Tile:
 
 
 def contraction_tile(target: Target, dtype: DType, rows: Size, columns: Size, summed: Size) -> Tile:
-    """The register tile for results of `dtype`: accumulators fill about three quarters of the vector registers,
-    the rest holds operands. One 64-byte vector takes 1, 2 or 4 registers on AVX-512, AVX2 and
-    128-bit machines."""
+    """The register tile for results of `dtype`: accumulators fill about three quarters of the
+    vector registers, the rest holds operands. One 64-byte vector takes 1, 2 or 4 registers on
+    AVX-512, AVX2 and 128-bit machines.
+    """
     width = lanes(dtype, columns)
     # (rows x vectors) of 64-byte accumulators, with room left for the operands.
     budget = max(2, target.registers * target.register_bytes // VECTOR_BYTES * 3 // 4)

@@ -1,4 +1,6 @@
-"""What becomes one kernel, by count ("It must show" 7), and that fused results are the unfused ones bit for bit."""
+"""What becomes one kernel, by count ("It must show" 7), and that fused results are the unfused ones
+bit for bit.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,9 @@ def test_rows_are_one_kernel(name: str, columns: Any) -> None:
     assert len(kernels(compilation)) == 1, compilation.stage("regions")
     array = RNG.normal(size=(7, 33 if columns == "d" else columns)).astype(np.float32)
     got = run([x], y, [array])
-    np.testing.assert_allclose(got, graphc.Graph([x], y).evaluate({x: array})["output"], rtol=2e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        got, graphc.Graph([x], y).evaluate({x: array})["output"], rtol=2e-5, atol=1e-6
+    )
 
 
 def test_the_gradient_of_softmax_cross_entropy_is_one_kernel() -> None:
@@ -118,7 +122,9 @@ def test_a_value_read_at_other_elements_is_stored_once() -> None:
     compilation = lowered([x], y)
     assert len(kernels(compilation)) == 12
     array = RNG.normal(size=9).astype(np.float32)
-    np.testing.assert_allclose(run([x], y, [array]), graphc.Graph([x], y).evaluate({x: array})["output"], rtol=1e-4)
+    np.testing.assert_allclose(
+        run([x], y, [array]), graphc.Graph([x], y).evaluate({x: array})["output"], rtol=1e-4
+    )
 
 
 def test_fused_bits_are_unfused_bits() -> None:
@@ -162,6 +168,7 @@ def test_the_mlp_step_allocates_nothing_after_its_first_call() -> None:
         tracemalloc.stop()
     own = (tracemalloc.Filter(False, tracemalloc.__file__), tracemalloc.Filter(False, __file__))
     growth = sum(
-        s.size_diff for s in after.filter_traces(own).compare_to(before.filter_traces(own), "filename")
+        s.size_diff
+        for s in after.filter_traces(own).compare_to(before.filter_traces(own), "filename")
     )
     assert growth < 4096, growth
