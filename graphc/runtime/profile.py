@@ -11,6 +11,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_PRINTED = 30  # rows of the table: an unrolled loop has hundreds of kernels
+
 
 @dataclass(frozen=True, slots=True)
 class KernelTime:
@@ -26,7 +28,7 @@ class KernelTime:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The kernels of a function in the order in which they run; prints as a table, slowest first.
+    """The kernels of a function in the order in which they run; the slowest print as a table.
 
     calls: how often the function ran; seconds: wall time of one call, entering native code
     included.
@@ -42,13 +44,18 @@ class Profile:
         rows: list[tuple[str, ...]] = [
             ("time", "share", "GB/s", "Gop/s", "kernel", "computes", "lines")
         ]
-        for kernel in sorted(self.kernels, key=lambda k: -k.seconds):
+        slowest = sorted(self.kernels, key=lambda k: -k.seconds)
+        for kernel in slowest[:_PRINTED]:
             rows.append(self._row(kernel))
         widths = [max(len(row[i]) for row in rows) for i in range(5)]
         lines = [head]
         for row in rows:
             numbers = [text.rjust(width) for text, width in zip(row[:4], widths, strict=False)]
             lines.append("  ".join([*numbers, row[4].ljust(widths[4]), *row[5:]]).rstrip())
+        rest = slowest[_PRINTED:]
+        if rest:
+            together = sum(k.seconds for k in rest)
+            lines.append(f"{_time(together)} in {len(rest)} more kernels; all of them: .kernels")
         return "\n".join(lines)
 
     def _row(self, kernel: KernelTime) -> tuple[str, ...]:

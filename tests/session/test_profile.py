@@ -96,3 +96,12 @@ def test_a_profile_prints_the_slowest_first() -> None:
     assert lines[0] == "f: 500 ns per call (7 calls)"
     assert lines[2].split() == ["300", "ns", "75%", "-", "-", "slow", "b,", "c"]
     assert lines[3].split() == ["100", "ns", "25%", "4", "1", "fast", "a", "m.py:1"]
+
+
+def test_the_table_ends_after_the_slowest() -> None:
+    kernels = tuple(
+        KernelTime(f"k{i}", ("y",), ("a.py:1",), 1e-6 * (i + 1), 1, 8) for i in range(50)
+    )
+    text = str(Profile("f", 10, 2e-3, kernels))
+    assert "k49" in text and "k20" in text and "k19 " not in text
+    assert text.endswith("210 us in 20 more kernels; all of them: .kernels")
