@@ -1,9 +1,12 @@
-"""The compiler (floor 8): the stages from a declared graph to an executable, in order, in one place.
+"""The compiler (floor 8): the stages from a declared graph to an executable, in order, in one
+place.
 
-    declared graph -> optimize (passes) -> expand -> lower (regions, loops, buffers) -> program -> LLVM -> object bytes
+    declared graph -> optimize (passes) -> expand -> lower (regions, loops, buffers)
+    -> program -> LLVM -> object bytes
 
-Object bytes are cached by the digest of everything that they depend on: the graph's text, the options, the compiler's
-version and the machine. A cached program is loaded without LLVM, and the stages are recomputed when somebody asks to see them.
+Object bytes are cached by the digest of everything that they depend on: the graph's text, the
+options, the compiler's version and the machine. A cached program is loaded without LLVM, and the
+stages are recomputed when somebody asks to see them.
 """
 
 from __future__ import annotations
@@ -82,8 +85,14 @@ class Compilation:
         if not self.options.optimize:
             graph = self._timed("expand", lambda: lowerable(graph))
         lowered: Lowered = self._timed(
-            "lower", lambda: lower_graph(
-                graph, self.graph.variables, self.target, self.options.fuse, self.options.check_numerics, TEMPLATES
+            "lower",
+            lambda: lower_graph(
+                graph,
+                self.graph.variables,
+                self.target,
+                self.options.fuse,
+                self.options.check_numerics,
+                TEMPLATES,
             ),
         )
         return lowered
@@ -100,15 +109,22 @@ class Compilation:
             "constant": len(low.plan.constants),
         }
         launches = tuple(
-            Launch(k.kernel, tuple(BufferRef(*low.plan.place(a)) for a in k.args)) for k in low.kernels
+            Launch(k.kernel, tuple(BufferRef(*low.plan.place(a)) for a in k.args))
+            for k in low.kernels
         )
         return Program(
-            self.graph.symbols, counts, launches, tuple(low.plan.slots), profile=self.options.profile
+            self.graph.symbols,
+            counts,
+            launches,
+            tuple(low.plan.slots),
+            profile=self.options.profile,
         )
 
     def object(self) -> bytes:
         """The object bytes."""
-        data: bytes = self._timed("code", lambda: llvm_cpu.compile_program(self.program, self.target))
+        data: bytes = self._timed(
+            "code", lambda: llvm_cpu.compile_program(self.program, self.target)
+        )
         return data
 
     def stage(self, name: str) -> str:
@@ -126,7 +142,7 @@ class Compilation:
         }
         return texts[name]()
 
-    # -- what an executable says about its kernels -------------------------------------------------------------
+    # -- what an executable says about its kernels ------------------------------------------------
     def sites(self) -> tuple[Site, ...]:
         """The run-time checks, in the order of their numbers."""
         names = self.optimized.names
@@ -150,7 +166,9 @@ class Compilation:
             for node in region.nodes:
                 flops = flops + _flops(node)
             infos.append(
-                KernelInfo(lowered.kernel.name, names, tuple(list(lines)[:_LINES_PER_KERNEL]), flops, moved)
+                KernelInfo(
+                    lowered.kernel.name, names, tuple(list(lines)[:_LINES_PER_KERNEL]), flops, moved
+                )
             )
         return tuple(infos)
 
@@ -158,7 +176,9 @@ class Compilation:
 def _flops(node: Tensor) -> Size:
     if isinstance(node.op.form, Contraction):
         a, b = node.attr("spec").split("->")[0].split(",")
-        sizes = dict(zip(a, node.inputs[0].shape, strict=True)) | dict(zip(b, node.inputs[1].shape, strict=True))
+        sizes = dict(zip(a, node.inputs[0].shape, strict=True)) | dict(
+            zip(b, node.inputs[1].shape, strict=True)
+        )
         return product(sizes.values()) * 2
     if isinstance(node.op.form, Reduction):
         return product(node.inputs[0].shape)
@@ -172,7 +192,7 @@ def _site_hint(node: Node, kind: str) -> str:
     return f"an index is out of bounds for its operand ({node.op.name} of {operands})"
 
 
-# -- cache ---------------------------------------------------------------------------------------------------------
+# -- cache ----------------------------------------------------------------------------------------
 
 
 @functools.lru_cache(maxsize=1)
@@ -182,13 +202,20 @@ def _machine() -> str:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         text = platform.processor()
-    kept = sorted({line for line in text.splitlines() if line.startswith(("flags", "model name", "Features", "CPU"))})
+    kept = sorted(
+        {
+            line
+            for line in text.splitlines()
+            if line.startswith(("flags", "model name", "Features", "CPU"))
+        }
+    )
     return platform.machine() + platform.system() + "\n".join(kept)
 
 
 @functools.lru_cache(maxsize=1)
 def _toolchain() -> str:
-    # LLVM's version by its wrapper's file, so that a cached program is found without importing either.
+    # LLVM's version by its wrapper's file, so that a cached program is found without importing
+    # either.
     spec = importlib.util.find_spec("llvmlite")
     if spec is None or spec.origin is None:
         return f"{__version__} {_FORMAT} {_source_stamp()}"
@@ -208,7 +235,10 @@ def _source_stamp() -> str:
 
 def cache_key(graph: Graph, options: CompileOptions) -> str:
     """The digest of everything that the object depends on."""
-    settings = f"{options.device} {options.numerics} {options.check_numerics} {options.optimize} {options.fuse}"
+    settings = (
+        f"{options.device} {options.numerics} {options.check_numerics} "
+        f"{options.optimize} {options.fuse}"
+    )
     text = "\0".join((_toolchain(), _machine(), settings, graph.text))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -217,16 +247,21 @@ def pack(compilation: Compilation, data: bytes) -> bytes:
     """Everything of an executable that is not in the declared graph, as bytes."""
     constants = compilation.lowered.plan.constants
     header = {
-        "sites": [_site_record(compilation, n, kind) for n, kind in compilation.lowered.sites.entries],
+        "sites": [
+            _site_record(compilation, n, kind) for n, kind in compilation.lowered.sites.entries
+        ],
         "kernels": [
-            [k.name, k.nodes, k.lines, str(k.flops), str(k.bytes)] for k in compilation.kernel_infos()
+            [k.name, k.nodes, k.lines, str(k.flops), str(k.bytes)]
+            for k in compilation.kernel_infos()
         ],
         "parallel": _has_parallel(compilation),
         "constants": [[c.dtype.name, list(c.shape), c.stored.nbytes] for c in constants],
         "object": len(data),
     }
     text = json.dumps(header).encode()
-    return b"".join([struct.pack("<Q", len(text)), text, data, *(c.stored.tobytes() for c in constants)])
+    return b"".join(
+        [struct.pack("<Q", len(text)), text, data, *(c.stored.tobytes() for c in constants)]
+    )
 
 
 def _site_record(compilation: Compilation, node: Tensor, kind: str) -> list[Any]:
@@ -265,12 +300,16 @@ def unpack(graph: Graph, options: CompileOptions, packed: bytes) -> Executable:
         )
         for name, nodes, lines, flops, moved in header["kernels"]
     )
-    return _executable(graph, options, data, tuple(constants), sites, kernels, header["parallel"], None)
+    return _executable(
+        graph, options, data, tuple(constants), sites, kernels, header["parallel"], None
+    )
 
 
 def _has_parallel(compilation: Compilation) -> bool:
     return any(
-        getattr(s, "kind", "") == "parallel" for k in compilation.lowered.kernels for s in k.kernel.body
+        getattr(s, "kind", "") == "parallel"
+        for k in compilation.lowered.kernels
+        for s in k.kernel.body
     )
 
 
@@ -308,8 +347,9 @@ def _executable(
 
 @contextlib.contextmanager
 def _collector_paused() -> Iterator[None]:
-    """No garbage collection meanwhile: a compilation makes many objects, all alive, and no cycles; walking them again and
-    again cost a third of its time."""
+    """No garbage collection meanwhile: a compilation makes many objects, all alive, and no cycles;
+    walking them again and again cost a third of its time.
+    """
     running = gc.isenabled()
     gc.disable()
     try:
@@ -333,7 +373,11 @@ def compile_for_session(graph: Graph, options: CompileOptions) -> Executable:
         packed = pack(compilation, data) if cache is not None else b""
     if cache is not None:
         cache.put(key, packed)
-    _log.info("compiled %s: %s", graph.name, {k: round(v * 1e3, 2) for k, v in compilation.seconds.items()})
+    _log.info(
+        "compiled %s: %s",
+        graph.name,
+        {k: round(v * 1e3, 2) for k, v in compilation.seconds.items()},
+    )
     return _executable(
         graph,
         options,

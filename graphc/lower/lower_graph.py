@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from graphc.base.target import Target
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, make
-from graphc.ir.provenance import derived_from, set_derived
 from graphc.ir.opdef import REGISTRY
+from graphc.ir.provenance import derived_from, set_derived
 from graphc.lower.buffer_plan import BufferPlan, plan_buffers
 from graphc.lower.contraction import lower_contraction, prepare_contraction
 from graphc.lower.elements import storage_root
@@ -50,20 +50,26 @@ class Lowered:
 
 
 def lower_graph(
-    graph: Graph, variables: list[Tensor], target: Target, fuse: bool = True, numerics: bool = False,
+    graph: Graph,
+    variables: list[Tensor],
+    target: Target,
+    fuse: bool = True,
+    numerics: bool = False,
     templates: Sequence[KernelTemplate] = (),
 ) -> Lowered:
     """Lower a graph in which composites are expanded and aliases are gone.
 
-    fuse=False gives every node a kernel of its own (tests compare with it).
-    templates: hand-tuned kernels, asked before generic lowering.
-    numerics=True makes kernels look for NaN and infinity.
-    `variables`: the program's variables in order (of the declared graph, so that the order never depends on optimization).
+    fuse=False gives every node a kernel of its own (tests compare with it). templates: hand-tuned
+    kernels, asked before generic lowering. numerics=True makes kernels look for NaN and infinity.
+    `variables`: the program's variables in order (of the declared graph, so that the order never
+    depends on optimization).
     """
     graph = plain_reductions(graph)
     graph, forced = prepare(graph)
     graph = own_memory(graph)
-    roots = [storage_root(t) for _, t in graph.outputs] + [storage_root(v) for _, v in graph.updates]
+    roots = [storage_root(t) for _, t in graph.outputs] + [
+        storage_root(v) for _, v in graph.updates
+    ]
     regions, partitioner = partition(graph, forced + roots, fuse)
     sites = Sites(numerics)
     kernels: list[LoweredKernel] = []
@@ -103,7 +109,9 @@ def _lower(
 
 
 def plain_reductions(graph: Graph) -> Graph:
-    """Reductions without kept size-1 dims, and reshapes in their place: one form for everything below."""
+    """Reductions without kept size-1 dims, and reshapes in their place: one form for everything
+    below.
+    """
 
     def visit(node: Node, inputs: tuple[Tensor, ...]) -> Node:
         same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
@@ -115,7 +123,9 @@ def plain_reductions(graph: Graph) -> Graph:
             plain = make(node.op, inputs, attrs)
             assert isinstance(plain, Tensor)
             assert isinstance(node, Tensor)
-            return plain if plain.shape == node.shape else REGISTRY["reshape"](plain, shape=node.shape)
+            return (
+                plain if plain.shape == node.shape else REGISTRY["reshape"](plain, shape=node.shape)
+            )
         finally:
             set_derived(None)
 
@@ -128,8 +138,8 @@ _MAX_JOINED = 8
 def prepare(graph: Graph) -> tuple[Graph, list[Tensor]]:
     """The graph with operands as their kernels want them, and the nodes that need memory for it.
 
-    Contractions get contiguous operands. Concatenations of many operands become trees of narrow ones: each element chooses among its
-    operands, k choices an element, in a tree 8 per level.
+    Contractions get contiguous operands. Concatenations of many operands become trees of narrow
+    ones: each element chooses among its operands, k choices an element, in a tree 8 per level.
     """
     forced: list[Tensor] = []
 

@@ -1,9 +1,10 @@
 """Regions (floor 5): which nodes become one kernel.
 
-One pass over the nodes, users before producers. A node joins the region of its users when each of them reads it at
-their own element or row (an exact edge), so nothing is computed twice and nothing is stored in between. A node that
-other regions read as well (or that is an output) joins one of them as a further output of that region when no path leaves
-and re-enters it. Everything else starts a region of its own. Linear in nodes and edges.
+One pass over the nodes, users before producers. A node joins the region of its users when each of
+them reads it at their own element or row (an exact edge), so nothing is computed twice and nothing
+is stored in between. A node that other regions read as well (or that is an output) joins one of
+them as a further output of that region when no path leaves and re-enters it. Everything else starts
+a region of its own. Linear in nodes and edges.
 
 Kinds of region:
 - map: every node has the region's domain (or a row prefix of it); any loop order.
@@ -36,8 +37,9 @@ SMALL = 4096  # elements below which a whole tensor may be one row
 class Region:
     """Nodes of one kernel, in topological order once `partition` returns.
 
-    domain: the effective shape that its results have; rows: how many leading dims of it are rows (None: no reductions).
-    outputs: nodes that are written to memory. reasons: why nodes joined or not, in words.
+    domain: the effective shape that its results have; rows: how many leading dims of it are rows
+    (None: no reductions). outputs: nodes that are written to memory. reasons: why nodes joined or
+    not, in words.
     """
 
     number: int
@@ -112,7 +114,7 @@ class Partitioner:
         barriers = any(n.op.name == "barrier" for n in self.graph.nodes)
         return _in_order(self.regions, self.home, self.finder, barriers)
 
-    # -- one node ---------------------------------------------------------------------------------------
+    # -- one node ---------------------------------------------------------------------------------
     def _place(self, node: Tensor, uses: list[_Use]) -> None:
         users = {u.region.number: u.region for u in uses}
         stored = id(node) in self.stored
@@ -139,7 +141,9 @@ class Partitioner:
             region.kind, region.rows = _reduction_style(node), len(region.domain)
         self._add(node, region, len(region.domain), users, True)
 
-    def _join(self, node: Tensor, target: Region, uses: list[_Use], others: list[Region], store: bool) -> None:
+    def _join(
+        self, node: Tensor, target: Region, uses: list[_Use], others: list[Region], store: bool
+    ) -> None:
         align = min(min(u.edge.depth, u.align) for u in uses)
         form = node.op.form
         if isinstance(form, Reduction):
@@ -152,10 +156,14 @@ class Partitioner:
                 target.domain = shape
             elif len(shape) < len(target.domain) and target.rows is None:
                 target.rows = len(shape)
-        target.reasons.append(f"{node.op.name} {node.type} joins" + (" and is stored for others" if others else ""))
+        target.reasons.append(
+            f"{node.op.name} {node.type} joins" + (" and is stored for others" if others else "")
+        )
         self._add(node, target, align, others, store)
 
-    def _add(self, node: Tensor, region: Region, align: int, others: list[Region], store: bool) -> None:
+    def _add(
+        self, node: Tensor, region: Region, align: int, others: list[Region], store: bool
+    ) -> None:
         region.nodes.append(node)
         self.home[id(node)] = region
         self.align[id(node)] = align
@@ -174,7 +182,7 @@ class Partitioner:
             if not isinstance(edge.producer.op.form, Source | Constant):
                 self.uses.setdefault(id(edge.producer), []).append(_Use(region, node, edge, align))
 
-    # -- may it join? -------------------------------------------------------------------------------------
+    # -- may it join? -----------------------------------------------------------------------------
     def _refusal(
         self, node: Tensor, target: Region, uses: list[_Use], others: list[Region], store: bool
     ) -> str | None:
@@ -211,18 +219,30 @@ class Partitioner:
                 return "a path would leave the region and come back"
             more |= other.reach | (1 << other.number)
         if more & ~target.reach and target.has_producers:
-            # Regions upstream of the target would have to learn of its new users; rare enough to refuse.
+            # Regions upstream of the target would have to learn of its new users; rare enough to
+            # refuse.
             return "the region has producers and would get new users"
         shape = effective(node.shape)
         needed = len(shape) if target.rows is None else min(target.rows, len(shape))
         if min(min(u.edge.depth, u.align) for u in uses) < needed:
             return "its leading dims are not the region's"
-        if shape == target.domain or (target.rows is not None and shape == target.domain[: target.rows]):
+        if shape == target.domain or (
+            target.rows is not None and shape == target.domain[: target.rows]
+        ):
             return None
-        if target.rows is None and target.kind == "map" and shape == target.domain[: len(shape)] and shape:
+        if (
+            target.rows is None
+            and target.kind == "map"
+            and shape == target.domain[: len(shape)]
+            and shape
+        ):
             return None
         grows = target.kind == "row" and target.rows == len(target.domain)
-        if grows and shape[: len(target.domain)] == target.domain and (target.rows or self._all_small(target, node)):
+        if (
+            grows
+            and shape[: len(target.domain)] == target.domain
+            and (target.rows or self._all_small(target, node))
+        ):
             return None  # all results so far are rows: the domain grows by the inner dims
         return "its shape is neither the region's domain nor its rows"
 
@@ -235,9 +255,14 @@ class Partitioner:
         style = _reduction_style(node)
         if target.kind == "contraction":
             return "its user's region contains a contraction"
-        if target.rows is not None and (target.rows != len(rows) or (target.kind != style and target.kind != "map")):
+        if target.rows is not None and (
+            target.rows != len(rows) or (target.kind != style and target.kind != "map")
+        ):
             return "its rows are not the region's rows"
-        if min(min(u.edge.depth, u.align) for u in uses) < len(rows) or target.domain[: len(rows)] != rows:
+        if (
+            min(min(u.edge.depth, u.align) for u in uses) < len(rows)
+            or target.domain[: len(rows)] != rows
+        ):
             return "its result is not a row of the region"
         if style == "column" and len(target.domain) != len(rows):
             return "vectors run across its results, and the region has inner dims"
@@ -248,7 +273,9 @@ class Partitioner:
     def _contraction_refusal(self, node: Tensor, target: Region, uses: list[_Use]) -> str | None:
         if target.kind != "map" or target.rows is not None:
             return "its user's region has rows or a contraction"
-        if effective(node.shape) != target.domain or min(min(u.edge.depth, u.align) for u in uses) < len(target.domain):
+        if effective(node.shape) != target.domain or min(
+            min(u.edge.depth, u.align) for u in uses
+        ) < len(target.domain):
             return "its user has another domain"
         return None
 
@@ -282,10 +309,11 @@ def _small(shape: Shape) -> bool:
 def _in_order(
     regions: list[Region], home: dict[int, Region], finder: EdgeFinder, barriers: bool
 ) -> list[Region]:
-    """Producers before users; among free choices the region that was started last (first in the graph) goes first.
+    """Producers before users; among free choices the region that was started last (first in the
+    graph) goes first.
 
-    A region that reads through a `barrier` waits for what the barrier waits for, as long as anything else can run: fusion
-    may have tied both together, and this order only saves memory.
+    A region that reads through a `barrier` waits for what the barrier waits for, as long as
+    anything else can run: fusion may have tied both together, and this order only saves memory.
     """
     waiting: dict[int, int] = {}
     held: dict[int, int] = {}
@@ -353,7 +381,9 @@ def _awaited(node: Tensor, is_producer: Callable[[Tensor], bool]) -> list[int]:
     return found
 
 
-def partition(graph: Graph, forced: list[Tensor], fuse: bool = True) -> tuple[list[Region], Partitioner]:
+def partition(
+    graph: Graph, forced: list[Tensor], fuse: bool = True
+) -> tuple[list[Region], Partitioner]:
     """The regions of a graph in execution order. `forced`: nodes that need memory of their own
     (outputs, new values of variables, operands of opaque ops)."""
     partitioner = Partitioner(graph, forced, MAX_OPS if fuse else 1)

@@ -1,7 +1,8 @@
 """Lowering of regions without contractions (floor 5): map, row and column regions to kernels.
 
-Each function here turns one kind of region into one kernel (two where a whole tensor is reduced to one element); the
-order of accumulation follows `schedule.policy_cpu`. Values come from `elements`, by index substitution.
+Each function here turns one kind of region into one kernel (two where a whole tensor is reduced to
+one element); the order of accumulation follows `schedule.policy_cpu`. Values come from `elements`,
+by index substitution.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ def lower_region(region: Region, builder: KernelBuilder) -> list[LoweredKernel]:
 
 def _is_small(region: Region) -> bool:
     for node in region.nodes:
-        count = product(node.shape if not isinstance(node.op.form, Reduction) else node.inputs[0].shape)
+        count = product(
+            node.shape if not isinstance(node.op.form, Reduction) else node.inputs[0].shape
+        )
         if not isinstance(count, int) or count > policy.REDUCTION_BLOCK:
             return False
     return True
@@ -61,9 +64,15 @@ def index_in(shape: Shape, variables: tuple[Expr, ...]) -> Index:
 
 
 def evaluate_in_order(
-    region: Region, builder: KernelBuilder, domain: Shape, variables: tuple[Expr, ...], wanted: set[int]
+    region: Region,
+    builder: KernelBuilder,
+    domain: Shape,
+    variables: tuple[Expr, ...],
+    wanted: set[int],
 ) -> None:
-    """Compute the wanted nodes at the domain's index in topological order, so that recursion stays shallow."""
+    """Compute the wanted nodes at the domain's index in topological order, so that recursion stays
+    shallow.
+    """
     for node in region.nodes:
         if id(node) in wanted and not isinstance(node.op.form, Reduction):
             own = effective(node.shape)
@@ -71,8 +80,12 @@ def evaluate_in_order(
                 builder.elements.value(node, index_in(node.shape, variables))
 
 
-def ancestors(region: Region, roots: list[Tensor], is_producer: Callable[[Tensor], bool]) -> set[int]:
-    """Ids of the region's nodes that `roots` are computed from, themselves included (reductions end the walk)."""
+def ancestors(
+    region: Region, roots: list[Tensor], is_producer: Callable[[Tensor], bool]
+) -> set[int]:
+    """Ids of the region's nodes that `roots` are computed from, themselves included (reductions end
+    the walk).
+    """
     inside = {id(n) for n in region.nodes}
     found: set[int] = set()
     stack = list(roots)
@@ -92,7 +105,7 @@ def ancestors(region: Region, roots: list[Tensor], is_producer: Callable[[Tensor
     return found
 
 
-# -- map ---------------------------------------------------------------------------------------------------
+# -- map ------------------------------------------------------------------------------------------
 
 
 def _map(region: Region, builder: KernelBuilder) -> LoweredKernel:
@@ -133,7 +146,7 @@ def _widest(region: Region):  # type: ignore[no-untyped-def]
     return max((n.dtype.compute for n in region.nodes), key=lambda d: d.itemsize)
 
 
-# -- rows --------------------------------------------------------------------------------------------------
+# -- rows -----------------------------------------------------------------------------------------
 
 
 def _rows(region: Region, builder: KernelBuilder) -> LoweredKernel:
@@ -164,7 +177,13 @@ def _row_results(
     inner = region.domain[rows:]
     body: list[Stmt] = []
     row_level = [n for n in region.outputs if len(effective(n.shape)) <= rows]
-    evaluate_in_order(region, builder, region.domain[:rows], variables, ancestors(region, row_level, builder.is_producer))
+    evaluate_in_order(
+        region,
+        builder,
+        region.domain[:rows],
+        variables,
+        ancestors(region, row_level, builder.is_producer),
+    )
     for node in row_level:
         builder.store(node, index_in(node.shape, variables), body)
     full = [n for n in region.outputs if len(effective(n.shape)) > rows]
@@ -173,17 +192,22 @@ def _row_results(
     loops = [builder.variable("j") for _ in inner]
     everything = (*variables, *loops)
     staging.recall(everything)
-    evaluate_in_order(region, builder, region.domain, everything, ancestors(region, full, builder.is_producer))
+    evaluate_in_order(
+        region, builder, region.domain, everything, ancestors(region, full, builder.is_producer)
+    )
     inside: list[Stmt] = []
     for node in full:
         builder.store(node, index_in(node.shape, everything), inside)
     width = policy.lanes(_widest(region), inner[-1])
-    last = For(loops[-1], size(inner[-1]), tuple(inside), "vector" if width > 1 else "serial", width)
+    last = For(
+        loops[-1], size(inner[-1]), tuple(inside), "vector" if width > 1 else "serial", width
+    )
     return body + builder.nest(list(zip(loops[:-1], inner[:-1], strict=True)), [last])
 
 
 class Staging:
-    """Row values that are dear to compute and wanted in more than one phase, kept in memory of the row.
+    """Row values that are dear to compute and wanted in more than one phase, kept in memory of the
+    row.
 
     The bits are those of computing them again; only time changes.
     """
@@ -215,7 +239,11 @@ class Staging:
             return []
         stores: list[Stmt] = []
         for node in self.candidates:
-            if id(node) not in wanted or id(node) in self.buffers or len(effective(node.shape)) != len(index):
+            if (
+                id(node) not in wanted
+                or id(node) in self.buffers
+                or len(effective(node.shape)) != len(index)
+            ):
                 continue
             name = self.builder.names.fresh("row")
             buffer = Buffer(name, effective(node.shape)[rows:], node.dtype, "local")
@@ -232,7 +260,9 @@ class Staging:
         for node in self.candidates:
             buffer = self.buffers.get(id(node))
             if buffer is not None and len(effective(node.shape)) == len(index):
-                self.builder.elements.define(node, index_in(node.shape, index), load(buffer, index[rows:]))
+                self.builder.elements.define(
+                    node, index_in(node.shape, index), load(buffer, index[rows:])
+                )
 
     def allocations(self) -> list[Stmt]:
         """The declarations of the row memory."""
@@ -266,7 +296,9 @@ class _Accumulation:
     def axes(self) -> list[int]:
         """The reduced axes that are not of size 1."""
         shape = self.operand.shape
-        return [a for a in self.node.attr("axes") if not (isinstance(shape[a], int) and shape[a] == 1)]
+        return [
+            a for a in self.node.attr("axes") if not (isinstance(shape[a], int) and shape[a] == 1)
+        ]
 
     def accumulate(self, value: Expr, position: Expr) -> Accumulate:
         prepared = self.form.prepare(EXPR, value, position, self.operand.dtype)
@@ -301,14 +333,20 @@ def _position(node: Tensor, reduced: dict[int, Expr]) -> Expr:
 
 
 def _row_reduction(
-    region: Region, builder: KernelBuilder, node: Tensor, variables: tuple[Expr, ...], staging: Staging
+    region: Region,
+    builder: KernelBuilder,
+    node: Tensor,
+    variables: tuple[Expr, ...],
+    staging: Staging,
 ) -> list[Stmt]:
     acc = _Accumulation(builder, node)
     operand = acc.operand
     axes = acc.axes
     reduced: dict[int, Expr] = {a: builder.variable("k") for a in axes}
     index = operand_index(node, variables[: len(effective(node.shape))], reduced)
-    own = tuple(i for s, i in zip(operand.shape, index, strict=True) if not (isinstance(s, int) and s == 1))
+    own = tuple(
+        i for s, i in zip(operand.shape, index, strict=True) if not (isinstance(s, int) and s == 1)
+    )
     wanted = ancestors(region, [operand], builder.is_producer)
     staging.recall(own)
     evaluate_in_order(region, builder, effective(operand.shape), own, wanted)
@@ -323,7 +361,11 @@ def _row_reduction(
 
 
 def _reduction_loops(
-    builder: KernelBuilder, acc: _Accumulation, axes: list[int], reduced: dict[int, Expr], inside: list[Stmt]
+    builder: KernelBuilder,
+    acc: _Accumulation,
+    axes: list[int],
+    reduced: dict[int, Expr],
+    inside: list[Stmt],
 ) -> list[Stmt]:
     if not axes:
         return inside
@@ -339,7 +381,7 @@ def _reduction_loops(
     return builder.nest([(v, s) for v, s in outer if isinstance(v, Var)], [loop])
 
 
-# -- columns -------------------------------------------------------------------------------------------------
+# -- columns --------------------------------------------------------------------------------------
 
 
 def _column(region: Region, builder: KernelBuilder) -> LoweredKernel:
@@ -363,7 +405,9 @@ def _column(region: Region, builder: KernelBuilder) -> LoweredKernel:
         if isinstance(node.op.form, Reduction):
             body += _column_reduction(region, builder, node, variables)
             work = work + product(node.inputs[0].shape) * 2
-    evaluate_in_order(region, builder, domain, variables, ancestors(region, region.outputs, builder.is_producer))
+    evaluate_in_order(
+        region, builder, domain, variables, ancestors(region, region.outputs, builder.is_producer)
+    )
     for node in region.outputs:
         builder.store(node, index_in(node.shape, variables), body)
     kind = "vector" if width > 1 else "serial"
@@ -379,8 +423,16 @@ def _column_reduction(
     operand = acc.operand
     reduced: dict[int, Expr] = {a: builder.variable("k") for a in acc.axes}
     index = operand_index(node, variables, reduced)
-    own = tuple(i for s, i in zip(operand.shape, index, strict=True) if not (isinstance(s, int) and s == 1))
-    evaluate_in_order(region, builder, effective(operand.shape), own, ancestors(region, [operand], builder.is_producer))
+    own = tuple(
+        i for s, i in zip(operand.shape, index, strict=True) if not (isinstance(s, int) and s == 1)
+    )
+    evaluate_in_order(
+        region,
+        builder,
+        effective(operand.shape),
+        own,
+        ancestors(region, [operand], builder.is_producer),
+    )
     value = builder.elements.value(operand, index)
     inside: list[Stmt] = [*builder.checks(), acc.accumulate(value, _position(node, reduced))]
     loops = [(v, operand.shape[a]) for a, v in reduced.items() if isinstance(v, Var)]
@@ -391,13 +443,17 @@ def _column_reduction(
     return body + builder.checks()
 
 
-# -- a whole tensor to one element ------------------------------------------------------------------------------
+# -- a whole tensor to one element ----------------------------------------------------------------
 
 
 def _whole(region: Region, builder: KernelBuilder) -> list[LoweredKernel]:
-    """Partial results per block or per leading index, then their combination: the split depends on sizes only."""
+    """Partial results per block or per leading index, then their combination: the split depends on
+    sizes only.
+    """
     (node,) = [n for n in region.nodes if isinstance(n.op.form, Reduction)]
-    second = KernelBuilder(builder.name + "_finish", builder.sites, builder.members, builder.is_producer)
+    second = KernelBuilder(
+        builder.name + "_finish", builder.sites, builder.members, builder.is_producer
+    )
     acc = _Accumulation(builder, node)
     operand = acc.operand
     axes = acc.axes
@@ -416,8 +472,16 @@ def _whole(region: Region, builder: KernelBuilder) -> list[LoweredKernel]:
         count = lead
         extent = size(operand.shape[axes[-1]])
     index = operand_index(node, (), reduced)
-    own = tuple(i for s, i in zip(operand.shape, index, strict=True) if not (isinstance(s, int) and s == 1))
-    evaluate_in_order(region, builder, effective(operand.shape), own, ancestors(region, [operand], builder.is_producer))
+    own = tuple(
+        i for s, i in zip(operand.shape, index, strict=True) if not (isinstance(s, int) and s == 1)
+    )
+    evaluate_in_order(
+        region,
+        builder,
+        effective(operand.shape),
+        own,
+        ancestors(region, [operand], builder.is_producer),
+    )
     value = builder.elements.value(operand, index)
     inside: list[Stmt] = [*builder.checks(), acc.accumulate(value, _position(node, reduced))]
     width = policy.lanes(max(acc.dtypes, key=lambda d: d.itemsize), operand.shape[axes[-1]])
@@ -430,7 +494,8 @@ def _whole(region: Region, builder: KernelBuilder) -> list[LoweredKernel]:
     for partial, value_ in zip(partials, acc.declared.vars, strict=True):
         body.append(Store(builder.output(partial, partial.shape, "partial"), (block,), value_))
     first = builder.kernel(
-        [For(block, size(count), tuple(body), "parallel")], product(operand.shape) * (len(region.nodes) + 1)
+        [For(block, size(count), tuple(body), "parallel")],
+        product(operand.shape) * (len(region.nodes) + 1),
     )
     return [first, _combine_partials(region, node, second, partials, count)]
 
@@ -443,13 +508,19 @@ def _combine_partials(
     values = tuple(load(builder.buffer(p, p.shape, "partial"), (k,)) for p in partials)
     width = policy.lanes(max(acc.dtypes, key=lambda d: d.itemsize), count)
     loop = For(
-        k, size(count), (Accumulate(acc.declared, values),), "vector" if width > 1 else "serial", width,
+        k,
+        size(count),
+        (Accumulate(acc.declared, values),),
+        "vector" if width > 1 else "serial",
+        width,
         policy.interleave(count, width),
-    )  # fmt: skip
+    )
     body: list[Stmt] = [acc.declared, loop]
     named = builder.let("r", acc.result(acc.declared.vars), body)
     builder.elements.define(node, index_in(node.shape, ()), named)
-    evaluate_in_order(region, builder, (), (), ancestors(region, region.outputs, builder.is_producer))
+    evaluate_in_order(
+        region, builder, (), (), ancestors(region, region.outputs, builder.is_producer)
+    )
     for output in region.outputs:
         builder.store(output, index_in(output.shape, ()), body)
     return builder.kernel(body, 0)
