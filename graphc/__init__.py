@@ -16,6 +16,8 @@ then NumPy.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from graphc import checkout as _checkout
 from graphc import compiler as _compiler
 from graphc import debug, linalg, nn, optimizers, random, testing
@@ -62,6 +64,7 @@ from graphc.base.errors import (
 from graphc.ir import evaluate as _evaluate
 from graphc.ir import text as _text
 from graphc.ir.graph import Graph
+from graphc.ir.node import OPERATORS as _OPERATORS
 from graphc.ir.node import Tensor
 from graphc.ir.parse import parse
 from graphc.ir.provenance import name_scope
@@ -275,6 +278,7 @@ from graphc.ops.windows import (
     windows,
 )
 from graphc.other_names import missing as _missing
+from graphc.other_names import missing_method as _missing_method
 from graphc.runtime.function import Function
 from graphc.runtime.session import Session
 from graphc.version import __version__
@@ -513,6 +517,11 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def __getattr__(name: str) -> object:
-    """Say how a name of another library is written here."""
-    raise AttributeError(_missing("graphc", name, __all__))
+if not _TYPE_CHECKING:  # a type checker knows which names exist
+
+    def __getattr__(name: str) -> object:
+        """Say how a name of another library is written here."""
+        raise AttributeError(_missing("graphc", name, __all__))
+
+
+_OPERATORS["missing"] = lambda name: _missing_method(name, __all__)

@@ -70,3 +70,17 @@ def missing(module: str, name: str, known: Iterable[str]) -> str:
         return f"{text}: {advice}"
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.75)
     return f"{text}: did you mean {' or '.join(close)}?" if close else text
+
+
+_VALUES = frozenset("item numpy tolist data value detach cpu tobytes get_value".split())
+
+
+def missing_method(name: str, known: Iterable[str]) -> str:
+    """The text of the AttributeError for `tensor.name`."""
+    text = f"'Tensor' object has no attribute {name!r}"
+    if name in _VALUES:
+        return f"{text}: a tensor has no value; tensor.eval(feeds) or session.run gives it"
+    if name in known:
+        return f"{text}: it is a function, graphc.{name}(x)"
+    here = OTHER_NAMES["graphc"].get(name)
+    return text if here is None else f"{text}: it is a function, graphc.{here}(x)"

@@ -20,7 +20,7 @@ from graphc.base.dtypes import Array, from_storage, to_storage
 from graphc.base.errors import GraphError, UnsupportedError, message
 from graphc.base.order import topological
 from graphc.ir import provenance
-from graphc.ir.node import Node, Tensor, TensorType, describe
+from graphc.ir.node import OPERATORS, Node, Tensor, TensorType, describe
 
 if TYPE_CHECKING:
     from graphc.ir.constant import ConstantValue
@@ -52,14 +52,14 @@ class Graph:
         self,
         inputs: Iterable[Tensor],
         outputs: Outputs,
-        updates: Mapping[Tensor, Tensor] | None = None,
+        updates: Mapping[Tensor, Any] | None = None,
         name: str | None = None,
     ) -> None:
         self.name = name or "graph"
         placeholders = tuple(inputs)
         self.inputs = tuple(zip(_input_names(placeholders), placeholders, strict=True))
         self.outputs = _named_outputs(outputs)
-        self.updates = tuple((updates or {}).items())
+        self.updates = tuple((v, new_value(v, n)) for v, n in (updates or {}).items())
         _check_updates(self.updates)
         self.names = self._collect_names()
         self._check_inputs()
@@ -361,6 +361,13 @@ def _named_outputs(outputs: Outputs) -> tuple[tuple[str, Tensor], ...]:
             label = "output" if len(pairs) == 1 else f"output_{k}"
         result[label] = tensor
     return tuple(result.items())
+
+
+def new_value(variable: Any, value: Any) -> Any:
+    """The new value of a variable as a tensor: arrays and numbers become constants."""
+    if isinstance(value, Tensor) or not isinstance(variable, Tensor):
+        return value
+    return OPERATORS["as_tensor"](value, like=variable, op="updates")
 
 
 def _check_updates(updates: tuple[tuple[Tensor, Tensor], ...]) -> None:

@@ -90,6 +90,15 @@ class Tensor(Node):
     __slots__ = ()
     type: TensorType
 
+    if not TYPE_CHECKING:  # a type checker knows which attributes exist
+
+        def __getattr__(self, name: str) -> object:
+            """Say how an attribute of other libraries' arrays is written here."""
+            known = OPERATORS.get("missing")
+            plain = known is None or name.startswith("_")
+            text = f"'Tensor' object has no attribute {name!r}" if plain else known(name)
+            raise AttributeError(text, name=name, obj=self)
+
     # -- what it is -------------------------------------------------------------------------------
     @property
     def shape(self) -> Shape:

@@ -6,6 +6,8 @@ declares.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from graphc.nn.activations import (
     celu,
     elu,
@@ -115,6 +117,8 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """Say how a name of another library is written here."""
-    raise AttributeError(_missing("graphc.nn", name, __all__))
+if not _TYPE_CHECKING:  # a type checker knows which names exist
+
+    def __getattr__(name: str) -> object:
+        """Say how a name of another library is written here."""
+        raise AttributeError(_missing("graphc.nn", name, __all__))

@@ -17,7 +17,7 @@ from graphc.ops import (
     view,
 )
 from graphc.ops.numpy_protocol import array_function, array_namespace, array_ufunc
-from graphc.ops.promotion import astype
+from graphc.ops.promotion import as_tensor, astype
 from graphc.ops.reshape import reshape
 
 OPERATORS.update(
@@ -43,6 +43,7 @@ OPERATORS.update(
     greater_equal=logical.greater_equal,
     equal=logical.equal,
     not_equal=logical.not_equal,
+    as_tensor=as_tensor,
     astype=astype,
     reshape=reshape,
     T=view.matrix_T,

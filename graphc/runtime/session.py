@@ -17,7 +17,7 @@ from typing import Any
 
 from graphc.base.dtypes import Array
 from graphc.base.errors import DeviceError, GraphError, message
-from graphc.ir.graph import Graph
+from graphc.ir.graph import Graph, new_value
 from graphc.ir.node import OPERATORS, Tensor
 from graphc.runtime.cache import ObjectCache, default_directory
 from graphc.runtime.checkpoint import read_checkpoint, write_checkpoint
@@ -106,7 +106,7 @@ class Session:
         self,
         inputs: Iterable[Tensor] | Tensor,
         outputs: Any,
-        updates: Mapping[Tensor, Tensor] | None = None,
+        updates: Mapping[Tensor, Any] | None = None,
         name: str | None = None,
     ) -> Function:
         """Compile a `Function` from placeholders to a nest of tensors, with updates of variables.
@@ -118,7 +118,7 @@ class Session:
         self._workshop.check_open()
         placeholders = [inputs] if isinstance(inputs, Tensor) else list(inputs)
         structure = Structure(outputs, "outputs")
-        pairs = dict(updates or {})
+        pairs = {v: new_value(v, n) for v, n in (updates or {}).items()}
         parts = [i for pair in pairs.items() for i in map(id, pair)]
         key = (tuple(map(id, placeholders)), structure.key, tuple(parts), name)
         with self._workshop.lock:

@@ -40,3 +40,16 @@ def test_a_typing_error_is_recognised() -> None:
     with pytest.raises(AttributeError, match=r"no attribute 'qwertz'$"):
         _ = graphc.qwertz
     assert not hasattr(graphc, "cumsum")
+
+
+def test_methods_of_other_arrays_say_how_they_are_written() -> None:
+    x = graphc.placeholder((3,), name="x")
+    for name, text in {
+        "max": r"graphc\.max\(x\)",
+        "numpy": r"tensor\.eval\(feeds\)",
+        "cumsum": r"graphc\.cumulative_sum\(x\)",
+        "qwertz": r"no attribute 'qwertz'$",
+    }.items():
+        with pytest.raises(AttributeError, match=text):
+            getattr(x, name)
+    assert not hasattr(x, "__array_interface__")

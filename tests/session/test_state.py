@@ -345,3 +345,15 @@ def test_ctrl_c_is_heard_after_the_call(session: graphc.Session) -> None:
     assert 1 <= done < 1000
     f(big)
     assert session.value(count) == done + 1
+
+
+def test_numbers_and_arrays_are_new_values(session: graphc.Session) -> None:
+    a = graphc.variable(np.ones(3, np.float32), name="a")
+    n = graphc.variable(np.int64(5), name="n")
+    reset = session.function([], n, updates={a: np.zeros(3, np.float32), n: 0})
+    assert reset() == 5
+    np.testing.assert_array_equal(session.value(a), np.zeros(3))
+    assert session.value(n) == 0
+    assert session.function([], n, updates={n: 7}) is not session.function([], n, updates={n: 8})
+    with pytest.raises(graphc.GraphError, match="new value of 'a' must be f32"):
+        session.function([], [], updates={a: np.zeros(4, np.float32)})
