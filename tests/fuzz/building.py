@@ -26,7 +26,7 @@ LARGEST_HALF = 2e3  # the same for float16, whose largest number is 65504
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """A tensor of the graph and whether its bits are exact; `bound` is a rough size of its elements."""
+    """A tensor of the graph, whether its bits are exact, and a rough size of its elements."""
 
     tensor: graphc.Tensor
     exact: bool
@@ -40,9 +40,7 @@ class Builder:
         self.rng = np.random.default_rng(seed)
         self.sizes = sizes
         self.limit = limit
-        self.dims: dict[str, Any] = {
-            name: Dim(name, min=0 if name == "n" else 1) for name in sizes
-        }
+        self.dims: dict[str, Any] = {name: Dim(name, min=0 if name == "n" else 1) for name in sizes}
         self.pool: list[Value] = []
         self.inputs: list[graphc.Tensor] = []
         self.variables: list[graphc.Tensor] = []

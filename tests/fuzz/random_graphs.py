@@ -28,10 +28,20 @@ FLOATS = (float32, float32, float64)
 MIXED = (float32, float32, float32, float64, float64, *FLOAT, *INTEGER, bool_)
 
 PLAIN: dict[Step, int] = {
-    elementwise.unary: 3, elementwise.binary: 4, reduce.reduce: 2, shape.view: 2, shape.join: 1,
-    reduce.matmul: 1, elementwise.where: 1, elementwise.integer: 1, elementwise.cast: 1, reduce.row: 1,
-    shape.gather: 1, reduce.cumulative: 1, elementwise.compare: 1,
-}  # fmt: skip
+    elementwise.unary: 3,
+    elementwise.binary: 4,
+    reduce.reduce: 2,
+    shape.view: 2,
+    shape.join: 1,
+    reduce.matmul: 1,
+    elementwise.where: 1,
+    elementwise.integer: 1,
+    elementwise.cast: 1,
+    reduce.row: 1,
+    shape.gather: 1,
+    reduce.cumulative: 1,
+    elementwise.compare: 1,
+}
 
 
 @dataclass(frozen=True)
@@ -54,73 +64,180 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "mixed": Kind(
-        PLAIN | {network.constants: 1, elementwise.boolean: 1, shape.index_mix: 1, network.random_numbers: 1}
+        PLAIN
+        | {
+            network.constants: 1,
+            elementwise.boolean: 1,
+            shape.index_mix: 1,
+            network.random_numbers: 1,
+        }
     ),
     "integers": Kind(
         {
-            elementwise.integer: 8, elementwise.compare: 1, elementwise.where: 1, shape.view: 2, reduce.reduce: 2,
-            reduce.cumulative: 1, reduce.order: 1, elementwise.cast: 1, shape.scatter: 1, reduce.matmul: 1,
-            reduce.position: 1, shape.gather: 1, elementwise.boolean: 1,
+            elementwise.integer: 8,
+            elementwise.compare: 1,
+            elementwise.where: 1,
+            shape.view: 2,
+            reduce.reduce: 2,
+            reduce.cumulative: 1,
+            reduce.order: 1,
+            elementwise.cast: 1,
+            shape.scatter: 1,
+            reduce.matmul: 1,
+            reduce.position: 1,
+            shape.gather: 1,
+            elementwise.boolean: 1,
         },
-        dtypes=(*INTEGER, *INTEGER, bool_), full_range=True,
+        dtypes=(*INTEGER, *INTEGER, bool_),
+        full_range=True,
     ),
-    "half": Kind(PLAIN | {network.activation: 1, elementwise.unary: 4}, dtypes=(float16, bfloat16, bfloat16, float32)),
+    "half": Kind(
+        PLAIN | {network.activation: 1, elementwise.unary: 4},
+        dtypes=(float16, bfloat16, bfloat16, float32),
+    ),
     "indexing": Kind(
         {
-            shape.gather: 2, shape.gather_along: 2, shape.scatter: 3, shape.scatter_range: 2, shape.windows: 2,
-            shape.index_mix: 2, reduce.order: 3, reduce.search: 1, reduce.position: 1, reduce.cumulative: 2,
-            elementwise.unary: 2, elementwise.binary: 2, elementwise.integer: 1, shape.view: 2, reduce.reduce: 1,
-            elementwise.where: 1, elementwise.compare: 1,
+            shape.gather: 2,
+            shape.gather_along: 2,
+            shape.scatter: 3,
+            shape.scatter_range: 2,
+            shape.windows: 2,
+            shape.index_mix: 2,
+            reduce.order: 3,
+            reduce.search: 1,
+            reduce.position: 1,
+            reduce.cumulative: 2,
+            elementwise.unary: 2,
+            elementwise.binary: 2,
+            elementwise.integer: 1,
+            shape.view: 2,
+            reduce.reduce: 1,
+            elementwise.where: 1,
+            elementwise.compare: 1,
         },
-        symbolic=0.2, known=(1, 3, 5, 8),
+        symbolic=0.2,
+        known=(1, 3, 5, 8),
     ),
     "network": Kind(
         {
-            network.activation: 3, network.normalize: 2, network.loss: 3, network.convolution: 3, network.pool: 2,
-            network.attention: 1, network.special: 2, reduce.matmul: 2, elementwise.binary: 2, reduce.row: 1,
-            reduce.reduce: 1, shape.view: 1, reduce.batched_matmul: 1, shape.windows: 1,
+            network.activation: 3,
+            network.normalize: 2,
+            network.loss: 3,
+            network.convolution: 3,
+            network.pool: 2,
+            network.attention: 1,
+            network.special: 2,
+            reduce.matmul: 2,
+            elementwise.binary: 2,
+            reduce.row: 1,
+            reduce.reduce: 1,
+            shape.view: 1,
+            reduce.batched_matmul: 1,
+            shape.windows: 1,
         },
-        dtypes=FLOATS, nodes=14, ranks=(2, 3, 3, 4), symbolic=0.25, known=(2, 4, 6, 8), gradients=0.7,
+        dtypes=FLOATS,
+        nodes=14,
+        ranks=(2, 3, 3, 4),
+        symbolic=0.25,
+        known=(2, 4, 6, 8),
+        gradients=0.7,
     ),
     "gradients": Kind(
-        PLAIN | {
-            network.special: 2, network.activation: 1, shape.gather: 1, shape.scatter: 1, shape.windows: 1,
-            reduce.batched_matmul: 1, shape.scatter_range: 1,
+        PLAIN
+        | {
+            network.special: 2,
+            network.activation: 1,
+            shape.gather: 1,
+            shape.scatter: 1,
+            shape.windows: 1,
+            reduce.batched_matmul: 1,
+            shape.scatter_range: 1,
         },
-        dtypes=(float64, float64, float32), nodes=12, gradients=1.0,
+        dtypes=(float64, float64, float32),
+        nodes=12,
+        gradients=1.0,
     ),
     "fusion": Kind(
         {
-            elementwise.unary: 3, elementwise.binary: 5, reduce.both_axes: 2, reduce.row: 2, reduce.reduce: 3,
-            shape.view: 2, shape.long_views: 1, shape.join: 1, elementwise.where: 1, reduce.matmul: 1,
+            elementwise.unary: 3,
+            elementwise.binary: 5,
+            reduce.both_axes: 2,
+            reduce.row: 2,
+            reduce.reduce: 3,
+            shape.view: 2,
+            shape.long_views: 1,
+            shape.join: 1,
+            elementwise.where: 1,
+            reduce.matmul: 1,
             elementwise.compare: 1,
         },
-        dtypes=FLOATS, nodes=30, outputs=12, ranks=(1, 2, 2, 3),
+        dtypes=FLOATS,
+        nodes=30,
+        outputs=12,
+        ranks=(1, 2, 2, 3),
     ),
     "specials": Kind(
-        PLAIN | {elementwise.unary: 5, network.activation: 1, reduce.position: 1, reduce.order: 1, shape.scatter: 1},
-        dtypes=(float32, float64, float32, float16, bfloat16), nodes=14, gradients=0.1, specials=True,
+        PLAIN
+        | {
+            elementwise.unary: 5,
+            network.activation: 1,
+            reduce.position: 1,
+            reduce.order: 1,
+            shape.scatter: 1,
+        },
+        dtypes=(float32, float64, float32, float16, bfloat16),
+        nodes=14,
+        gradients=0.1,
+        specials=True,
     ),
     "structures": Kind(
         {
-            fusion.fibonacci: 1, fusion.diamonds: 2, fusion.reductions_of_reductions: 3, fusion.leaves_and_returns: 3,
-            fusion.transposed_sum: 2, fusion.side_by_side: 2, fusion.many_users: 3, reduce.both_axes: 2,
-            shape.view: 2, elementwise.binary: 2, reduce.row: 1, shape.long_views: 1,
+            fusion.fibonacci: 1,
+            fusion.diamonds: 2,
+            fusion.reductions_of_reductions: 3,
+            fusion.leaves_and_returns: 3,
+            fusion.transposed_sum: 2,
+            fusion.side_by_side: 2,
+            fusion.many_users: 3,
+            reduce.both_axes: 2,
+            shape.view: 2,
+            elementwise.binary: 2,
+            reduce.row: 1,
+            shape.long_views: 1,
         },
-        dtypes=FLOATS, nodes=14, outputs=14, ranks=(1, 2, 2, 3), symbolic=0.5, gradients=0.2,
+        dtypes=FLOATS,
+        nodes=14,
+        outputs=14,
+        ranks=(1, 2, 2, 3),
+        symbolic=0.5,
+        gradients=0.2,
     ),
     "deep": Kind(PLAIN | {elementwise.binary: 8}, nodes=200, outputs=8, limit=2000, gradients=0.15),
     "large": Kind(
-        PLAIN | {reduce.order: 1, network.normalize: 1, shape.scatter: 1, reduce.both_axes: 1}, nodes=10,
-        dtypes=(float32, float32, float64, float16, bfloat16, *INTEGER), limit=200_000,
-        symbols=LARGE_SIZES, known=(1, 3, 64, 100, 1000), ranks=(1, 2, 2, 3), gradients=0.2,
+        PLAIN | {reduce.order: 1, network.normalize: 1, shape.scatter: 1, reduce.both_axes: 1},
+        nodes=10,
+        dtypes=(float32, float32, float64, float16, bfloat16, *INTEGER),
+        limit=200_000,
+        symbols=LARGE_SIZES,
+        known=(1, 3, 64, 100, 1000),
+        ranks=(1, 2, 2, 3),
+        gradients=0.2,
     ),
-}  # fmt: skip
+}
 # Kinds by seed: as many seeds in a row are one round.
 ROUND = (
-    "mixed", "network", "indexing", "fusion", "integers", "gradients", "large", "half", "structures", "mixed",
+    "mixed",
+    "network",
+    "indexing",
+    "fusion",
+    "integers",
+    "gradients",
+    "large",
+    "half",
+    "structures",
+    "mixed",
     "specials",
-)  # fmt: skip
+)
 
 
 def kind_of(seed: int) -> str:
@@ -160,7 +277,8 @@ class RandomGraph:
         rank = int(b.rng.choice(self.kind.ranks))
         symbols = list(b.dims.values())
         return tuple(
-            b.choose(symbols) if b.chance(self.kind.symbolic) else b.choose(self.kind.known) for _ in range(rank)
+            b.choose(symbols) if b.chance(self.kind.symbolic) else b.choose(self.kind.known)
+            for _ in range(rank)
         )
 
     def _run_steps(self) -> None:
@@ -180,7 +298,10 @@ class RandomGraph:
             return None
         b = Builder(self.seed + 1, self.builder.sizes)
         b.full_range, b.specials = self.kind.full_range, self.kind.specials
-        b.sizes = {name: int(b.rng.integers(name == "m", min(size, 4) + 1)) for name, size in b.sizes.items()}
+        b.sizes = {
+            name: int(b.rng.integers(name == "m", min(size, 4) + 1))
+            for name, size in b.sizes.items()
+        }
         for _, t in self.graph.inputs:
             b.placeholder(t.shape, t.dtype)
         return b.feeds

@@ -1,4 +1,4 @@
-"""Making a failing graph small: fewer outputs, then nodes replaced by inputs that are fed their values.
+"""Making a failing graph small: fewer outputs, then nodes replaced by inputs fed with their values.
 
 Each step keeps a change only where the graph still fails. What is printed in the end can be pasted
 into `test_found.py`.
@@ -20,7 +20,9 @@ Fails = Callable[[graphc.Graph, dict[str, Array]], bool]
 State = tuple[graphc.Graph, dict[str, Array]]
 
 
-def shrink(graph: graphc.Graph, feeds: Mapping[str, Array], fails: Fails, budget: int = 120) -> State:
+def shrink(
+    graph: graphc.Graph, feeds: Mapping[str, Array], fails: Fails, budget: int = 120
+) -> State:
     """The smallest graph found, with its feeds, for which `fails(graph, feeds)` still holds.
 
     budget: how many times `fails` may be asked.
@@ -51,7 +53,9 @@ def _fails(fails: Fails, state: State) -> bool:
 def _fewer_results(state: State, ask: Callable[[State], bool]) -> State:
     """One output or update alone if that is enough, else as few as can be."""
     graph, feeds = state
-    results: list[Any] = [("output", o) for o in graph.outputs] + [("update", u) for u in graph.updates]
+    results: list[Any] = [("output", o) for o in graph.outputs] + [
+        ("update", u) for u in graph.updates
+    ]
     if len(results) == 1:
         return state
     for one in results:
@@ -103,21 +107,22 @@ def _used_inputs(graph: graphc.Graph, feeds: Mapping[str, Array]) -> State:
         if id(t) in read or (dims - told) & needed:
             kept.append((name, t))
             told |= dims
-    smaller = graphc.Graph([t for _, t in kept], dict(graph.outputs), dict(graph.updates), graph.name)
+    smaller = graphc.Graph(
+        [t for _, t in kept], dict(graph.outputs), dict(graph.updates), graph.name
+    )
     return smaller, {name: feeds[name] for name, _ in kept}
 
 
 def _cut_nodes(state: State, ask: Callable[[State], bool]) -> State:
-    """Nodes near the results replaced by inputs, from the deepest on."""
+    """Nodes replaced by inputs, those nearest to the results first: they cut off the most."""
     graph, feeds = state
-    position = 0
-    while position < len(graph.nodes):
-        node = graph.nodes[position]
-        candidate = _cut(graph, feeds, node)
+    position = len(graph.nodes) - 1
+    while position >= 0:
+        candidate = _cut(graph, feeds, graph.nodes[position])
         if candidate is not None and ask(candidate):
             graph, feeds = candidate
-            position = 0 if len(graph.nodes) < 40 else position
-        position += 1
+            position = min(position, len(graph.nodes))
+        position -= 1
     return graph, feeds
 
 
@@ -129,15 +134,13 @@ def _cut(graph: graphc.Graph, feeds: dict[str, Array], target: Node) -> State | 
     value = np.asarray(run_nodes(graph, values, sizes)[id(target)])
     name = next(f"cut{k}" for k in range(len(feeds) + 1) if f"cut{k}" not in feeds)
     fresh = graphc.placeholder(target.shape, target.dtype, name=name)
-    swapped = graph.map(
-        lambda node, inputs: fresh if node is target else _again(node, inputs)
-    )
+    swapped = graph.map(lambda node, inputs: fresh if node is target else _again(node, inputs))
     inputs = (*swapped.inputs, (name, fresh))
     made = graphc.Graph.build(inputs, swapped.outputs, swapped.updates, graph.name, {})
     return _used_inputs(made, {**feeds, name: value})
 
 
-def _again(node: Node, inputs: tuple[Node, ...]) -> Node:
+def _again(node: Node, inputs: tuple[Tensor, ...]) -> Node:
     same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
     return node if same else node.op(*inputs, **node.attributes)
 
@@ -151,5 +154,7 @@ def report(state: State) -> str:
             if value.size <= 64:
                 lines.append(f"    {name!r}: np.array({value.tolist()!r}, {value.dtype.name!r}),")
             else:
-                lines.append(f"    {name!r}: {value.dtype.name}{list(value.shape)} {value.reshape(-1)[:8]!r}…")
+                lines.append(
+                    f"    {name!r}: {value.dtype.name}{list(value.shape)} {value.flat[:8]!r}…"
+                )
     return "\n".join([*lines, "}"])

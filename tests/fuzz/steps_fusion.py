@@ -52,7 +52,7 @@ def diamonds(b: Builder) -> int:
 
 
 def reductions_of_reductions(b: Builder) -> int:
-    """One operand, reduced over different axes, the results combined with it and with each other."""
+    """One operand, reduced over different axes, the results combined with it and each other."""
     v = _calm(b, 2)
     if v is None:
         return 0
@@ -60,13 +60,19 @@ def reductions_of_reductions(b: Builder) -> int:
     functions = [graphc.sum, graphc.max, graphc.mean, graphc.logsumexp, graphc.var]
     kept = []
     for _ in range(b.integer(2, 4)):
-        axis: Any = b.choose([*range(x.ndim), None, tuple(range(x.ndim - 1)), tuple(range(1, x.ndim))])
+        axis: Any = b.choose(
+            [*range(x.ndim), None, tuple(range(x.ndim - 1)), tuple(range(1, x.ndim))]
+        )
         kept.append(b.choose(functions)(x, axis=axis, keepdims=True))
     total = x
     for r in kept:
         total = total + b.choose([graphc.tanh, graphc.sin])(r) * x
     made = sum(b.add(r, False, 1.0 + b.count(x.shape)) for r in kept if b.chance(0.5))
-    return made + b.add(graphc.sum(total, axis=b.integer(0, x.ndim - 1)), False, 5.0 * b.count(x.shape)) + b.add(total, False, 5.0)
+    return (
+        made
+        + b.add(graphc.sum(total, axis=b.integer(0, x.ndim - 1)), False, 5.0 * b.count(x.shape))
+        + b.add(total, False, 5.0)
+    )
 
 
 def leaves_and_returns(b: Builder) -> int:
@@ -77,11 +83,13 @@ def leaves_and_returns(b: Builder) -> int:
     x = graphc.sin(v.tensor)
     axis = b.integer(0, x.ndim - 1)
     detours: list[Callable[[], Any]] = [
-        lambda: graphc.cumulative_sum(x, axis=axis) * 0.01, lambda: graphc.flip(x, axis=axis),
-        lambda: graphc.roll(graphc.exp(x), 1, axis=axis), lambda: graphc.sum(x) * 0.001 + x,
+        lambda: graphc.cumulative_sum(x, axis=axis) * 0.01,
+        lambda: graphc.flip(x, axis=axis),
+        lambda: graphc.roll(graphc.exp(x), 1, axis=axis),
+        lambda: graphc.sum(x) * 0.001 + x,
         lambda: graphc.broadcast_to(graphc.sum(graphc.flip(x), axis=axis, keepdims=True), x.shape),
         lambda: graphc.matmul(x, graphc.matmul(graphc.matrix_transpose(x), x)) if x.ndim > 1 else x,
-    ]  # fmt: skip
+    ]
     y = b.choose(detours)()
     middle = graphc.tanh(y)
     made = b.add(middle, False, 1.0) if b.chance(0.5) else 0
@@ -94,7 +102,9 @@ def transposed_sum(b: Builder) -> int:
     if v is None or v.tensor.ndim != 2:
         return 0
     x = v.tensor
-    square = graphc.matmul(x, x.T) if b.chance(0.5) else graphc.einsum("ij,kj->ik", graphc.sin(x), x)
+    square = (
+        graphc.matmul(x, x.T) if b.chance(0.5) else graphc.einsum("ij,kj->ik", graphc.sin(x), x)
+    )
     y = (square + square.T) * 0.5 - graphc.mean(square, axis=0)
     z = y.T - graphc.max(y, axis=b.integer(0, 1), keepdims=True)
     count = float(b.count(x.shape))
@@ -123,9 +133,19 @@ def many_users(b: Builder) -> int:
         return 0
     x = graphc.sigmoid(v.tensor) - 0.3
     options: list[Callable[[], Any]] = [
-        lambda: graphc.sum(x), lambda: x * 2.0, lambda: graphc.sum(x, axis=0), lambda: graphc.max(x, axis=-1),
-        lambda: graphc.reshape(x, (-1,)) * 3.0, lambda: graphc.exp(x)[..., ::-1], lambda: x[None] + x,
-        lambda: graphc.softmax(x, axis=-1), lambda: graphc.cumulative_sum(x, axis=0), lambda: graphc.mean(x * x, axis=-1),
-        lambda: graphc.pad(x, 1) if x.ndim < 3 else x, lambda: graphc.sum(graphc.tanh(x), axis=0) * graphc.sum(x),
-    ]  # fmt: skip
-    return sum(b.add(b.choose(options)(), False, 2.0 * b.count(x.shape)) for _ in range(b.integer(2, 6)))
+        lambda: graphc.sum(x),
+        lambda: x * 2.0,
+        lambda: graphc.sum(x, axis=0),
+        lambda: graphc.max(x, axis=-1),
+        lambda: graphc.reshape(x, (-1,)) * 3.0,
+        lambda: graphc.exp(x)[..., ::-1],
+        lambda: x[None] + x,
+        lambda: graphc.softmax(x, axis=-1),
+        lambda: graphc.cumulative_sum(x, axis=0),
+        lambda: graphc.mean(x * x, axis=-1),
+        lambda: graphc.pad(x, 1) if x.ndim < 3 else x,
+        lambda: graphc.sum(graphc.tanh(x), axis=0) * graphc.sum(x),
+    ]
+    return sum(
+        b.add(b.choose(options)(), False, 2.0 * b.count(x.shape)) for _ in range(b.integer(2, 6))
+    )

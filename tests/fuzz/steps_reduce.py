@@ -24,14 +24,18 @@ def reduce(b: Builder) -> int:
         return b.add(function(x, axis=axis, keepdims=keep), True, 1e3)
     exact_sum = v.exact and x.dtype.is_integer
     nonempty = all(b.surely(x.shape[a]) for a in (axes or range(x.ndim)))
-    options: list[tuple[Callable[..., Any], bool, float]] = [(graphc.sum, exact_sum, v.bound * count)]
+    options: list[tuple[Callable[..., Any], bool, float]] = [
+        (graphc.sum, exact_sum, v.bound * count)
+    ]
     if x.dtype.is_integer:
         options += [(graphc.prod, True, 2.0**64)]
     if x.dtype.is_float and nonempty:
         options += [
-            (graphc.mean, False, v.bound), (graphc.logsumexp, False, v.bound + 8),
-            (graphc.var, False, v.bound**2), (graphc.std, False, v.bound),
-        ]  # fmt: skip
+            (graphc.mean, False, v.bound),
+            (graphc.logsumexp, False, v.bound + 8),
+            (graphc.var, False, v.bound**2),
+            (graphc.std, False, v.bound),
+        ]
     if nonempty:
         options += [(graphc.max, v.exact, v.bound), (graphc.min, v.exact, v.bound)]
     function, exact, bound = b.choose(options)
@@ -62,13 +66,17 @@ def row(b: Builder) -> int:
         return graphc.mean(t, axis=axis, keepdims=True)
 
     options: list[Callable[[], Any]] = [
-        lambda: graphc.nn.softmax(x, axis=axis), lambda: graphc.nn.log_softmax(x, axis=axis),
-        lambda: x - mean(x), lambda: x - graphc.max(x, axis=axis, keepdims=True),
+        lambda: graphc.nn.softmax(x, axis=axis),
+        lambda: graphc.nn.log_softmax(x, axis=axis),
+        lambda: x - mean(x),
+        lambda: x - graphc.max(x, axis=axis, keepdims=True),
         lambda: (x - mean(x)) / graphc.sqrt(graphc.var(x, axis=axis, keepdims=True) + 0.1),
         lambda: graphc.exp(x - graphc.logsumexp(x, axis=axis, keepdims=True)),
         lambda: x / (1.0 + graphc.sum(abs(x), axis=axis, keepdims=True)),
-        lambda: graphc.log(graphc.sum(graphc.exp(graphc.minimum(x, 3.0)), axis=axis, keepdims=True)) + x,
-    ]  # fmt: skip
+        lambda: (
+            graphc.log(graphc.sum(graphc.exp(graphc.minimum(x, 3.0)), axis=axis, keepdims=True)) + x
+        ),
+    ]
     return b.add(b.choose(options)(), False, v.bound * 3 + 10)
 
 
@@ -109,7 +117,9 @@ def cumulative(b: Builder) -> int:
     if kind == "prod":
         if x.dtype.is_float:
             x = graphc.sigmoid(x)
-        return b.add(graphc.cumulative_prod(x, axis=axis), whole, 1.0 if x.dtype.is_float else 2.0**64)
+        return b.add(
+            graphc.cumulative_prod(x, axis=axis), whole, 1.0 if x.dtype.is_float else 2.0**64
+        )
     bound = v.bound * max(1, b.size(x.shape[axis]))
     first = b.chance(0.3)
     return b.add(graphc.cumulative_sum(x, axis=axis, include_initial=first), whole, bound)
@@ -158,7 +168,9 @@ def matmul(b: Builder) -> int:
     whole = x.dtype.is_integer and v.exact
     inner = max(1, b.size(x.shape[-1]))
     o = b.pick(
-        lambda w: w.tensor.dtype is x.dtype and w.tensor.ndim == 2 and w.tensor.shape[0] == x.shape[-1]
+        lambda w: (
+            w.tensor.dtype is x.dtype and w.tensor.ndim == 2 and w.tensor.shape[0] == x.shape[-1]
+        )
     )
     if o is not None and b.chance(0.6):
         return b.add(graphc.matmul(x, o.tensor), whole and o.exact, v.bound * o.bound * inner)
@@ -167,7 +179,9 @@ def matmul(b: Builder) -> int:
         return b.add(graphc.matmul(x, w), whole, v.bound * 9 * inner)
     if x.ndim != 2:
         return 0
-    spec = b.choose(["ij,kj->ik", "ij,ij->i", "ij,ij->j", "ij,ik->jk", "ij,ij->", "ij,kl->ik", "ij,ji->ij"])
+    spec = b.choose(
+        ["ij,kj->ik", "ij,ij->i", "ij,ij->j", "ij,ik->jk", "ij,ij->", "ij,kl->ik", "ij,ji->ij"]
+    )
     if spec == "ij,ji->ij" and x.shape[0] != x.shape[1]:
         return 0
     count = max(1, b.count(x.shape))

@@ -22,19 +22,27 @@ def view(b: Builder) -> int:
     low, high = b.integer(0, 2), b.integer(0, 2)
     step = b.choose([1, 2, -1])
     options: list[Callable[[], Any]] = [
-        lambda: graphc.permute_dims(x, order), lambda: graphc.permute_dims(x, order),
-        lambda: graphc.flip(x, axis=axis), lambda: graphc.roll(x, b.integer(-2, 2), axis=axis),
-        lambda: graphc.expand_dims(x, axis=axis), lambda: graphc.reshape(x, (-1,)),
+        lambda: graphc.permute_dims(x, order),
+        lambda: graphc.permute_dims(x, order),
+        lambda: graphc.flip(x, axis=axis),
+        lambda: graphc.roll(x, b.integer(-2, 2), axis=axis),
+        lambda: graphc.expand_dims(x, axis=axis),
+        lambda: graphc.reshape(x, (-1,)),
         lambda: graphc.pad(x, [(low, high) if a == axis else (0, 0) for a in range(x.ndim)]),
         lambda: x[(slice(None),) * axis + (slice(None, None, step),)],
         lambda: graphc.broadcast_to(x, (b.integer(1, 3), *x.shape)),
-        lambda: graphc.reshape(x, (x.shape[0] * x.shape[1], *x.shape[2:])) if x.ndim > 1 else graphc.flip(x),
+        lambda: (
+            graphc.reshape(x, (x.shape[0] * x.shape[1], *x.shape[2:]))
+            if x.ndim > 1
+            else graphc.flip(x)
+        ),
         lambda: graphc.tile(x, tuple(2 if a == axis else 1 for a in range(x.ndim))),
-        lambda: graphc.repeat(x, 2, axis=axis), lambda: _split_axis(x, axis),
+        lambda: graphc.repeat(x, 2, axis=axis),
+        lambda: _split_axis(x, axis),
         lambda: x[(slice(None),) * axis + (slice(0, 1),)] if b.surely(x.shape[axis]) else x[None],
         lambda: graphc.tril(x) if x.ndim > 1 else graphc.flip(x),
         lambda: graphc.diagonal(x) if x.ndim > 1 else graphc.flip(x),
-    ]  # fmt: skip
+    ]
     return b.add(b.choose(options)(), v.exact, v.bound)
 
 
@@ -119,7 +127,7 @@ def scatter(b: Builder) -> int:
     value = graphc.flip(taken, axis=axis) if b.chance(0.5) else taken + taken
     how = b.choose(["set", "add", "max", "min", "multiply"])
     exact = v.exact and (x.dtype.is_integer or how in ("set", "max", "min"))
-    bound = v.bound ** (1 + places.shape[0]) if how == "multiply" else v.bound * 14
+    bound = v.bound ** (1 + b.size(places.shape[0])) if how == "multiply" else v.bound * 14
     return b.add(getattr(at, how)(value), exact, bound)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import graphc
-from tests.fuzz.checking import MODES, check, different_bits, differences, expect
+from tests.fuzz.checking import MODES, check, differences, different_bits, expect
 from tests.fuzz.random_graphs import KINDS, RandomGraph
 from tests.fuzz.shrinking import report, shrink
 
