@@ -22,7 +22,7 @@ from graphc.ir.node import Node, Tensor
 from graphc.ir.opdef import OpDef, Sample
 from graphc.ir.scalar_numpy import value
 from graphc.ops.declaration import ElementwiseSamples
-from graphc.ops.families import Elementwise
+from graphc.ops.families import Elementwise, Map, Reshape
 from graphc.ops.state import placeholder
 from tests.conformance.exclusions import NOT_EMPTY, POSITIVE_ONLY
 from tests.ops.cases import Case, cases
@@ -141,6 +141,11 @@ _REDUCED: list[tuple[tuple[int, ...], list[dict[str, Any]]]] = [
     ((523, 37), _axes((0,), (1,))),
     ((7, 65, 33), _axes((0,), (1,), (2,), (0, 2), (1, 2), (0, 1, 2))),
 ]
+_REDUCTIONS = [(shape, attrs) for shape, choices in _REDUCED for attrs in choices]
+_REDUCING = (
+    "sum", "mean", "max", "min", "prod", "any", "all", "logsumexp", "norm", "argmax", "argmin",
+)  # fmt: skip
+_CUMULATIVE = ("cumulative_sum", "cumulative_prod", "cumulative_max", "cumulative_min")
 _ALONG = [
     ((5, 1025), {"axis": 1}),
     ((67, 33), {"axis": 0}),
@@ -176,8 +181,14 @@ _ONE_OPERAND: dict[str, list[tuple[tuple[int, ...], dict[str, Any]]]] = {
     ],
     "broadcast_to": [((1, 67), {"shape": (131, 67)}), ((131, 1), {"shape": (131, 67)})],
     "flip": [((LONG,), {"axes": (0,)}), ((67, 131), {"axes": (0, 1)})],
-    "roll": [((LONG,), {"shift": (5000,), "axes": (0,)}), ((67, 131), {"shift": (3, -7), "axes": (0, 1)})],
-    "diagonal": [((67, 131), {"axes": (0, 1), "offset": 3}), ((67, 5, 131), {"axes": (2, 0), "offset": -3})],
+    "roll": [
+        ((LONG,), {"shift": (5000,), "axes": (0,)}),
+        ((67, 131), {"shift": (3, -7), "axes": (0, 1)}),
+    ],
+    "diagonal": [
+        ((67, 131), {"axes": (0, 1), "offset": 3}),
+        ((67, 5, 131), {"axes": (2, 0), "offset": -3}),
+    ],
     "embed_diagonal": [((67,), {"axes": (0, 1), "offset": 2, "sizes": (67, 71)})],
     "slice": [
         ((67, 131), {"starts": (3, 130), "steps": (2, -3), "shape": (30, 40)}),
@@ -191,16 +202,16 @@ _ONE_OPERAND: dict[str, list[tuple[tuple[int, ...], dict[str, Any]]]] = {
         ((5, 131), {"axes": (1,), "size": (5,), "stride": (2,), "dilation": (3,)}),
         ((3, 37, 41), {"axes": (1, 2), "size": (3, 3), "stride": (1, 2), "dilation": (1, 1)}),
     ],
-    **dict.fromkeys(("sum", "mean", "max", "min", "prod", "any", "all", "logsumexp"), [
-        (shape, attrs) for shape, choices in _REDUCED for attrs in choices
-    ]),
-    **dict.fromkeys(("argmax", "argmin"), [
-        (shape, attrs) for shape, choices in _REDUCED for attrs in choices
-    ]),
+    **dict.fromkeys(_REDUCING, _REDUCTIONS),
     **dict.fromkeys(("softmax", "log_softmax"), _ALONG),
-    **dict.fromkeys(("cumulative_sum", "cumulative_prod", "cumulative_max", "cumulative_min"), _SCANS),
+    **dict.fromkeys(_CUMULATIVE, _SCANS),
     **dict.fromkeys(("sort", "argsort"), _SORTS),
 }  # fmt: skip
+
+
+_SELECTING = frozenset((
+    "max", "min", "argmax", "argmin", "cumulative_max", "cumulative_min", "sort", "argsort",
+))  # fmt: skip
 
 
 def _like(op: OpDef, dtype: DType, shape: tuple[int, ...]) -> Array:
@@ -210,6 +221,10 @@ def _like(op: OpDef, dtype: DType, shape: tuple[int, ...]) -> Array:
         signs = np.where(rng.random(shape) < 0.5, -1.0, 1.0)
         near = signs * rng.uniform(0.997, 1.003, shape)
         return value(near.astype(dtype.numpy), dtype).array
+    if dtype.is_integer or op.name in _SELECTING or isinstance(op.form, Map | Reshape):
+        # Whatever is moved, compared or wraps may be anything; half of it meets equals.
+        wild = random_bits(rng, shape, dtype)
+        return np.where(rng.random(shape) < 0.5, wild, ordinary(rng, shape, dtype))
     return ordinary(rng, shape, dtype)
 
 
@@ -219,7 +234,7 @@ def _indices(rng: np.random.Generator, shape: tuple[int, ...], limit: int) -> Ar
 
 def _gathers(op: OpDef, dtype: DType) -> Iterator[Sample]:
     rng = rng_for(op.name, dtype)
-    x, flat = ordinary(rng, (67, 131), dtype), ordinary(rng, (LONG,), dtype)
+    x, flat = _like(op, dtype, (67, 131)), _like(op, dtype, (LONG,))
     if op.name == "gather":
         yield Sample((flat, _indices(rng, (9001,), LONG)), {"axes": (0,), "position": 0})
         yield Sample((x, _indices(rng, (300,), 67)), {"axes": (0,), "position": 0})
@@ -230,7 +245,7 @@ def _gathers(op: OpDef, dtype: DType) -> Iterator[Sample]:
     elif op.name == "scatter":
         for mode in sorted({c.sample.attrs["mode"] for c in cases(op, dtype)}):
             rows = rng.permutation(67)[:40] if mode == "set" else _indices(rng, (40,), 67)
-            updates = ordinary(rng, (40, 131), dtype)
+            updates = _like(op, dtype, (40, 131))
             yield Sample((x, updates, rows), {"axes": (0,), "position": 0, "mode": mode})
     elif op.name == "searchsorted":
         ordered = np.sort(ordinary(rng, (1000,), dtype))
@@ -247,9 +262,9 @@ def _several(op: OpDef, dtype: DType) -> Iterator[Sample]:
     rng = rng_for(op.name, dtype)
     if op.name == "einsum":
         for spec, a, b in _PRODUCTS:
-            yield Sample((ordinary(rng, a, dtype), ordinary(rng, b, dtype)), {"spec": spec})
+            yield Sample((_like(op, dtype, a), _like(op, dtype, b)), {"spec": spec})
     elif op.name == "concat":
-        parts = tuple(ordinary(rng, (131, k), dtype) for k in (33, 1, 67))
+        parts = tuple(_like(op, dtype, (131, k)) for k in (33, 1, 67))
         yield Sample(parts, {"axis": 1})
         yield Sample(tuple(p.T for p in parts), {"axis": 0})
     elif op.name == "linear_recurrence":
@@ -258,12 +273,12 @@ def _several(op: OpDef, dtype: DType) -> Iterator[Sample]:
             decay = value(decay, dtype).array
             yield Sample((decay, ordinary(rng, shape, dtype)), attrs)
     elif op.name == "conv":
-        attrs = {"low": (1, 2), "high": (1, 0), "input_dilation": (1, 1)}
-        x = ordinary(rng, (2, 6, 17, 33), dtype)
+        shared: dict[str, Any] = {"low": (1, 2), "high": (1, 0), "input_dilation": (1, 1)}
+        x = _like(op, dtype, (2, 6, 17, 33))
         for groups, stride, dilation in ((1, (1, 1), (1, 1)), (3, (2, 1), (1, 2))):
-            w = ordinary(rng, (12, 6 // groups, 3, 3), dtype)
-            own = {"groups": groups, "stride": stride, "dilation": dilation}
-            yield Sample((x, w), attrs | own)
+            w = _like(op, dtype, (12, 6 // groups, 3, 3))
+            own: dict[str, Any] = {"groups": groups, "stride": stride, "dilation": dilation}
+            yield Sample((x, w), {**shared, **own})
 
 
 def large(op: OpDef, dtype: DType) -> list[Case]:

@@ -9,7 +9,8 @@ may add to that rounding. `u` is the spacing of the dtype at the value.
 | + - * / sqrt and what rounds once       | exact, the sign of zero included                       |
 | methods with a decomposition            | its declared ulps (+ 1: NumPy's own, in float64)       |
 | several methods in one body             | STEPS ulps, relative to the terms where they cancel    |
-| sums, products of n terms               | n / 2 roundings of the sum of magnitudes               |
+| sums of n terms                         | n / 2 + 1 roundings of the sum of magnitudes           |
+| products, norms of n terms              | n / 2 + 1 roundings of the result                      |
 | softmax family                          | n / 2 + spread of the logits + 6 roundings             |
 | 16-bit floats                           | the same in float32, then one rounding: 1 u of theirs  |
 """
@@ -47,7 +48,8 @@ def spacing(values: Array, dtype: DType) -> Array:
     """The distance between neighbours of `dtype` at the given magnitudes."""
     digits = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}[dtype.name]
     _, exponent = np.frexp(np.where(np.isfinite(values), values, 1.0))
-    return np.ldexp(1.0, np.maximum(exponent - digits, _SMALLEST_BITS[dtype.name]))
+    unit: Array = np.ldexp(1.0, np.maximum(exponent - digits, _SMALLEST_BITS[dtype.name]))
+    return unit
 
 
 def _wide(case: Case) -> list[Array]:
@@ -92,31 +94,30 @@ def _product_bound(case: Case, ref: Array, unit: float) -> Array:
     return unit * (_terms(case) / 2 + 1) * np.abs(ref)
 
 
-def _logits(case: Case) -> tuple[Array, Array, int | tuple[int, ...]]:
+def _spread(case: Case) -> Array:
+    """Twice the largest logit, which bounds every exponent."""
     x = _wide(case)[0]
     attrs = case.sample.attrs
     axis = attrs["axes"] if "axes" in attrs else (attrs["axis"] if x.ndim else ())
     kept = attrs.get("keepdims", case.op.name in ("softmax", "log_softmax"))
     finite = np.where(np.isfinite(x), x, 0.0)
-    spread = np.max(np.abs(finite), axis=axis, keepdims=kept, initial=0.0) * 2.0
-    return x, spread, axis
+    return np.asarray(np.max(np.abs(finite), axis=axis, keepdims=kept, initial=0.0) * 2.0)
 
 
 def _softmax_bound(case: Case, ref: Array, unit: float) -> Array:
-    _, spread, _ = _logits(case)
-    return unit * (_terms(case) / 2 + spread + 6) * np.abs(ref)
+    return unit * (_terms(case) / 2 + _spread(case) + 6) * np.abs(ref)
 
 
 def _logsumexp_bound(case: Case, ref: Array, unit: float) -> Array:
-    _, spread, _ = _logits(case)
-    return unit * (_terms(case) / 2 + 2 * spread + 6 + np.abs(np.where(np.isfinite(ref), ref, 0.0)))
+    finite = np.abs(np.where(np.isfinite(ref), ref, 0.0))
+    return unit * (_terms(case) / 2 + 2 * _spread(case) + 6 + finite)
 
 
 _BOUNDS: dict[str, Callable[[Case, Array, float], Array]] = {
     **dict.fromkeys(
         ("sum", "mean", "einsum", "conv", "cumulative_sum", "linear_recurrence"), _sum_bound
     ),
-    **dict.fromkeys(("prod", "cumulative_prod"), _product_bound),
+    **dict.fromkeys(("prod", "cumulative_prod", "norm"), _product_bound),
     "softmax": _softmax_bound,
     **dict.fromkeys(("logsumexp", "log_softmax", "softmax_cross_entropy"), _logsumexp_bound),
 }

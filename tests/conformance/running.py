@@ -17,12 +17,13 @@ import numpy as np
 from graphc.base.dims import evaluate
 from graphc.base.dtypes import Array, DType, from_storage, to_storage
 from graphc.base.target import TARGETS, Target
-from graphc.compiler import Compilation, CompileOptions
+from graphc.compiler import Compilation
 from graphc.ir.evaluate import bind_feeds
 from graphc.ir.graph import Graph
 from graphc.ir.node import Tensor
 from graphc.runtime.cache import ObjectCache
 from graphc.runtime.cpu_device import CpuDevice
+from graphc.runtime.executable import CompileOptions
 from graphc.runtime.native_call import call_arena_bytes, call_entry
 from graphc.runtime.thread_pool import shared_pool
 

@@ -1,7 +1,8 @@
 """Compiled gradients: every differentiable op, first and second order, forward and reverse.
 
 tests/ops holds the gradients' graphs against differences; here the same graphs are compiled, whole
-and optimized, and must give what they mean. Forward and reverse mode must agree: u · (J v) = (Jᵀ u) · v.
+and optimized, and must give what they mean. Forward and reverse mode must agree:
+u · (J v) = (Jᵀ u) · v.
 """
 
 from __future__ import annotations
@@ -131,7 +132,11 @@ def test_compiled_gradients(op: OpDef) -> None:
         for name, wanted in expected.items():
             scale = max(1.0, float(np.max(np.abs(wanted), initial=0.0)))
             np.testing.assert_allclose(
-                got[name], wanted, rtol=TOLERANCE, atol=TOLERANCE * scale, err_msg=f"{op.name} {name}"
+                got[name],
+                wanted,
+                rtol=TOLERANCE,
+                atol=TOLERANCE * scale,
+                err_msg=f"{op.name} {name}",
             )
         for k, built in enumerate(found):
             slope, tangent = float(got[f"slope_{k}"]), float(got[f"tangent_{k}"])

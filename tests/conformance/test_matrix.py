@@ -83,7 +83,8 @@ def test_symbolic(op: OpDef) -> None:
     problems: list[str] = []
     for dtype in dict.fromkeys((op.dtypes[0], op.dtypes[-1])):
         for k, built in enumerate(_symbolic(op, dtype)):
-            graph = Graph(list(built.inputs), {f"o{j}": n for j, n in enumerate(built.nodes)})
+            outputs: dict[str, Any] = {f"o{j}": n for j, n in enumerate(built.nodes)}
+            graph = Graph(list(built.inputs), outputs)
             assert_reads_back([graph])
             optimize, numerics = MODES["optimized" if k % 2 else "plain"]
             compiled = Compiled(graph, optimize=optimize, numerics=numerics)

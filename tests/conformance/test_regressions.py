@@ -43,7 +43,9 @@ def test_last_lane_of_rows_in_16_bits(columns: int) -> None:
     np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.parametrize(("source", "to"), [("int64", "int32"), ("int32", "int8"), ("int64", "int8")])
+@pytest.mark.parametrize(
+    ("source", "to"), [("int64", "int32"), ("int32", "int8"), ("int64", "int8")]
+)
 def test_last_lane_of_narrowing_casts(source: str, to: str) -> None:
     """The same, where integers are cut off."""
     x = graphc.placeholder((3, 17), source)
