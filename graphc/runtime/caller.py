@@ -116,7 +116,7 @@ class Caller:
     ) -> None:
         dims = [sizes[symbol.name] for symbol in self.signature.symbols]
         bindings, state = self.bindings, self.state
-        with state.lock:
+        with state.lock.threads, state.lock:
             state.arena.reserve(call_arena_bytes(self.program.arena_bytes, dims, state.threads))
             pointers = [buffers.address(array) for array in arrays]
             pointers += [int(cell.record[0]) for cell in bindings.cells]
@@ -188,11 +188,12 @@ class NativeCaller(Caller):
             if type(result) is not int:
                 return result
             if result == Refusal.BUSY:
+                self.state.lock.settle()
                 time.sleep(pause)
                 pause = longer(pause)
             elif result == Refusal.ARENA:
                 needed = call_arena_bytes(self.program.arena_bytes, dims, self.state.threads)
-                with self.state.lock:
+                with self.state.lock.threads, self.state.lock:
                     self.state.arena.reserve(needed)
             else:
                 raise ExecutionError(
@@ -315,7 +316,7 @@ def _write_arguments(
         flags = C_CONTIGUOUS | ALIGNED | (WRITEABLE if is_output else 0)
         arguments += (record.keep(spec.host), flags, len(spec.shape), record.table(dims), slot)
     for wanted, _ in signature.nonnegative:
-        # Checks compare a length with a size: floor(wanted / 2**62) adds nothing, or -1 where it is negative.
+        # Checks compare a length with a size: floor(wanted / 2**62) adds 0, or -1 if negative.
         i, k = places[wanted.symbols()[0].name]
         expected = signature.inputs[i].shape[k] + wanted // _HUGE
         checks += (i, k, record.table(_code(expected, numbers)))

@@ -96,7 +96,7 @@ class CpuDevice:
         state = self.state
         context = np.zeros(64, np.int64)
         context[1:3] = state.parallel, state.threads
-        with state.lock:
+        with state.lock.threads, state.lock:
             state.arena.reserve(self.arena_bytes(program, dims))
             arena, at = state.arena.address, buffers.address(context)
             return call_entry(program.entry, pointers, dims, arena, at)

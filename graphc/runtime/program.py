@@ -116,7 +116,8 @@ class Workshop:
             signature = _signature(executable, single)
             cells = self.variables.cells(executable.variables)
             if profile:
-                with self.device.state.lock:
+                lock = self.device.state.lock
+                with lock.threads, lock:
                     cells = tuple(Cell(cell.current) for cell in cells)
             places = {id(v): k for k, v in enumerate(executable.variables)}
             bindings = Bindings(

@@ -412,8 +412,8 @@ keep:
   ret i64 %site1
 }
 
-define i64 @graphc_try_lock(ptr %word) nounwind {
-  %pair = cmpxchg ptr %word, i64 0, i64 1 acq_rel monotonic, align 8
+define i64 @graphc_try_lock(ptr %word, i64 %holder) nounwind {
+  %pair = cmpxchg ptr %word, i64 0, i64 %holder acq_rel monotonic, align 8
   %won = extractvalue { i64, i1 } %pair, 1
   %result = zext i1 %won to i64
   ret i64 %result
@@ -442,7 +442,7 @@ make_tuple:
   br i1 %no_memory, label %give_up, label %lock
 lock:
   %tuple = phi ptr [ null, %begin ], [ %new, %make_tuple ]
-  %won = call i64 @graphc_try_lock(ptr %word)
+  %won = call i64 @graphc_try_lock(ptr %word, i64 1)
   %locked = icmp ne i64 %won, 0
   br i1 %locked, label %checks, label %drop
 checks:

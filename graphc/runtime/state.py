@@ -26,6 +26,8 @@ Array = npt.NDArray[Any]
 
 _FIRST_PAUSE = 20e-6
 _LONGEST_PAUSE = 1e-3
+_PYTHON = 2  # in the lock's word: held by Python code; native code writes 1
+_TRY_LOCK = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
 
 
 def pauses() -> float:
@@ -41,29 +43,29 @@ def longer(pause: float) -> float:
 class CallLock:
     """The lock of a session: a word that native code takes too. Not reentrant.
 
-    Waiting sleeps in short pauses, so that Ctrl-C is heard.
+    Python code holds it by `with lock.threads, lock:`. Ctrl-C may come between any two steps of
+    Python, also inside `__enter__` and `__exit__` below, and then the word stays taken. `threads`
+    is a lock in C, which an interrupt cannot leave behind: whoever holds it and finds the word
+    taken in Python's name knows that nobody holds it any more. Waiting sleeps in short pauses, so
+    that Ctrl-C is heard.
     """
 
     def __init__(self, try_lock: int = 0) -> None:
         self.word = np.zeros(8, np.int64)  # a cache line of its own
         self.address = buffers.address(self.word)
-        self._threads = threading.Lock()
+        self.threads = threading.Lock()
         # PYFUNCTYPE keeps the interpreter's lock: taking the word costs no switch.
-        self._try = (
-            ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(try_lock) if try_lock else None
-        )
+        self._try = _TRY_LOCK(try_lock) if try_lock else None
         _locks.add(self)
 
     def __enter__(self) -> None:
-        self._threads.acquire()
+        assert self.threads.locked(), "write `with lock.threads, lock:`"
         pause = pauses()
-        try:
-            while self._try is not None and not self._try(self.address):
-                time.sleep(pause)
-                pause = longer(pause)
-        except BaseException:
-            self._threads.release()
-            raise
+        while self._try is not None and not self._try(self.address, _PYTHON):
+            if self.word[0] == _PYTHON:  # an interrupted holder left it: it is ours
+                return
+            time.sleep(pause)
+            pause = longer(pause)
 
     def __exit__(
         self,
@@ -72,12 +74,17 @@ class CallLock:
         trace: TracebackType | None,
     ) -> None:
         self.word[0] = 0
-        self._threads.release()
+
+    def settle(self) -> None:
+        """Free the word if an interrupted holder left it; for those who wait for it."""
+        if self.word[0] == _PYTHON:
+            with self.threads, self:
+                pass
 
     def forget(self) -> None:
         """In a forked child: the thread that held the lock is not here."""
         self.word[0] = 0
-        self._threads = threading.Lock()
+        self.threads = threading.Lock()
 
 
 _locks: weakref.WeakSet[CallLock] = weakref.WeakSet()

@@ -65,7 +65,7 @@ class Variables:
     def value(self, variable: Tensor) -> Array:
         """A copy of the current value, as users receive it."""
         entry = self._of_user(variable, "value")
-        with self._lock:
+        with self._lock.threads, self._lock:
             copy = entry.cell.current.copy()
         return to_user(_spec(entry), copy.view(_spec(entry).host))
 
@@ -78,7 +78,7 @@ class Variables:
 
     def snapshot(self) -> dict[str, Saved]:
         """Copies of all current values by name, all of the same moment."""
-        with self._table, self._lock:
+        with self._table, self._lock.threads, self._lock:
             return {
                 e.name: Saved(e.variable.dtype.name, e.cell.current.copy())
                 for e in self._entries.values()
@@ -113,7 +113,7 @@ class Variables:
         self._origin = origin
 
     def _replace(self, values: Mapping[str, tuple[_Entry, Array]]) -> None:
-        with self._lock:
+        with self._lock.threads, self._lock:
             targets = [entry.cell.current for entry, _ in values.values()]
             sources = [array for _, array in values.values()]
             # One call from C to C: no signal handler of Python runs in between: all or nothing.
@@ -192,12 +192,12 @@ def _check(variable: Tensor, name: str, saved: Saved, origin: str) -> None:
 
 def exchange_back(cells: Iterable[Cell], lock: CallLock) -> None:
     """Undo the last commit of these cells: the spare buffers still hold the values from before."""
-    with lock:
+    with lock.threads, lock:
         for cell in cells:
             cell.exchange()
 
 
 def stored_copy(cell: Cell, lock: CallLock) -> Array:
     """A copy of a cell's stored value."""
-    with lock:
+    with lock.threads, lock:
         return np.array(cell.current)

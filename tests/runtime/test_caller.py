@@ -253,7 +253,7 @@ def test_the_lock_holds_calls_back(make: Any) -> None:
         function(np.zeros(3, np.float32))
         done.set()
 
-    with make.state.lock:
+    with make.state.lock.threads, make.state.lock:
         thread = threading.Thread(target=call)
         thread.start()
         assert not done.wait(0.05)
@@ -304,7 +304,7 @@ def test_a_huge_result_raises_and_changes_nothing(make: Any) -> None:
     ).function
     with pytest.raises(MemoryError):
         function(np.zeros(3, np.float32))
-    with make.state.lock:
+    with make.state.lock.threads, make.state.lock:
         pass  # it was given back
 
 
