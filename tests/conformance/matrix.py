@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.base.dims import Dim
+from graphc.base.dims import Dim, Size
 from graphc.base.dtypes import Array, DType, from_storage
 from graphc.base.errors import GraphcError
 from graphc.ir.graph import Graph, evaluate_node
@@ -338,7 +338,12 @@ def symbolic_elementwise(op: OpDef, dtype: DType) -> Symbolic:
     kinds = _elementwise_operand_dtypes(op, dtype)
     m, n = Dim("m"), Dim("n")
     inputs, nodes = [], []
-    for shapes in (((m, n),) * 3, ((n,), (m, n), (m, 1)), ((m, 1), (n,), (m, n))):
+    combinations: list[tuple[tuple[Size, ...], ...]] = [
+        ((m, n), (m, n), (m, n)),
+        ((n,), (m, n), (m, 1)),
+        ((m, 1), (n,), (m, n)),
+    ]
+    for shapes in combinations:
         placed = [placeholder(s, k) for s, k in zip(shapes, kinds, strict=False)]
         case = next(iter(cases(op, dtype)))
         nodes.append(case.node(tuple(placed)))
