@@ -268,7 +268,7 @@ FITS: list[Fit] = [
     Fit("LOG_32", log_rest, 8, LOG_LOW, LOG_HIGH, lambda f: abs(f**3 / mp.log1p(f)), 24),
     Fit("LOG2_32", lambda f: mp.log1p(f) / f / mp.log(2) - 1, 9, LOG_LOW, LOG_HIGH,
         lambda f: abs(f / mp.log1p(f)), 24),
-    Fit("LOG10_32", lambda f: mp.log1p(f) / f / mp.log(10), 9, LOG_LOW, LOG_HIGH,
+    Fit("LOG10_32", lambda f: mp.log1p(f) / f / mp.log(10) - mpf(1) / 2, 9, LOG_LOW, LOG_HIGH,
         lambda f: abs(f / mp.log1p(f)), 24),
     Fit("LOG_BY_QUOTIENT_64", log_by_quotient, 6, TINY, mpf("0.02945"), lambda z: z / 2, 53),
     *odd("SIN", mp.sin, QUARTER_PI, (2, 5)),

@@ -46,7 +46,7 @@ DECOMPOSITIONS: dict[str, Decomposition] = {
     "expm1": Decomposition(exponential.expm1, 1.75, 1.75),
     "log": Decomposition(logarithm.log, 1.0, 1.0),
     "log2": Decomposition(logarithm.log2, 1.5, 1.0),
-    "log10": Decomposition(logarithm.log10, 1.75, 1.0),
+    "log10": Decomposition(logarithm.log10, 1.5, 1.0),
     "log1p": Decomposition(logarithm.log1p, 1.75, 1.75),
     "sin": Decomposition(
         trigonometric.sin,

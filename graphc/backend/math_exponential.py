@@ -52,12 +52,18 @@ def clamp(x: Term[V], low: float, high: float) -> Term[V]:
     return where(x < low, low, x)
 
 
-def exp_parts(x: Term[V], rest: Term[V] | None = None) -> tuple[Term[V], Term[V]]:
-    """(p, n): exp(x + rest) = p * 2**n with p near 1, for finite x whose result is in range."""
+def exp_parts(x: Term[V]) -> tuple[Term[V], Term[V]]:
+    """(p, n): exp(x) = p * 2**n with p near 1, for finite x whose result is in range."""
+    excess, n = exp_excess(x)
+    return excess + 1.0, n
+
+
+def exp_excess(x: Term[V], rest: Term[V] | None = None) -> tuple[Term[V], Term[V]]:
+    """(q, n): exp(x + rest) = (1 + q) * 2**n, for the same x; the caller adds the 1."""
     n, _, near, correction = reduce_by_ln2(x)
     r = near + (correction if rest is None else correction + rest)
     q = polynomial(r, choose(x, fits.EXP_32, fits.EXP_64))
-    return fma(r * r, q, r) + 1.0, n
+    return fma(r * r, q, r), n
 
 
 def exp(s: ScalarLanguage[V], operand: V) -> V:

@@ -118,7 +118,9 @@ def log10(s: ScalarLanguage[V], operand: V) -> V:
     e, m = separate_all(x)
     f = m - 1.0
     high, low = LOG10_2_PARTS_32
-    return specials(x, fma(e, high, fma(f, polynomial(f, fits.LOG10_32), e * low))).value
+    # The polynomial is log10(1 + f) / f - 1/2: f / 2 is exact, and the rest rounds finer.
+    rest = fma(f, polynomial(f, fits.LOG10_32), e * low)
+    return specials(x, fma(e, high, fma(f, 0.5, rest))).value
 
 
 def log_of_sum(high: Term[V], low: Term[V], octaves: Term[V] | None = None) -> Term[V]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from graphc.backend import math_coefficients as fits
-from graphc.backend.math_exponential import exp_parts
+from graphc.backend.math_exponential import exp_excess, exp_parts
 from graphc.backend.math_language import (
     Term,
     choose,
@@ -67,8 +67,9 @@ def erfc(s: ScalarLanguage[V], operand: V) -> V:
     ratio = (bounded - 4.0) / (bounded + 4.0)
     shape = polynomial(ratio, fits.ERFC_NARROW_64 if narrow else fits.ERFC_64)
     exponent = where(beyond, -(limit * limit), -z)
-    p, n = exp_parts(exponent, None if z_rest is None else where(beyond, 0.0, -z_rest))
-    tail = scale(p * (shape / fma(bounded, 2.0, 1.0)), n)
+    excess, n = exp_excess(exponent, None if z_rest is None else where(beyond, 0.0, -z_rest))
+    quotient = shape / fma(bounded, 2.0, 1.0)
+    tail = scale(fma(quotient, excess, quotient), n)
     negative = wide < 0.0
     inner = where(negative, 1.0 + small, 1.0 - small)
     outer = where(negative, 2.0 - tail, tail)

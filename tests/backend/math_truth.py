@@ -1,7 +1,7 @@
-"""True values of the math functions and the measure of error, for the tests of math_*.py.
+"""True values of the math functions and the measure of error, for the tests of them.
 
-float32 results are held against `NumpyScalar` in float64, float64 results against mpmath. Errors are
-in units in the last place of the true value (of the least normal number where that is smaller);
+float32 results are held against `NumpyScalar` in float64, float64 results against mpmath. Errors
+are in units in the last place of the true value (of the least normal number where that is smaller);
 lgamma and digamma of negative numbers are differences: there in units of the sum of both terms.
 """
 

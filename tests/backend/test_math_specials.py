@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,3 +147,14 @@ def test_rare_and_common_parts_make_the_function(name: str, dtype: DType) -> Non
 
 def test_table_names_methods_of_the_language() -> None:
     assert set(DECOMPOSITIONS) <= {*UNARY, *BINARY}
+
+
+def test_documented_bounds_are_the_declared_ones() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "math-accuracy.md").read_text()
+    row = r"\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|"
+    rows = {m[1]: [float(v) for v in m.groups()[1:]] for m in re.finditer(row, text)}
+    assert set(rows) == set(INEXACT)
+    for name, (narrow, narrow_seen, wide, wide_seen) in rows.items():
+        entry = DECOMPOSITIONS[name]
+        assert (narrow, wide) == (entry.ulp32, entry.ulp64), name
+        assert narrow_seen <= narrow and wide_seen <= wide, name
