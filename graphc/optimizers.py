@@ -3,6 +3,7 @@
     updates = graphc.optimizers.adam(variables, graphc.grad(loss, variables), learning_rate=1e-3)
     step = session.function([x, t], loss, updates=updates)
 
+`variables` and `gradients` are tensors or nests of one structure: a list, a dict by name.
 Slots (moments, the step) are ordinary variables named after the variable they serve, so checkpoints
 hold them. A learning rate may be a number or a 0-d tensor, for example a schedule of
 `step_variable()`. Every rule computes in the variable's dtype (the 16-bit floats keep float32
@@ -15,11 +16,12 @@ Singer 2011), RMSprop (Tieleman, Hinton 2012), Adam (Kingma, Ba 2015), AdamW (Lo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from graphc.autodiff.nest import flatten
 from graphc.base.dtypes import DType, float32
 from graphc.base.errors import DTypeError, GraphError, ShapeError, message
 from graphc.ir.node import Tensor, describe
@@ -56,18 +58,36 @@ __all__ = [
 # -- parts ----------------------------------------------------------------------------------------
 
 
-def _pairs(optimizer: str, variables: Any, gradients: Any) -> list[tuple[Tensor, Tensor]]:
-    ours = [variables] if isinstance(variables, Tensor) else list(variables)
-    theirs = [gradients] if isinstance(gradients, Tensor) else list(gradients)
-    if len(ours) != len(theirs):
-        raise GraphError(
-            message(
-                f"{optimizer}: {len(ours)} variables but {len(theirs)} gradients",
-                hint="pass graphc.grad(loss, variables), which gives one gradient per variable, "
-                "in order",
+def _matched(optimizer: str, variables: Any, gradients: Any) -> list[tuple[Any, Any]]:
+    """The leaves of two nests of one structure side by side; dicts are matched by their keys."""
+    if isinstance(variables, Mapping) and isinstance(gradients, Mapping):
+        if set(variables) != set(gradients):
+            odd = ", ".join(sorted(map(repr, set(variables) ^ set(gradients))))
+            raise GraphError(
+                message(
+                    f"{optimizer}: variables and gradients have different keys: {odd} in one only",
+                    hint="pass graphc.grad(loss, variables), which has the structure of variables",
+                )
             )
-        )
-    for position, (v, g) in enumerate(zip(ours, theirs, strict=True)):
+        pairs = [(variables[k], gradients[k]) for k in variables]
+    elif isinstance(variables, Sequence) and isinstance(gradients, Sequence):
+        if len(variables) != len(gradients):
+            raise GraphError(
+                message(
+                    f"{optimizer}: {len(variables)} variables but {len(gradients)} gradients",
+                    hint="pass graphc.grad(loss, variables), which gives one gradient per "
+                    "variable, in order",
+                )
+            )
+        pairs = list(zip(variables, gradients, strict=True))
+    else:
+        return [(variables, gradients)]
+    return [leaf for v, g in pairs for leaf in _matched(optimizer, v, g)]
+
+
+def _pairs(optimizer: str, variables: Any, gradients: Any) -> list[tuple[Tensor, Tensor]]:
+    pairs = _matched(optimizer, variables, gradients)
+    for position, (v, g) in enumerate(pairs):
         if not isinstance(v, Tensor) or v.op.name != "variable":
             raise GraphError(
                 message(
@@ -98,7 +118,7 @@ def _pairs(optimizer: str, variables: Any, gradients: Any) -> list[tuple[Tensor,
                     hint="gradients are in the order of variables: graphc.grad(loss, variables)",
                 )
             )
-    return list(zip(ours, theirs, strict=True))
+    return pairs
 
 
 def _slot_dtype(v: Tensor) -> DType:
@@ -330,14 +350,15 @@ def lion(
 # -- gradient clipping ----------------------------------------------------------------------------
 
 
-def global_norm(gradients: Sequence[Tensor]) -> Tensor:
-    """The square root of the sum of squares over all gradients, 0-d; float32 or wider."""
-    if not gradients:
+def global_norm(gradients: Any) -> Tensor:
+    """The square root of the sum of squares over all gradients (a nest), 0-d; float32 or wider."""
+    leaves, _ = flatten(gradients, "global_norm: gradients")
+    if not leaves:
         raise GraphError(
             message("global_norm: no gradients given", hint="pass graphc.grad(loss, variables)")
         )
     total: Tensor | None = None
-    for g in gradients:
+    for g in leaves:
         wide = astype(g, float32) if g.dtype.bits == 16 else g
         part = sum_of(wide * wide)
         total = part if total is None else total + part
@@ -345,12 +366,13 @@ def global_norm(gradients: Sequence[Tensor]) -> Tensor:
     return sqrt(total)
 
 
-def clip_by_norm(gradients: Sequence[Tensor], limit: float) -> list[Tensor]:
+def clip_by_norm(gradients: Any, limit: float) -> Any:
     """Gradients scaled by min(1, limit / norm), the norm taken over all of them together.
 
-    Zero gradients stay zero.
+    gradients: a nest, as `graphc.grad` gives it; the result has its structure. Zero gradients stay
+    zero. Raises GraphError unless limit > 0.
 
-    Raises GraphError unless limit > 0.
+        gradients = graphc.optimizers.clip_by_norm(graphc.grad(loss, variables), 1.0)
     """
     if not limit > 0:
         raise GraphError(
@@ -359,15 +381,18 @@ def clip_by_norm(gradients: Sequence[Tensor], limit: float) -> list[Tensor]:
                 hint="it is the largest norm that passes unchanged; 1.0 is common",
             )
         )
-    norm = global_norm(gradients)
+    leaves, rebuild = flatten(gradients, "clip_by_norm: gradients")
+    norm = global_norm(leaves)
     factor = limit / maximum(norm, limit)
-    return [g * astype(factor, g.dtype) for g in gradients]
+    return rebuild(iter([g * astype(factor, g.dtype) for g in leaves]))
 
 
-def clip_by_value(gradients: Sequence[Tensor], low: float, high: float) -> list[Tensor]:
+def clip_by_value(gradients: Any, low: float, high: float) -> Any:
     """Every element of every gradient brought into [low, high].
 
-    Raises GraphError unless low <= high.
+    gradients: a nest; the result has its structure. Raises GraphError unless low <= high.
+
+        gradients = graphc.optimizers.clip_by_value(graphc.grad(loss, variables), -1.0, 1.0)
     """
     if not low <= high:
         raise GraphError(
@@ -376,7 +401,8 @@ def clip_by_value(gradients: Sequence[Tensor], low: float, high: float) -> list[
                 hint="write clip_by_value(gradients, -limit, limit)",
             )
         )
-    return [clip(g, low, high) for g in gradients]
+    leaves, rebuild = flatten(gradients, "clip_by_value: gradients")
+    return rebuild(iter([clip(g, low, high) for g in leaves]))
 
 
 # -- schedules: expressions of a step (int64, 0-d) that give a float32 rate -----------------------
