@@ -57,7 +57,7 @@ _LINES_PER_KERNEL = 4
 
 @dataclass
 class Compilation:
-    """One graph on its way through the stages; each stage is computed when it is first asked for."""
+    """One graph on its way through the stages; each is computed when it is first asked for."""
 
     graph: Graph
     options: CompileOptions
@@ -224,7 +224,7 @@ def _toolchain() -> str:
 
 
 def _source_stamp() -> str:
-    """Names, sizes and times of the compiler's own files: an edited compiler never finds old code."""
+    """Names, sizes and times of our own files: an edited compiler never finds old code."""
     root = Path(__file__).parent
     stamp = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
@@ -265,7 +265,7 @@ def pack(compilation: Compilation, data: bytes) -> bytes:
 
 
 def _site_record(compilation: Compilation, node: Tensor, kind: str) -> list[Any]:
-    """A site by the position of a declared node at the same line, so that moved lines stay right."""
+    """A site by the position of a declared node at the same line: moved lines stay right."""
     wanted = provenance.locations(node)[:1]
     for k, declared in enumerate(compilation.graph.nodes):
         if declared.op is node.op and provenance.locations(declared)[:1] == wanted:

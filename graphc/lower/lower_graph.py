@@ -1,4 +1,4 @@
-"""From an optimized graph to kernels and a buffer plan (floor 5): the stages of lowering in order."""
+"""From an optimized graph to kernels and a buffer plan (floor 5): the stages in order."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class Partitioner:
         self._cut_view_chains()
 
     def is_producer(self, node: Tensor) -> bool:
-        """Whether reads of `node` go to memory or to a computed value (not through it as a view)."""
+        """Whether reads of `node` go to memory or a computed value (not through it as a view)."""
         if is_view(node):
             return id(node) in self.cut or (id(node) in self.stored and storage_root(node) is node)
         return True

@@ -1,8 +1,9 @@
 """Functions that naive expressions become (floor 2): exp and log of sums, products, 1 - exp(x).
 
-Users write `exp(a) / exp(b)`, `log(a * b)`, `log(1 - exp(x))`; the rules of `rewrite/rules/stability`
-put these ops in their place. No intermediate value overflows, underflows or cancels before the
-result does. They are not public names: there is always a plain way to write them.
+Users write `exp(a) / exp(b)`, `log(a * b)`, `log(1 - exp(x))`; the rules of
+`rewrite/rules/stability` put these ops in their place. No intermediate value overflows, underflows
+or cancels before the result does. They are not public names: there is always a plain way to write
+them.
 """
 
 from __future__ import annotations
@@ -101,7 +102,8 @@ def _log_product_reference(x: Array, y: Array) -> Array:
     plain = x * y
     usual = (np.abs(plain) > 1e-300) & (np.abs(plain) < 1e300)
     finite = np.isfinite(x) & np.isfinite(y)
-    return np.where(usual | ~finite, np.log(plain), np.log(m * n) + (e + f) * math.log(2.0))
+    scaled: Array = np.log(m * n) + (e + f) * math.log(2.0)
+    return np.where(usual | ~finite, np.log(plain), scaled)
 
 
 def _log_quotient_reference(x: Array, y: Array) -> Array:
