@@ -8,8 +8,9 @@ by index substitution.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from graphc.base.dims import Shape, Size, product
+from graphc.base.dims import Shape, Size, bounds, product
 from graphc.ir.node import Tensor
 from graphc.loops.build import EXPR, ZERO, iadd, imin, imul, isub, literal
 from graphc.loops.nodes import (
@@ -290,6 +291,8 @@ class _Accumulation:
             tuple(literal(v, d) for v, d in zip(identities, dtypes, strict=True)),
         )
         self.declared = Accumulators(tuple(builder.variable("acc", d) for d in dtypes), combine)
+        # What the innermost loop accumulates into: the same, or (chained) a part of it.
+        self.inner = self.declared
         self.dtypes = dtypes
 
     @property
@@ -302,7 +305,12 @@ class _Accumulation:
 
     def accumulate(self, value: Expr, position: Expr) -> Accumulate:
         prepared = self.form.prepare(EXPR, value, position, self.operand.dtype)
-        return Accumulate(self.declared, tuple(prepared))
+        return Accumulate(self.inner, tuple(prepared))
+
+    def may_exceed(self, chain: int) -> bool:
+        """Whether more than `chain` elements may be combined, as far as sizes are known."""
+        high = bounds(product(self.operand.shape[a] for a in self.axes))[1]
+        return high is None or high > chain
 
     def result(self, values: tuple[Expr, ...]) -> Expr:
         count = size(product(self.operand.shape[a] for a in self.node.attr("axes")))
@@ -332,6 +340,38 @@ def _position(node: Tensor, reduced: dict[int, Expr]) -> Expr:
     return position
 
 
+@dataclass
+class _Blocks:
+    """The innermost reduced axis in blocks with an accumulator each, so that roundings do not add
+    up along one chain as long as the operand: `index` is the axis's index, `variable` and `extent`
+    those of the loop over a block.
+    """
+
+    acc: _Accumulation
+    block: Var
+    variable: Var
+    index: Expr
+    extent: Expr
+    count: Size
+
+    def around(self, loop: Stmt) -> list[Stmt]:
+        """The loop over the blocks, around the loop over one."""
+        body = (self.acc.inner, loop, Accumulate(self.acc.declared, self.acc.inner.vars))
+        return [For(self.block, size(self.count), body)]
+
+
+def _in_blocks(builder: KernelBuilder, acc: _Accumulation, length: int) -> _Blocks:
+    extent = acc.operand.shape[acc.axes[-1]]
+    acc.inner = Accumulators(
+        tuple(builder.variable("part", d) for d in acc.dtypes), acc.declared.combine
+    )
+    block, variable = builder.variable("b"), builder.variable("k")
+    whole = literal(length, block.dtype)
+    start = imul(block, whole)
+    left = imin(whole, isub(size(extent), start))
+    return _Blocks(acc, block, variable, iadd(start, variable), left, _blocks(extent, length))
+
+
 def _row_reduction(
     region: Region,
     builder: KernelBuilder,
@@ -343,6 +383,10 @@ def _row_reduction(
     operand = acc.operand
     axes = acc.axes
     reduced: dict[int, Expr] = {a: builder.variable("k") for a in axes}
+    blocks = None
+    if acc.may_exceed(policy.REDUCTION_BLOCK):
+        blocks = _in_blocks(builder, acc, policy.REDUCTION_BLOCK)
+        reduced[axes[-1]] = blocks.index
     index = operand_index(node, variables[: len(effective(node.shape))], reduced)
     own = tuple(
         i for s, i in zip(operand.shape, index, strict=True) if not (isinstance(s, int) and s == 1)
@@ -353,7 +397,9 @@ def _row_reduction(
     value = builder.elements.value(operand, index)
     inside: list[Stmt] = [*builder.checks(), *staging.keep(own, wanted)]
     inside.append(acc.accumulate(value, _position(node, reduced)))
-    body: list[Stmt] = [acc.declared, *_reduction_loops(builder, acc, axes, reduced, inside)]
+    body: list[Stmt] = [
+        acc.declared, *_reduction_loops(builder, acc, axes, reduced, inside, blocks)
+    ]  # fmt: skip
     named = builder.let("r", acc.result(acc.declared.vars), body)
     builder.elements.define(node, index_in(node.shape, variables), named)
     builder.watch(node, named)
@@ -366,6 +412,7 @@ def _reduction_loops(
     axes: list[int],
     reduced: dict[int, Expr],
     inside: list[Stmt],
+    blocks: _Blocks | None,
 ) -> list[Stmt]:
     if not axes:
         return inside
@@ -373,12 +420,16 @@ def _reduction_loops(
     last = axes[-1]
     width = policy.lanes(max(acc.dtypes, key=lambda d: d.itemsize), shape[last])
     groups = policy.interleave(shape[last], width)
-    variable = reduced[last]
+    variable = reduced[last] if blocks is None else blocks.variable
+    extent = size(shape[last]) if blocks is None else blocks.extent
     assert isinstance(variable, Var)
     kind = "vector" if width > 1 else "serial"
-    loop = For(variable, size(shape[last]), tuple(inside), kind, width, groups)
+    loop = For(variable, extent, tuple(inside), kind, width, groups)
     outer = [(reduced[a], shape[a]) for a in axes[:-1]]
-    return builder.nest([(v, s) for v, s in outer if isinstance(v, Var)], [loop])
+    return builder.nest(
+        [(v, s) for v, s in outer if isinstance(v, Var)],
+        [loop] if blocks is None else blocks.around(loop),
+    )
 
 
 # -- columns --------------------------------------------------------------------------------------
@@ -422,6 +473,11 @@ def _column_reduction(
     acc = _Accumulation(builder, node)
     operand = acc.operand
     reduced: dict[int, Expr] = {a: builder.variable("k") for a in acc.axes}
+    loops = [(v, operand.shape[a]) for a, v in reduced.items() if isinstance(v, Var)]
+    blocks = None
+    if acc.may_exceed(policy.COLUMN_CHAIN):
+        blocks = _in_blocks(builder, acc, policy.COLUMN_CHAIN)
+        reduced[acc.axes[-1]] = blocks.index
     index = operand_index(node, variables, reduced)
     own = tuple(
         i for s, i in zip(operand.shape, index, strict=True) if not (isinstance(s, int) and s == 1)
@@ -435,7 +491,9 @@ def _column_reduction(
     )
     value = builder.elements.value(operand, index)
     inside: list[Stmt] = [*builder.checks(), acc.accumulate(value, _position(node, reduced))]
-    loops = [(v, operand.shape[a]) for a, v in reduced.items() if isinstance(v, Var)]
+    if blocks is not None:
+        loops = loops[:-1]
+        inside = blocks.around(For(blocks.variable, blocks.extent, tuple(inside)))
     body: list[Stmt] = [acc.declared, *builder.nest(loops, inside)]
     named = builder.let("r", acc.result(acc.declared.vars), body)
     builder.elements.define(node, index_in(node.shape, variables), named)
