@@ -295,10 +295,14 @@ def _pad_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
     shape = node.inputs[0].shape
     low, high, interior = node.attr("low"), node.attr("high"), node.attr("interior")
     cropped = any(not isinstance(w, int) or w < 0 for w in (*low, *high))
-    if (
-        cropped
-    ):  # elements cut off have gradient zero: undo the crop by padding, then take every step-th
-        g = padded(g, tuple(-w for w in low), tuple(-w for w in high))
+    if cropped:
+        # Elements cut off have gradient zero: undo the crop by padding, then take every step-th.
+        # The gap is added so that no size is negative where x is empty.
+        g = padded(
+            g,
+            tuple(-w for w in low),
+            tuple(gap - w for w, gap in zip(high, interior, strict=True)),
+        )
         starts: tuple[Size, ...] = (0,) * len(shape)
     else:
         starts = low
