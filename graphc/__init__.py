@@ -204,9 +204,7 @@ from graphc.ops.reduction import (
     mean,
     min,
     prod,
-    std,
     sum,
-    var,
 )
 from graphc.ops.reshape import (
     expand_dims,
@@ -262,6 +260,8 @@ from graphc.ops.state import (
 from graphc.ops.statistical import (
     median,
     quantile,
+    std,
+    var,
 )
 from graphc.ops.view import (
     broadcast_arrays,

@@ -11,19 +11,21 @@ import numpy as np
 
 from graphc.base.errors import GraphError, UnsupportedError, message
 from graphc.ir.node import Tensor
-from graphc.ops.contraction import matmul, matrix_transpose, outer, tensordot, trace, vecdot
+from graphc.ops.axes import normalize_axes
+from graphc.ops.contraction import cross, matmul, matrix_transpose, outer, tensordot, trace, vecdot
 from graphc.ops.elementwise import where
 from graphc.ops.elementwise_math import pow as power
-from graphc.ops.elementwise_math import sqrt
 from graphc.ops.logical import not_equal
+from graphc.ops.norm import NORM
 from graphc.ops.promotion import as_tensor, astype
 from graphc.ops.reduction import max as max_of
 from graphc.ops.reduction import min as min_of
 from graphc.ops.reduction import sum as sum_of
 from graphc.ops.rounding import abs as absolute
-from graphc.ops.view import diagonal
+from graphc.ops.view import diagonal, matrix_transpose
 
 __all__ = [
+    "cross",
     "diagonal",
     "matmul",
     "matrix_norm",
@@ -38,10 +40,9 @@ __all__ = [
 Axis = int | tuple[int, ...] | None
 
 
-def _safe_root(total: Tensor) -> Tensor:
-    """sqrt whose gradient at 0 is 0: the norm's subgradient of least size."""
-    zero = total == 0
-    return where(zero, 0.0, sqrt(where(zero, 1.0, total)))
+def _norm(x: Tensor, op: str, axis: Axis, keepdims: bool) -> Tensor:
+    axes = tuple(sorted(normalize_axes(op, x, axis)))
+    return NORM(x, axes=axes, keepdims=bool(keepdims))
 
 
 def _float(x: Any, op: str) -> Tensor:
@@ -50,13 +51,15 @@ def _float(x: Any, op: str) -> Tensor:
 
 
 def vector_norm(x: Any, /, *, axis: Axis = None, keepdims: bool = False, ord: float = 2) -> Tensor:
-    """The vector norm over `axis` (all by default): ord 2, 1, 0, inf, -inf or any other number p, (sum |x|^p)^(1/p).
+    """The vector norm over `axis` (all by default): ord 2, 1, 0, inf, -inf or any other number p,
+    (sum |x|^p)^(1/p).
 
-    The gradient at a zero vector is 0. Squares may overflow where the largest element is beyond the root of the dtype's largest.
+    The gradient at a zero vector is 0. No vector is too large or too small for ord 2; the powers
+    of other p may overflow.
     """
     x = _float(x, "vector_norm")
     if ord == 2:
-        return _safe_root(sum_of(x * x, axis=axis, keepdims=keepdims))
+        return _norm(x, "vector_norm", axis, keepdims)
     if ord == 0:
         return sum_of(astype(not_equal(x, 0.0), x.dtype), axis=axis, keepdims=keepdims)
     size = absolute(x)
@@ -76,7 +79,7 @@ def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: float | str = "fro") 
     """
     x = _float(x, "matrix_norm")
     if ord == "fro":
-        return _safe_root(sum_of(x * x, axis=(-2, -1), keepdims=keepdims))
+        return _norm(x, "matrix_norm", (-2, -1), keepdims)
     if ord in ("nuc", 2, -2):
         raise UnsupportedError(message(f"matrix_norm: ord={ord!r} needs singular values, which graphc does not compute yet"))
     if ord not in (1, -1, np.inf, -np.inf):

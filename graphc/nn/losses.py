@@ -6,6 +6,8 @@ alone is by its name a mean. Reduce with `graphc.mean` as well as with the argum
 
 from __future__ import annotations
 
+import functools
+
 from graphc.base.dims import shape_text
 from graphc.base.errors import UnsupportedError
 from graphc.ir.node import Tensor
@@ -14,6 +16,7 @@ from graphc.ops import elementwise, elementwise_math, logical, rounding
 from graphc.ops.axes import normalize_axis
 from graphc.ops.elementwise_math import softplus
 from graphc.ops.indexing import take_along_axis
+from graphc.ops.norm import NORM
 from graphc.ops.promotion import TensorLike, as_tensor, cast, promoted
 from graphc.ops.reduction import as_float
 from graphc.ops.reduction import mean as mean_
@@ -229,12 +232,18 @@ def cosine_similarity(
     The gradient at a zero vector is finite.
     """
     a, b = _floats("cosine_similarity", x1, x2)
-    squares_a = sum_(elementwise_math.square(a), axis=axis)
-    squares_b = sum_(elementwise_math.square(b), axis=axis)
-    # The bound lies under the root, where the derivative is finite.
-    bound = epsilon * epsilon
-    norms = elementwise_math.sqrt(elementwise.maximum(multiply(squares_a, squares_b), bound))
-    return elementwise.divide(sum_(multiply(a, b), axis=axis), norms)
+    lengths = [
+        NORM(t, axes=(normalize_axis("cosine_similarity", t, axis),), keepdims=True) for t in (a, b)
+    ]
+    # Unit vectors first: the products of large vectors overflow, those of small ones vanish.
+    units = [
+        elementwise.divide(t, where(logical.equal(n, 0), 1.0, n))
+        for t, n in zip((a, b), lengths, strict=True)
+    ]
+    if epsilon > 0:
+        share = elementwise.divide(multiply(*lengths), epsilon)
+        units.append(elementwise.minimum(share, 1.0))
+    return sum_(functools.reduce(multiply, units), axis=axis)
 
 
 def hinge(scores: TensorLike, labels: TensorLike, *, reduction: str = "none") -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 from graphc.base.dims import shape_text
 from graphc.ir.node import Tensor
 from graphc.ir.opdef import shape_error
-from graphc.ops import elementwise, elementwise_math, logical, reduction
+from graphc.ops import elementwise, elementwise_math, logical, reduction, statistical
 from graphc.ops.axes import Axes, normalize_axes, normalize_axis
 from graphc.ops.promotion import TensorLike, as_tensor, cast
 from graphc.ops.reduction import MEAN, as_float
@@ -201,4 +201,4 @@ def moments(x: TensorLike, *, axis: Axes = None, keepdims: bool = False) -> tupl
     """The mean and the (biased, two-pass) variance over `axis`."""
     tensor = as_float("moments", x)
     mean = reduction.mean(tensor, axis=axis, keepdims=keepdims)
-    return mean, reduction.var(tensor, axis=axis, keepdims=keepdims)
+    return mean, statistical.var(tensor, axis=axis, keepdims=keepdims)

@@ -20,8 +20,9 @@ from graphc.ops.axes import as_shape, as_size
 from graphc.ops.elementwise import where
 from graphc.ops.families import Map
 from graphc.ops.logical import greater_equal, less_equal
-from graphc.ops.promotion import TensorLike, as_tensor, cast, is_weak, to_dtype
+from graphc.ops.promotion import TensorLike, as_tensor, cast, check_device, is_weak, to_dtype
 from graphc.ops.reshape import to_shape
+from graphc.ops.rounding import floor
 from graphc.ops.state import array_constant, constant_node
 from graphc.ops.view import broadcasted
 
@@ -79,7 +80,13 @@ def filled(value: bool | int | float, shape: Shape, dtype: DType) -> Tensor:
     return FULL(value=exact, shape=shape, dtype=dtype)
 
 
-def full(shape: Any, fill_value: TensorLike, *, dtype: DTypeLike | None = None) -> Tensor:
+def full(
+    shape: Any,
+    fill_value: TensorLike,
+    *,
+    dtype: DTypeLike | None = None,
+    device: object = None,
+) -> Tensor:
     """A tensor of `shape` filled with one number, or with a 0-d tensor.
 
     `shape`: a size or a sequence of sizes (ints or dims). Without `dtype`: bool, int64 or float64
@@ -89,6 +96,7 @@ def full(shape: Any, fill_value: TensorLike, *, dtype: DTypeLike | None = None) 
 
         graphc.full((n, 3), 0.5, dtype="float32")
     """
+    check_device("full", device)
     sizes = as_shape("full", shape)
     kind = None if dtype is None else to_dtype(dtype, "full")
     if is_weak(fill_value) and not isinstance(fill_value, Dim):
@@ -99,56 +107,70 @@ def full(shape: Any, fill_value: TensorLike, *, dtype: DTypeLike | None = None) 
     return broadcasted(cast(value, kind or value.dtype), sizes)
 
 
-def zeros(shape: Any, *, dtype: DTypeLike | None = None) -> Tensor:
+def zeros(shape: Any, *, dtype: DTypeLike | None = None, device: object = None) -> Tensor:
     """Zeros of `shape` (sizes may be symbolic); float64 unless `dtype` is given.
 
     graphc.zeros((n, 3), dtype="float32")
     """
+    check_device("zeros", device)
     return filled(0, as_shape("zeros", shape), to_dtype(dtype or float64, "zeros"))
 
 
-def ones(shape: Any, *, dtype: DTypeLike | None = None) -> Tensor:
+def ones(shape: Any, *, dtype: DTypeLike | None = None, device: object = None) -> Tensor:
     """Ones of `shape` (sizes may be symbolic); float64 unless `dtype` is given.
 
     graphc.ones((n, 3), dtype="float32")
     """
+    check_device("ones", device)
     return filled(1, as_shape("ones", shape), to_dtype(dtype or float64, "ones"))
 
 
-def empty(shape: Any, *, dtype: DTypeLike | None = None) -> Tensor:
+def empty(shape: Any, *, dtype: DTypeLike | None = None, device: object = None) -> Tensor:
     """The same as `zeros`: a graph has no uninitialised values.
 
     graphc.empty((n, 3), dtype="float32")
     """
+    check_device("empty", device)
     return filled(0, as_shape("empty", shape), to_dtype(dtype or float64, "empty"))
 
 
-def zeros_like(x: TensorLike, /, *, dtype: DTypeLike | None = None) -> Tensor:
+def zeros_like(
+    x: TensorLike, /, *, dtype: DTypeLike | None = None, device: object = None
+) -> Tensor:
     """Zeros of the shape and dtype of `x`.
 
     graphc.zeros_like(x)
     """
-    return full_like(x, 0, dtype=dtype)
+    return full_like(x, 0, dtype=dtype, device=device)
 
 
-def ones_like(x: TensorLike, /, *, dtype: DTypeLike | None = None) -> Tensor:
+def ones_like(
+    x: TensorLike, /, *, dtype: DTypeLike | None = None, device: object = None
+) -> Tensor:
     """Ones of the shape and dtype of `x`.
 
     graphc.ones_like(x)
     """
-    return full_like(x, 1, dtype=dtype)
+    return full_like(x, 1, dtype=dtype, device=device)
 
 
-def empty_like(x: TensorLike, /, *, dtype: DTypeLike | None = None) -> Tensor:
+def empty_like(
+    x: TensorLike, /, *, dtype: DTypeLike | None = None, device: object = None
+) -> Tensor:
     """The same as `zeros_like`.
 
     graphc.empty_like(x)
     """
-    return full_like(x, 0, dtype=dtype)
+    return full_like(x, 0, dtype=dtype, device=device)
 
 
 def full_like(
-    x: TensorLike, /, fill_value: TensorLike, *, dtype: DTypeLike | None = None
+    x: TensorLike,
+    /,
+    fill_value: TensorLike,
+    *,
+    dtype: DTypeLike | None = None,
+    device: object = None,
 ) -> Tensor:
     """A tensor of the shape and dtype of `x` filled with one number.
 
@@ -157,7 +179,8 @@ def full_like(
         graphc.full_like(x, 7)
     """
     tensor = as_tensor(x, op="full_like")
-    return full(tensor.shape, fill_value, dtype=tensor.dtype if dtype is None else dtype)
+    kind = tensor.dtype if dtype is None else dtype
+    return full(tensor.shape, fill_value, dtype=kind, device=device)
 
 
 # -- iota and ranges --------------------------------------------------------------------
@@ -221,6 +244,7 @@ def arange(
     step: int | float = 1,
     *,
     dtype: DTypeLike | None = None,
+    device: object = None,
 ) -> Tensor:
     """start, start + step, … below `stop` (above, for a negative step); `arange(n)` counts from 0.
 
@@ -232,6 +256,7 @@ def arange(
 
         graphc.arange(n)
     """
+    check_device("arange", device)
     if stop is None:
         start, stop = 0, start
     limits = (start, stop, step)
@@ -274,17 +299,19 @@ def linspace(
     num: Size,
     *,
     dtype: DTypeLike | None = None,
+    device: object = None,
     endpoint: bool = True,
 ) -> Tensor:
     """`num` evenly spaced numbers from `start` to `stop` (without it where `endpoint` is False).
 
     `start` and `stop` are numbers or 0-d tensors; `num` may be symbolic. float64 unless `dtype` is
-    given.
+    given; integers are rounded down, as NumPy does.
 
     Raises ShapeError for a negative `num` or limits that are not 0-d.
 
         graphc.linspace(0, 1, 11, dtype="float32")
     """
+    check_device("linspace", device)
     kind = float64 if dtype is None else to_dtype(dtype, "linspace")
     count = as_size("linspace", num)
     first = cast(as_tensor(start, op="linspace"), float64)
@@ -296,9 +323,11 @@ def linspace(
     if isinstance(gaps, int) and gaps <= 0:
         return cast(line * 0.0 + first, kind)
     values = line * ((last - first) / gaps) + first
+    # The ends are exact: 0 * step would turn a first 0 into -0 where the step is negative.
+    values = where(line == 0.0, first, values)
     if endpoint:
         values = where(line == gaps, last, values)
-    return cast(values, kind)
+    return cast(floor(values) if kind.is_integer else values, kind)
 
 
 # -- matrices -----------------------------------------------------------------------------
@@ -310,7 +339,13 @@ def _row_and_column(rows: Size, columns: Size) -> tuple[Tensor, Tensor]:
 
 
 def eye(
-    n_rows: Size, n_cols: Size | None = None, /, *, k: int = 0, dtype: DTypeLike | None = None
+    n_rows: Size,
+    n_cols: Size | None = None,
+    /,
+    *,
+    k: int = 0,
+    dtype: DTypeLike | None = None,
+    device: object = None,
 ) -> Tensor:
     """Ones on the k-th diagonal of a matrix, zeros elsewhere; float64 unless `dtype` is given.
 
@@ -318,6 +353,7 @@ def eye(
 
         graphc.eye(n, dtype="float32")
     """
+    check_device("eye", device)
     rows = as_size("eye", n_rows)
     columns = rows if n_cols is None else as_size("eye", n_cols)
     row, column = _row_and_column(rows, columns)
@@ -393,7 +429,12 @@ def meshgrid(*arrays: TensorLike, indexing: str = "xy") -> tuple[Tensor, ...]:
 
 
 def asarray(
-    obj: TensorLike, /, *, dtype: DTypeLike | None = None, copy: bool | None = None
+    obj: TensorLike,
+    /,
+    *,
+    dtype: DTypeLike | None = None,
+    device: object = None,
+    copy: bool | None = None,
 ) -> Tensor:
     """Anything that can be an operand as a tensor; a tensor is returned as it is.
 
@@ -403,6 +444,7 @@ def asarray(
 
         graphc.asarray([1.0, 2.0], dtype="float32")
     """
+    check_device("asarray", device)
     kind = None if dtype is None else to_dtype(dtype, "asarray")
     if isinstance(obj, Node | Dim):
         tensor = as_tensor(obj, op="asarray")
@@ -410,13 +452,14 @@ def asarray(
     return constant_node(array_constant(obj, kind, "asarray"))
 
 
-def from_dlpack(x: Any, /, *, copy: bool | None = None) -> Tensor:
+def from_dlpack(x: Any, /, *, device: object = None, copy: bool | None = None) -> Tensor:
     """A constant out of an array of another library (on the CPU), through DLPack.
 
     Raises DTypeError for what does not speak DLPack.
 
         graphc.from_dlpack(torch_tensor)
     """
+    check_device("from_dlpack", device)
     if isinstance(x, Tensor):
         return x
     if not hasattr(x, "__dlpack__"):

@@ -285,8 +285,8 @@ hypot = binary(
     "hypot",
     widely(np.hypot),
     (
-        lambda g, out, x, y: chain_divide(chain_multiply(g, x), out),
-        lambda g, out, x, y: chain_divide(chain_multiply(g, y), out),
+        lambda g, out, x, y: chain_multiply(g, chain_divide(x, out)),
+        lambda g, out, x, y: chain_multiply(g, chain_divide(y, out)),
     ),
     doc="sqrt(x1 ** 2 + x2 ** 2) without overflow. The gradient at (0, 0) is 0.",
     traits=("commutative",),
@@ -346,11 +346,11 @@ atan2 = binary(
     "atan2",
     widely(np.arctan2),
     (
-        lambda g, out, y, x: chain_divide(
-            chain_divide(chain_multiply(g, x), hypot(x, y)), hypot(x, y)
+        lambda g, out, y, x: chain_multiply(
+            chain_divide(g, hypot(x, y)), chain_divide(x, hypot(x, y))
         ),
         lambda g, out, y, x: (
-            -chain_divide(chain_divide(chain_multiply(g, y), hypot(x, y)), hypot(x, y))
+            -chain_multiply(chain_divide(g, hypot(x, y)), chain_divide(y, hypot(x, y)))
         ),
     ),
     doc="The angle of the point (x2, x1) in radians, in (-pi, pi]. The gradient at (0, 0) is 0.",

@@ -28,7 +28,13 @@ from graphc.base.dtypes import (
     promote,
     with_scalar,
 )
-from graphc.base.errors import DTypeError, GraphcError, GraphError, what_and_hint
+from graphc.base.errors import (
+    DTypeError,
+    GraphcError,
+    GraphError,
+    UnsupportedError,
+    what_and_hint,
+)
 from graphc.ir.node import Node, Tensor, TensorType
 from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error, fail, shape_error
 from graphc.ir.scalar_numpy import NumpyScalar, Value
@@ -131,18 +137,21 @@ def cast(x: Tensor, dtype: DType) -> Tensor:
     return CAST(x, dtype=dtype)
 
 
-def astype(x: TensorLike, dtype: DTypeLike, /, *, copy: bool = True) -> Tensor:
+def astype(
+    x: TensorLike, dtype: DTypeLike, /, *, copy: bool = True, device: object = None
+) -> Tensor:
     """Each element of `x` converted to `dtype`; the shape stays.
 
     A float becomes an integer by truncation toward zero, saturating at the ends (NaN gives 0);
-    integers wrap; anything but zero becomes True. `copy` is accepted for the Array API and has no
-    meaning here.
+    integers wrap; anything but zero becomes True. `copy` and `device=None` are accepted for the
+    Array API and have no meaning here.
 
     Raises DTypeError for an unknown dtype.
 
         graphc.astype(x, "float16")
     """
     tensor = as_tensor(x, op="astype")
+    check_device("astype", device, tensor)
     return cast(tensor, to_dtype(dtype, "astype", (tensor,)))
 
 
@@ -153,6 +162,17 @@ def to_dtype(dtype: DTypeLike, op: str, operands: Sequence[Node] = ()) -> DType:
     except DTypeError as error:
         what, hint = what_and_hint(error)
         dtype_error(f"{op}: {what}", operands, hint)
+
+
+def check_device(op: str, device: object, *operands: Node) -> None:
+    """Raise UnsupportedError where a device is asked for: the session that runs a graph has one."""
+    if device is not None and device != "any":
+        fail(
+            UnsupportedError,
+            f"{op}: a tensor of a graph has no device of its own, got device={device!r:.40}",
+            operands,
+            "leave it out: graphc.Session(device=...) chooses where the whole graph runs",
+        )
 
 
 def is_weak(x: object) -> bool:
@@ -331,6 +351,7 @@ __all__ = [
     "astype",
     "broadcast_shapes",
     "cast",
+    "check_device",
     "float_dtype",
     "is_weak",
     "promoted",

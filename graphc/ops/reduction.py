@@ -30,7 +30,7 @@ from graphc.base.dtypes import (
 )
 from graphc.ir.node import OPERATORS, Node, Tensor, TensorType
 from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error, shape_error
-from graphc.ops import elementwise, elementwise_math, logical
+from graphc.ops import elementwise, logical
 from graphc.ops.axes import Axes, normalize_axes, normalize_axis
 from graphc.ops.families import Reduction
 from graphc.ops.promotion import TensorLike, as_tensor, cast, to_dtype
@@ -564,31 +564,6 @@ def argmin(x: TensorLike, /, *, axis: int | None = None, keepdims: bool = False)
 
 def _one_axis(op: str, x: Any, axis: int | None) -> int | None:
     return None if axis is None else normalize_axis(op, as_tensor(x, op=op), axis)
-
-
-def var(
-    x: TensorLike, /, *, axis: Axes = None, correction: int | float = 0.0, keepdims: bool = False
-) -> Tensor:
-    """The variance over `axis` in two passes: sum((x - mean(x))**2) / (count - correction)."""
-    x = as_float("var", x)
-    axes = _sorted_axes("var", x, axis)
-    centered = elementwise.subtract(x, MEAN(x, axes=axes, keepdims=True))
-    squares = elementwise_math.square(centered)
-    if correction == 0:
-        return MEAN(squares, axes=axes, keepdims=bool(keepdims))
-    count = elementwise.subtract(as_tensor(count_of(x.shape, axes), like=x), float(correction))
-    count = elementwise.maximum(count, 0.0)
-    return elementwise.divide(SUM(squares, axes=axes, keepdims=bool(keepdims)), count)
-
-
-def std(
-    x: TensorLike, /, *, axis: Axes = None, correction: int | float = 0.0, keepdims: bool = False
-) -> Tensor:
-    """The standard deviation over `axis`: sqrt(var(x)).
-
-    Its gradient is 0 where all elements are equal.
-    """
-    return elementwise_math.sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
 
 
 OPERATORS.update(sum=sum, mean=mean)

@@ -133,7 +133,7 @@ def _missing_size(x: Tensor, known: Size, sizes: Shape) -> Size:
     return fill
 
 
-def expand_dims(x: TensorLike, /, *, axis: Axes = 0) -> Tensor:
+def expand_dims(x: TensorLike, /, axis: Axes = 0) -> Tensor:
     """x with dims of size 1 at `axis` (an int, or several) of the result.
 
     Raises ShapeError for an axis out of bounds.

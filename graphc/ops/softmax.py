@@ -21,7 +21,15 @@ from graphc.ops.creation import iota
 from graphc.ops.families import Composite
 from graphc.ops.indexing import take_along_axis
 from graphc.ops.promotion import TensorLike, as_tensor, cast
-from graphc.ops.reduction import MAX, SUM, accurate, as_float, reduced_shape, restored
+from graphc.ops.reduction import (
+    MAX,
+    SUM,
+    accurate,
+    as_float,
+    count_of,
+    reduced_shape,
+    restored,
+)
 from graphc.ops.reshape import to_shape
 from graphc.ops.sampling import draw, strided
 
@@ -83,11 +91,24 @@ def _logsumexp_reference(x: Array, axes: tuple[int, ...], keepdims: bool) -> Arr
 
 
 def _logsumexp_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
-    # exp(x - out) is the softmax; rows of nothing but -inf have weights 0, not NaN.
-    x = node.inputs[0]
-    out = restored(node, node)
-    shift = elementwise.where(logical.equal(out, -np.inf), 0.0, out)
-    return [elementwise.chain_multiply(restored(g, node), exp(subtract(x, shift)))]
+    # The softmax, not exp(x - out): out is rounded at its own size, which exp would magnify.
+    # Rows of nothing but -inf have weights 0, not NaN; they are set apart before the softmax.
+    x, axes = node.inputs[0], node.attr("axes")
+    empty = logical.equal(restored(node, node), -np.inf)
+    weights = _softmax_over(elementwise.where(empty, 0.0, x), axes)
+    return [elementwise.chain_multiply(restored(g, node), elementwise.where(empty, 0.0, weights))]
+
+
+def _softmax_over(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """The softmax over any number of axes: they become one, and apart again."""
+    if len(axes) == 1:
+        return SOFTMAX(x, axis=axes[0])
+    order = (*(a for a in range(x.ndim) if a not in axes), *axes)
+    moved = REGISTRY["permute_dims"](x, axes=order)
+    kept = moved.shape[: x.ndim - len(axes)]
+    weights = SOFTMAX(to_shape(moved, (*kept, count_of(x.shape, axes))), axis=len(kept))
+    back = tuple(order.index(a) for a in range(x.ndim))
+    return REGISTRY["permute_dims"](to_shape(weights, moved.shape), axes=back)
 
 
 def _extremes(dtype: DType) -> Array:

@@ -1,6 +1,7 @@
-"""Order statistics (floor 2): median and quantile, by sorting, with linear interpolation.
+"""Statistics (floor 2): variance and deviation; median and quantile, by sorting, with linear
+interpolation.
 
-Compositions of sort, slices and arithmetic: a line with a NaN gives NaN, as in NumPy.
+Compositions of reductions, sort, slices and arithmetic: a line with a NaN gives NaN, as in NumPy.
 """
 
 from __future__ import annotations
@@ -9,15 +10,50 @@ import math
 
 from graphc.base.dims import Dim
 from graphc.ir.node import Tensor
-from graphc.ir.opdef import shape_error
-from graphc.ops import elementwise, logical, reduction
+from graphc.ir.opdef import REGISTRY, shape_error
+from graphc.ops import elementwise, elementwise_math, logical, reduction
 from graphc.ops.axes import Axes, normalize_axes
 from graphc.ops.joining import stack, take_slice
-from graphc.ops.promotion import TensorLike
-from graphc.ops.reduction import count_of, reduced_shape
+from graphc.ops.promotion import TensorLike, as_tensor
+from graphc.ops.reduction import MEAN, SUM, count_of, reduced_shape
 from graphc.ops.reshape import to_shape
 from graphc.ops.sorting import sort
 from graphc.ops.view import permuted
+
+
+def centered(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """x - mean(x) over axes, also where the mean is so large that its rounding is seen in it."""
+    distances = elementwise.subtract(x, MEAN(x, axes=axes, keepdims=True))
+    # What is left of the mean is rounding, and has no derivative.
+    rest = REGISTRY["stop_gradient"](MEAN(distances, axes=axes, keepdims=True))
+    return elementwise.subtract(distances, rest)
+
+
+def var(
+    x: TensorLike, /, *, axis: Axes = None, correction: int | float = 0.0, keepdims: bool = False
+) -> Tensor:
+    """The variance over `axis`: sum((x - mean(x))**2) / (count - correction).
+
+    The distances are centered twice, so that not even the rounding of a large mean shows.
+    """
+    x = reduction.as_float("var", x)
+    axes = tuple(sorted(normalize_axes("var", x, axis)))
+    squares = elementwise_math.square(centered(x, axes))
+    if correction == 0:
+        return MEAN(squares, axes=axes, keepdims=bool(keepdims))
+    count = elementwise.subtract(as_tensor(count_of(x.shape, axes), like=x), float(correction))
+    count = elementwise.maximum(count, 0.0)
+    return elementwise.divide(SUM(squares, axes=axes, keepdims=bool(keepdims)), count)
+
+
+def std(
+    x: TensorLike, /, *, axis: Axes = None, correction: int | float = 0.0, keepdims: bool = False
+) -> Tensor:
+    """The standard deviation over `axis`: sqrt(var(x)).
+
+    Its gradient is 0 where all elements are equal.
+    """
+    return elementwise_math.sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
 
 
 def _line(op: str, x: Tensor, axis: Axes) -> tuple[Tensor, tuple[int, ...]]:

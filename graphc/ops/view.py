@@ -359,7 +359,8 @@ ROLL = REGISTRY.add(
 def roll(x: TensorLike, /, shift: int | Sequence[int], *, axis: Axes = None) -> Tensor:
     """Elements moved by `shift` places along `axis`, around the end; None rolls the flattened x.
 
-    Several shifts go with several axes, one each (one shift serves all).
+    Several shifts go with several axes, one each (one shift serves all, and so does one axis); the
+    shifts of an axis given twice add up.
     """
     x = as_tensor(x, op="roll")
     if axis is None:
@@ -367,8 +368,14 @@ def roll(x: TensorLike, /, shift: int | Sequence[int], *, axis: Axes = None) -> 
         return to_shape(
             ROLL(flat, shift=per_axis("roll", "shift", shift, 1, [x]), axes=(0,)), x.shape
         )
-    axes = normalize_axes("roll", x, axis)
-    return ROLL(x, shift=per_axis("roll", "shift", shift, len(axes), [x]), axes=axes) if axes else x
+    given = list(axis) if isinstance(axis, Sequence) else [axis]
+    if len(given) == 1 and isinstance(shift, Sequence):
+        given *= len(shift)
+    total: dict[int, int] = {}
+    for places, a in zip(per_axis("roll", "shift", shift, len(given), [x]), given, strict=True):
+        (found,) = normalize_axes("roll", x, a)
+        total[found] = total.get(found, 0) + places
+    return ROLL(x, shift=tuple(total.values()), axes=tuple(total)) if total else x
 
 
 # -- diagonals ------------------------------------------------------------------------------------

@@ -10,16 +10,25 @@ the session.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from graphc.ir.graph import Graph
 from graphc.ir.node import Tensor
 from graphc.rewrite.driver import RuleSet, rewrite
+from graphc.rewrite.pattern import Match, uniform
 from graphc.rewrite.rules import algebra, stability
+
+
+def _is_square(m: Match) -> bool:
+    return uniform(m.k) == 2
+
 
 _RULES = RuleSet(
     (
-        *stability.RULES,
+        # sqrt(1 - x²) is better differentiated as it stands; its value becomes stable afterwards.
+        *(r for r in stability.RULES if r is not stability.other_cathetus),
         algebra.multiply_self,
+        replace(algebra.constant_power, where=_is_square),  # one rounding, as pow at its best
         algebra.divide_power_of_two,
         algebra.negative_negative,
         algebra.multiply_minus_one,

@@ -126,6 +126,7 @@ class _Builder:
         self.dtype = dtype
         self.rng = rng
         self.tame = tame
+        self.small = small  # STABILIZING rules: exact values cost a millisecond per element
         shapes = SMALL_SHAPES if small else SHAPES
         self.shape = shapes[rng.integers(len(shapes))]
         self.special = float(rng.choice([0.0, 0.02, 0.4]))
@@ -196,8 +197,23 @@ class _Builder:
                 shape = (*shape[:-1], 1)
         tensor = placeholder(shape, dtype)
         self.inputs.append(tensor)
-        self.values[id(tensor)] = random_values(self.rng, shape, dtype, self.special, self.tame)
+        values = random_values(self.rng, shape, dtype, self.special, self.tame)
+        self.values[id(tensor)] = self._extreme(values, dtype) if self.small else values
         return tensor
+
+    def _extreme(self, values: Array, dtype: DType) -> Array:
+        """For STABILIZING rules, sometimes: all values huge or tiny in sums, else close to 1."""
+        if not dtype.is_float or self.rng.random() > 0.15:
+            return values
+        wide = values.astype(np.float64)
+        if self.tame:
+            digits = 3 if dtype is float16 else 25 if dtype.bits < 64 else 200
+            wide = wide * 10.0 ** float(digits * self.rng.choice([-1, 1]))
+        else:
+            wide = np.copysign(1 - 10.0 ** -self.rng.uniform(1, 5, wide.shape), wide)
+        with np.errstate(all="ignore"):
+            array = wide.astype(dtype.numpy)
+        return round_bfloat16(array) if dtype is bfloat16 else array
 
     def around(self, rule: NodeRule) -> Tensor | None:
         """A small random expression that ends in one of the rule's roots."""

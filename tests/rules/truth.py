@@ -1,7 +1,7 @@
 """The exact value of an expression, by mpmath: what STABILIZING rules are held against.
 
-Every op is computed with enough digits for any float64 operand (1e-20 beside 1, differences of
-1e8). Values that mpmath cannot give (NaN or infinite operands, poles) are NaN; where there is no
+Every op is computed with enough digits for any float64 operand (1e-20 beside 1, squares
+of 1e308 beside 1). Values that mpmath cannot give (NaN or infinite operands, poles) are NaN; where there is no
 real value (the logarithm of a negative number) the answer is inf, and a computed NaN is right.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from graphc.base.dtypes import Array
 from graphc.ir.graph import Graph
 
-mpmath.mp.dps = 400
+mpmath.mp.dps = 700
 mpf = mpmath.mpf
 Function = Callable[..., Any]
 
@@ -35,9 +35,11 @@ ELEMENTWISE: dict[str, Function] = {
     "sqrt": mpmath.sqrt,
     "pow": mpmath.power,
     "tanh": mpmath.tanh,
+    "hypot": lambda a, b: mpmath.sqrt(a * a + b * b),
     "cos": mpmath.cos,
     "erf": mpmath.erf,
     "tanh": mpmath.tanh,
+    "hypot": lambda a, b: mpmath.sqrt(a * a + b * b),
     "abs": abs,
     "sigmoid": lambda a: 1 / (1 + mpmath.exp(-a)),
 }

@@ -149,12 +149,19 @@ class Exact:
     @classmethod
     def var(cls, x: Any, *, axis: Any = None, keepdims: bool = False) -> Array:
         """The mean of squared distances from the mean."""
-        return cls.mean((x - cls.mean(x, axis=axis, keepdims=True)) ** 2, axis=axis, keepdims=keepdims)
+        return cls.mean(
+            (x - cls.mean(x, axis=axis, keepdims=True)) ** 2, axis=axis, keepdims=keepdims
+        )
 
     @classmethod
     def std(cls, x: Any, *, axis: Any = None, keepdims: bool = False) -> Array:
         """The root of the variance."""
         return cls.sqrt(cls.var(x, axis=axis, keepdims=keepdims))
+
+    @classmethod
+    def vector_norm(cls, x: Any, *, axis: Any = None) -> Array:
+        """sqrt(sum(x²))"""
+        return cls.sqrt(cls.sum(x * x, axis=axis))
 
     @classmethod
     def logsumexp(cls, x: Any, *, axis: Any = None, keepdims: bool = False) -> Array:

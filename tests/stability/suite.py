@@ -27,6 +27,7 @@ WEIGHTS = (1.0, -0.5, 0.75, 2.0, -1.25, 0.375, 1.5, -3.0)
 COMPILED = SimpleNamespace(
     **{n: getattr(graphc.nn, n) for n in graphc.nn.__all__ if not n.startswith("_")}
     | {n: getattr(graphc, n) for n in dir(Exact) if hasattr(graphc, n)}
+    | {"vector_norm": graphc.linalg.vector_norm}
 )
 
 
@@ -89,7 +90,9 @@ def outcomes(case: Case, dtype: str, numerics: str = "standard") -> list[Outcome
     found = compiled(case, arrays, numerics)
     with mpmath.workdps(case.digits):
         true = _exactly(case, arrays)
-        scale = true if case.scale is None else case.scale(Exact, *map(numbers, arrays), *case.extra)
+        scale = (
+            true if case.scale is None else case.scale(Exact, *map(numbers, arrays), *case.extra)
+        )
         result = [_outcome("value", found[0], true, scale, case.ulps, dtype)]
         if case.gradient:
             result += _gradient_outcomes(case, arrays, found[1:], true, dtype)
@@ -161,7 +164,7 @@ def _step(here: Any) -> Any:
     """How far an element is moved; not at all where it is infinite: what it masks has no slope."""
     if not mpmath.isfinite(here):
         return mpf(0)
-    return mpf(10) ** -60 * (abs(here) if here else mpf(10) ** -30)
+    return mpf(10) ** -60 * (abs(here) if here else mpf(10) ** -330)
 
 
 def _quotient(change: Array, steps: Array) -> Array:
@@ -170,9 +173,7 @@ def _quotient(change: Array, steps: Array) -> Array:
     )
 
 
-def _outcome(
-    what: str, found: Array, true: Array, scale: Any, ulps: float, dtype: str
-) -> Outcome:
+def _outcome(what: str, found: Array, true: Array, scale: Any, ulps: float, dtype: str) -> Outcome:
     limits = np.finfo(dtype)
     size = np.broadcast_to(_floats(np.abs(np.asarray(scale, object))), true.shape)
     size = np.minimum(size, float(limits.max))

@@ -24,7 +24,8 @@ def test_there_are_enough_cases() -> None:
 
 def test_every_other_scale_has_a_reason() -> None:
     unexplained = [
-        c.name for c in CASES
+        c.name
+        for c in CASES
         if (c.scale or c.gradient_scale or not c.gradient or c.ulps > 4) and not c.why
     ]
     assert unexplained == []

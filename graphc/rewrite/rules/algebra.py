@@ -267,12 +267,6 @@ def square_of_root(m: Match) -> Tensor:
     return m.x
 
 
-@rule(sqrt_(square_(x)), cls=DOMAIN, dtypes=FLOAT)
-def root_of_square(m: Match) -> Tensor:
-    """sqrt(x²) = |x|, unless x² overflows or underflows"""
-    return absolute_value(m.x)
-
-
 @rule(log(exp(x)), cls=DOMAIN, dtypes=FLOAT)
 def log_of_exp(m: Match) -> Tensor:
     """log(exp(x)) = x, unless exp overflows or underflows"""
@@ -305,12 +299,6 @@ def _is_normal_power_of_two(number: float, dtype: DType) -> bool:
     # frexp's fraction is in [1/2, 1): the number is 2 ** (exponent - 1), its reciprocal 2 ** (1 -
     # exponent).
     return abs(fraction) == 0.5 and lowest <= 1 - exponent <= -lowest and exponent - 1 >= lowest
-
-
-@rule(1.0 / (1.0 / x), cls=DOMAIN, dtypes=FLOAT)
-def reciprocal_of_reciprocal(m: Match) -> Tensor:
-    """1 / (1 / x) = x, unless 1 / x overflows or underflows"""
-    return m.x
 
 
 # -- products of gradients

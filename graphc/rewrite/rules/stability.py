@@ -12,8 +12,11 @@ from collections.abc import Callable
 
 from graphc.base.dtypes import FLOAT
 from graphc.ir.node import Tensor
-from graphc.ops.elementwise import multiply, negative, subtract
+from graphc.ops.elementwise import multiply, negative, where
 from graphc.ops.elementwise_math import (
+    acosh,
+    asinh,
+    atanh,
     cosh,
     expm1,
     hypot,
@@ -24,14 +27,19 @@ from graphc.ops.elementwise_math import (
     sin,
     sinh,
     softplus,
+    sqrt,
     square,
     tanh,
 )
+from graphc.ops.logical import equal
+from graphc.ops.norm import NORM
+from graphc.ops.promotion import as_tensor
 from graphc.ops.reduction import MEAN
 from graphc.ops.rounding import abs as absolute_value
 from graphc.ops.softmax import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from graphc.ops.special import erfc
 from graphc.ops.stable import EXP_SUM, LOG1MEXP, LOG_PRODUCT, LOG_QUOTIENT
+from graphc.ops.statistical import centered
 from graphc.rewrite.pattern import (
     STABILIZING,
     Match,
@@ -50,7 +58,7 @@ from graphc.rewrite.pattern import (
 x, y = wildcards("x y")
 (k,) = wildcards("k", constant=True)
 exp_, log_, log1p_, sqrt_, square_, cos_, erf_ = ops("exp log log1p sqrt square cos erf")
-expm1_, tanh_, pow_ = ops("expm1 tanh pow")
+expm1_, tanh_, pow_, hypot_ = ops("expm1 tanh pow hypot")
 sum_, mean_, max_, softmax_, sigmoid_, softplus_ = ops("sum mean max softmax sigmoid softplus")
 (reciprocal_,) = ops("reciprocal")
 
@@ -142,6 +150,12 @@ def log_of_product(m: Match) -> Tensor | None:
     return None if is_constant(m.x) or is_constant(m.y) else LOG_PRODUCT(m.x, m.y)
 
 
+@_stabilize(log_((x + 1) / (1 - x)))
+def inverse_hyperbolic_tangent(m: Match) -> Tensor:
+    """log((1 + x) / (1 - x)) = 2 atanh(x)"""
+    return multiply(atanh(m.x), 2.0)
+
+
 @_stabilize(log_(x / y))
 def log_of_quotient(m: Match) -> Tensor | None:
     """log(x / y), where x / y may overflow or underflow"""
@@ -160,7 +174,12 @@ def log_of_power(m: Match) -> Tensor | None:
     exponent = uniform(m.k)
     if exponent is None or exponent == 0 or not math.isfinite(exponent):
         return None
-    base = absolute_value(m.x) if exponent % 2 == 0 else m.x
+    if exponent % 2 == 0:
+        base = absolute_value(m.x)
+    elif exponent % 1 == 0:
+        base = m.x
+    else:  # every fractional power of -inf is that of inf
+        base = where(equal(m.x, -math.inf), math.inf, m.x)
     return multiply(log(base), m.k)
 
 
@@ -268,10 +287,67 @@ def hyperbolic_cosine(m: Match) -> Tensor:
     return cosh(m.x)
 
 
+@_stabilize(log_(hypot_(x, 1) + x))
+def inverse_hyperbolic_sine(m: Match) -> Tensor:
+    """log(x + sqrt(x² + 1)) = asinh(x)"""
+    return asinh(m.x)
+
+
+@_stabilize(log_(sqrt_(square_(x) - 1) + x))
+def inverse_hyperbolic_cosine(m: Match) -> Tensor:
+    """log(x + sqrt(x² - 1)) = acosh(x)"""
+    return acosh(m.x)
+
+
+# -- roots and norms
+# ------------------------------------------------------------------------------------
+
+
+@_stabilize(sqrt_(square_(x)))
+def root_of_square(m: Match) -> Tensor:
+    """sqrt(x²) = |x|"""
+    return absolute_value(m.x)
+
+
+@_stabilize(1 / (1 / x))
+def reciprocal_of_reciprocal(m: Match) -> Tensor:
+    """1 / (1 / x) = x"""
+    return m.x
+
+
 @_stabilize(sqrt_(square_(x) + square_(y)))
 def hypotenuse(m: Match) -> Tensor:
     """sqrt(x² + y²) = hypot(x, y)"""
     return hypot(m.x, m.y)
+
+
+@_stabilize(sqrt_(square_(x) + k))
+def hypotenuse_with_constant(m: Match) -> Tensor | None:
+    """sqrt(x² + k) = hypot(x, sqrt(k)) for a positive k"""
+    number = uniform(m.k)
+    if number is None or not 0 < number < math.inf:
+        return None
+    return hypot(m.x, as_tensor(math.sqrt(number), like=m.x))
+
+
+@_stabilize(sqrt_(1 - square_(x)))
+def other_cathetus(m: Match) -> Tensor:
+    """sqrt(1 - x²) = sqrt((1 - x) (1 + x))"""
+    return sqrt(multiply(1.0 - m.x, m.x + 1.0))
+
+
+@_stabilize(sqrt_(sum_(square_(x)).named("total")))
+def norm(m: Match) -> Tensor:
+    """sqrt(sum(x²)) = norm(x)"""
+    axes, keepdims = m.total.attrs
+    return NORM(m.x, axes=axes, keepdims=keepdims)
+
+
+@_stabilize(pow_(sum_(square_(x)).named("total"), 0.5))
+def norm_by_power(m: Match) -> Tensor:
+    """sum(x²) ** 0.5 = norm(x)"""
+    axes, keepdims = m.total.attrs
+    return NORM(m.x, axes=axes, keepdims=keepdims)
 
 
 # -- sums of exponentials
@@ -367,12 +443,11 @@ def logistic_share_of_negative(m: Match) -> Tensor:
 
 @_stabilize(mean_(square_(x)).named("squares") - square_(mean_(x).named("average")), ulps=16)
 def variance(m: Match) -> Tensor | None:
-    """mean(x²) - mean(x)² = mean((x - mean(x))²), in two passes"""
+    """mean(x²) - mean(x)² = mean((x - mean(x))²), centered twice"""
     if m.squares.attrs != m.average.attrs:
         return None
     axes, _ = m.squares.attrs
-    centered = subtract(m.x, MEAN(m.x, axes=axes, keepdims=True))
-    return MEAN(square(centered), axes=axes, keepdims=m.squares.attr("keepdims"))
+    return MEAN(square(centered(m.x, axes)), axes=axes, keepdims=m.squares.attr("keepdims"))
 
 
 RULES = rules_of(globals())
