@@ -144,9 +144,7 @@ def zeros_like(
     return full_like(x, 0, dtype=dtype, device=device)
 
 
-def ones_like(
-    x: TensorLike, /, *, dtype: DTypeLike | None = None, device: object = None
-) -> Tensor:
+def ones_like(x: TensorLike, /, *, dtype: DTypeLike | None = None, device: object = None) -> Tensor:
     """Ones of the shape and dtype of `x`.
 
     graphc.ones_like(x)

@@ -5,61 +5,74 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 
-from graphc.base.dtypes import ALL, INTEGER, bool_, uint8
+from graphc.base.dtypes import ALL, INTEGER, bool_, uint8, uint64
 from graphc.ir.node import Tensor
-from graphc.ops.declaration import binary, unary
+from graphc.ops.declaration import Binary, binary, unary
 from graphc.ops.promotion import TensorLike, as_tensor, as_tensors, cast
 
 # -- comparisons ----------------------------------------------------------------
 
-equal = binary(
+# The comparison with its operands exchanged, and what holds where x1 < 0 <= x2.
+_EXCHANGED = {
+    "equal": ("equal", False),
+    "not_equal": ("not_equal", True),
+    "less": ("greater", True),
+    "less_equal": ("greater_equal", True),
+    "greater": ("less", False),
+    "greater_equal": ("less_equal", False),
+}
+_PLAIN: dict[str, Binary] = {}
+
+
+def _comparison(name: str, scalar: str, reference: Any, doc: str, *traits: str) -> Binary:
+    """A comparison that is exact between uint64 and signed integers, which meet in float64."""
+    plain = _PLAIN[name] = binary(
+        name, scalar, reference, doc=doc, dtypes=ALL, result=bool_, traits=traits
+    )
+
+    @functools.wraps(plain)
+    def function(x1: TensorLike, x2: TensorLike, /) -> Tensor:
+        a, b = as_tensors(name, x1, x2)
+        if a.dtype is uint64 and b.dtype.kind == "i":
+            return _signs_apart(_EXCHANGED[name][0], b, a)
+        if b.dtype is uint64 and a.dtype.kind == "i":
+            return _signs_apart(name, a, b)
+        return plain(a, b)
+
+    return function
+
+
+def _signs_apart(name: str, signed: Tensor, unsigned: Tensor) -> Tensor:
+    negative, rest = _PLAIN["less"](signed, 0), _PLAIN[name](cast(signed, uint64), unsigned)
+    if _EXCHANGED[name][1]:
+        return bitwise_or(negative, rest)
+    return bitwise_and(bitwise_invert(negative), rest)
+
+
+equal = _comparison(
     "equal",
     "eq",
     np.equal,
-    doc="Whether x1 == x2: false where either is NaN. The result is bool.",
-    dtypes=ALL,
-    result=bool_,
-    traits=("commutative",),
+    "Whether x1 == x2: false where either is NaN. The result is bool.",
+    "commutative",
 )
-not_equal = binary(
+not_equal = _comparison(
     "not_equal",
     "ne",
     np.not_equal,
-    doc="Whether x1 != x2: true where either is NaN. The result is bool.",
-    dtypes=ALL,
-    result=bool_,
-    traits=("commutative",),
+    "Whether x1 != x2: true where either is NaN. The result is bool.",
+    "commutative",
 )
-less = binary(
-    "less", "lt", np.less, doc="Whether x1 < x2. The result is bool.", dtypes=ALL, result=bool_
-)
-less_equal = binary(
-    "less_equal",
-    "le",
-    np.less_equal,
-    doc="Whether x1 <= x2. The result is bool.",
-    dtypes=ALL,
-    result=bool_,
-)
-greater = binary(
-    "greater",
-    "gt",
-    np.greater,
-    doc="Whether x1 > x2. The result is bool.",
-    dtypes=ALL,
-    result=bool_,
-)
-greater_equal = binary(
-    "greater_equal",
-    "ge",
-    np.greater_equal,
-    doc="Whether x1 >= x2. The result is bool.",
-    dtypes=ALL,
-    result=bool_,
+less = _comparison("less", "lt", np.less, "Whether x1 < x2. The result is bool.")
+less_equal = _comparison("less_equal", "le", np.less_equal, "Whether x1 <= x2. The result is bool.")
+greater = _comparison("greater", "gt", np.greater, "Whether x1 > x2. The result is bool.")
+greater_equal = _comparison(
+    "greater_equal", "ge", np.greater_equal, "Whether x1 >= x2. The result is bool."
 )
 
 # -- tests ----------------------------------------------------------------
