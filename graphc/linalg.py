@@ -12,7 +12,7 @@ import numpy as np
 from graphc.base.errors import GraphError, UnsupportedError, message
 from graphc.ir.node import Tensor
 from graphc.ops.axes import normalize_axes
-from graphc.ops.contraction import cross, matmul, matrix_transpose, outer, tensordot, trace, vecdot
+from graphc.ops.contraction import cross, matmul, outer, tensordot, trace, vecdot
 from graphc.ops.elementwise import where
 from graphc.ops.elementwise_math import pow as power
 from graphc.ops.logical import not_equal
@@ -75,15 +75,22 @@ def vector_norm(x: Any, /, *, axis: Axis = None, keepdims: bool = False, ord: fl
 def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: float | str = "fro") -> Tensor:
     """The norm of the matrices in the last two dims: "fro", 1, -1, inf or -inf.
 
-    Raises UnsupportedError for the norms that need singular values ("nuc", 2, -2), GraphError for unknown ones.
+    Raises UnsupportedError for the norms that need singular values ("nuc", 2, -2), GraphError for
+    unknown ones.
     """
     x = _float(x, "matrix_norm")
     if ord == "fro":
         return _norm(x, "matrix_norm", (-2, -1), keepdims)
     if ord in ("nuc", 2, -2):
-        raise UnsupportedError(message(f"matrix_norm: ord={ord!r} needs singular values, which graphc does not compute yet"))
+        raise UnsupportedError(
+            message(
+                f"matrix_norm: ord={ord!r} needs singular values, which graphc does not compute yet"
+            )
+        )
     if ord not in (1, -1, np.inf, -np.inf):
-        raise GraphError(message(f"matrix_norm: unknown ord {ord!r}", hint='use "fro", 1, -1, inf or -inf'))
+        raise GraphError(
+            message(f"matrix_norm: unknown ord {ord!r}", hint='use "fro", 1, -1, inf or -inf')
+        )
     along = -2 if ord in (1, -1) else -1
     sums = sum_of(absolute(x), axis=along, keepdims=True)
     extreme = max_of if isinstance(ord, int | float) and ord > 0 else min_of

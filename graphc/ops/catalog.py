@@ -1,6 +1,7 @@
-"""Every op module, imported (floor 2): whoever needs the whole registry (rules, the parser, tests) imports this.
+"""Every op module, imported (floor 2), for whoever needs the whole registry: rules, parser, tests.
 
-Invariant: a module of `graphc.ops` that declares ops is in the list; a test compares it with the directory.
+Invariant: a module of `graphc.ops` that declares ops is in the list; a test compares it with the
+directory.
 """
 
 from __future__ import annotations

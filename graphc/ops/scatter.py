@@ -107,9 +107,7 @@ def _scatter_wide(b: Any, node: Tensor, combine: Callable[[Any, Any, Any], Any])
         places, inside = targets(b, index, node, 2, b.load)
         b.check(inside)
         new = b.cast(b.load(1, index), wide)
-        b.when(
-            inside, lambda: b.put(memory, combine(b, b.get(memory, places), new), places)
-        )
+        b.when(inside, lambda: b.put(memory, combine(b, b.get(memory, places), new), places))
 
     _nest(b, updates.shape, update)
     _nest(b, x.shape, lambda index: b.store(index, b.cast(b.get(memory, index), x.dtype)))

@@ -1,8 +1,8 @@
 """The exact value of an expression, by mpmath: what STABILIZING rules are held against.
 
-Every op is computed with enough digits for any float64 operand (1e-20 beside 1, squares
-of 1e308 beside 1). Values that mpmath cannot give (NaN or infinite operands, poles) are NaN; where there is no
-real value (the logarithm of a negative number) the answer is inf, and a computed NaN is right.
+Every op is computed with enough digits for any float64 operand (1e-20 beside 1, squares of 1e308
+beside 1). Values that mpmath cannot give (NaN or infinite operands, poles) are NaN; where there is
+no real value (the logarithm of a negative number) the answer is inf, and a computed NaN is right.
 """
 
 from __future__ import annotations
@@ -38,8 +38,6 @@ ELEMENTWISE: dict[str, Function] = {
     "hypot": lambda a, b: mpmath.sqrt(a * a + b * b),
     "cos": mpmath.cos,
     "erf": mpmath.erf,
-    "tanh": mpmath.tanh,
-    "hypot": lambda a, b: mpmath.sqrt(a * a + b * b),
     "abs": abs,
     "sigmoid": lambda a: 1 / (1 + mpmath.exp(-a)),
 }
