@@ -26,11 +26,6 @@ def values(*shape: int, dtype: str = "float32", seed: int = 0) -> Any:
     return np.random.default_rng(seed).normal(0, 1, shape).astype(dtype)
 
 
-def placeholders(**arrays: Any) -> list[graphc.Tensor]:
-    """An input per array."""
-    return [graphc.placeholder(a.shape, a.dtype.name, name=name) for name, a in arrays.items()]
-
-
 @found
 def small_sum_within_a_large_one() -> Case:
     """Two sums to one element in a region whose rows are not small."""
@@ -71,6 +66,16 @@ def long_sums_across_rows() -> Case:
     }
     feeds = {"x": np.full((40_000, 3), 0.7, np.float32), "y": np.full((3, 40_000), 0.3, np.float32)}
     return graphc.Graph([x, y], sums), feeds
+
+
+@found
+def slice_of_what_the_kernel_computes() -> Case:
+    """A slice between two nodes of one region is no memory."""
+    n = graphc.Dim("n")
+    x = graphc.placeholder((n, 3, 3), name="x")
+    limit = graphc.variable(np.float32(0.5), name="limit")
+    cut = graphc.reshape(graphc.minimum(x, limit)[:, :, :2], (n, 3, 1, 2))
+    return graphc.Graph([x], {"y": graphc.mean(cut, axis=3)}), {"x": values(5, 3, 3)}
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
