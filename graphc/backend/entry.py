@@ -42,10 +42,14 @@ KINDS = ("input", "variable", "output", "update", "constant")
 
 @dataclass(frozen=True, slots=True)
 class BufferRef:
-    """One buffer of a program: kind is one of KINDS, or "arena" with the index of a slot."""
+    """One buffer of a program: kind is one of KINDS, or "arena" with the index of a slot.
+
+    offset: bytes from its start.
+    """
 
     kind: str
     index: int
+    offset: Size = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +241,10 @@ class _PartEmitter:
         if found is not None:
             return found
         e = self.e
-        if ref.kind == "arena":
+        if ref.offset != 0:
+            start = self._pointer(BufferRef(ref.kind, ref.index))
+            found = e.emit(f"getelementptr i8, ptr {start}, i64 {self.sizes.value(ref.offset)}")
+        elif ref.kind == "arena":
             offset = self.sizes.value(self.plan.offsets[ref.index])
             found = "%arena"
             if offset != "0":

@@ -18,7 +18,7 @@ from graphc.ir.constant import ConstantValue
 from graphc.ir.graph import Graph
 from graphc.ir.node import Tensor
 from graphc.lower.elements import storage_root
-from graphc.lower.kernel_builder import LoweredKernel, Stored
+from graphc.lower.kernel_builder import LoweredKernel, Shifted, Stored, Temporary
 from graphc.ops.families import Constant
 
 Place = tuple[
@@ -40,9 +40,11 @@ class BufferPlan:
     reused: int = 0
     in_place: int = 0
 
-    def place(self, stored: Stored) -> Place:
-        """Where a value lives."""
-        return self.places[id(stored)]
+    def place(self, stored: Stored) -> tuple[str, int, Size]:
+        """Where a value lives: kind, index, and bytes from the start of that buffer."""
+        if isinstance(stored, Shifted):
+            return (*self.places[id(stored.root)], stored.offset * stored.dtype.itemsize)
+        return (*self.places[id(stored)], 0)
 
     def describe(self) -> str:
         """The plan as text: a line per slot and per value."""
@@ -77,12 +79,12 @@ def plan_buffers(
         _fix(plan, storage_root(value), ("update", k))
     last: dict[int, int] = {}
     for step, lowered in enumerate(kernels):
-        for stored in lowered.args:
+        for stored in map(_memory, lowered.args):
             last[id(stored)] = step
     arena = _Arena(plan)
     dying: dict[int, list[Stored]] = {}
     for step, lowered in enumerate(kernels):
-        for stored in lowered.args:
+        for stored in map(_memory, lowered.args):
             if id(stored) in plan.places:
                 continue
             if isinstance(stored, Tensor) and isinstance(stored.op.form, Constant):
@@ -99,6 +101,10 @@ def plan_buffers(
         for stored in dying.pop(step, ()):
             arena.give(stored)
     return plan
+
+
+def _memory(stored: Stored) -> Tensor | Temporary:
+    return stored.root if isinstance(stored, Shifted) else stored
 
 
 def _overwritten(lowered: LoweredKernel) -> list[Stored]:

@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from graphc.base.dims import Shape, Size
+from graphc.base.dims import Shape, Size, bounds
 from graphc.base.dtypes import DType, bool_, int64
 from graphc.base.errors import CompileError
 from graphc.ir.node import Tensor
-from graphc.loops.build import EXPR, Names
-from graphc.loops.index_math import simplify_kernel, unflatten
+from graphc.loops.build import EXPR, Names, imul
+from graphc.loops.index_math import simplify_kernel, strides, unflatten
 from graphc.loops.nodes import (
     Buffer,
     Check,
@@ -29,6 +29,8 @@ from graphc.loops.nodes import (
     var,
 )
 from graphc.lower.elements import RISKY, Elements, Index, storage_root
+from graphc.ops.families import Constant
+from graphc.ops.gather import surely_inside
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -39,7 +41,55 @@ class Temporary:
     dtype: DType
 
 
-Stored = Tensor | Temporary
+@dataclass(frozen=True, eq=False, slots=True)
+class Shifted:
+    """Memory of `root` from an element on: what a slice reads.
+
+    The offset is added to the pointer at the launch, so slices at different places are read by one
+    and the same kernel.
+    """
+
+    node: Tensor  # the slice
+    root: Tensor
+    offset: Size  # in elements
+
+    @property
+    def dtype(self) -> DType:
+        """The element type."""
+        return self.root.dtype
+
+
+Stored = Tensor | Temporary | Shifted
+
+
+def shifted(
+    node: Tensor, members: set[int], is_producer: Callable[[Tensor], bool]
+) -> Shifted | None:
+    """A slice of memory as shifted memory.
+
+    None for other nodes, for slices that step back or may leave the memory, and for slices of what
+    the kernel itself computes.
+    """
+    if node.op.name != "slice":
+        return None
+    base = node.inputs[0]
+    root = storage_root(base)
+    if (
+        id(root) in members
+        or not is_producer(root)
+        or (isinstance(root.op.form, Constant) and root.size == 1)
+    ):
+        return None
+    starts, steps, sizes = node.attrs
+    offset: Size = 0
+    for start, step, size_, n, stride in zip(
+        starts, steps, sizes, base.shape, strides(base.shape), strict=True
+    ):
+        low = bounds(start)[0]
+        if step < 1 or low is None or low < 0 or not surely_inside(start, step, size_, n):
+            return None
+        offset = offset + stride * start
+    return Shifted(node, root, offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +144,7 @@ class KernelBuilder:
         self.pending_checks: list[Stmt] = []
         self.members = members
         self.is_producer = is_producer
+        self._shifted: dict[int, Shifted | None] = {}
         self.elements = Elements(
             self._inline, self._leaf, self._check, self.watch if sites.numerics else None
         )
@@ -124,11 +175,27 @@ class KernelBuilder:
         """The param that holds `node` (its storage root's memory in the node's shape)."""
         return self.buffer(storage_root(node), node.shape, label_of(node))
 
+    def _shift(self, node: Tensor) -> Shifted | None:
+        if node.op.name != "slice" or id(node) in self.members or self.is_producer(node):
+            return None
+        if id(node) not in self._shifted:
+            self._shifted[id(node)] = shifted(node, self.members, self.is_producer)
+        return self._shifted[id(node)]
+
     def _inline(self, node: Tensor) -> bool:
-        return id(node) in self.members or not self.is_producer(node)
+        if id(node) in self.members:
+            return True
+        return not self.is_producer(node) and self._shift(node) is None
 
     def _leaf(self, node: Tensor, index: Index, predicate: Expr | None) -> Expr:
-        buffer = self.tensor_buffer(node)
+        shift = self._shift(node)
+        if shift is not None:
+            base = node.inputs[0]
+            buffer = self.buffer(shift, base.shape, label_of(base))
+            steps = node.attr("steps")
+            index = tuple(imul(i, size(step)) for i, step in zip(index, steps, strict=True))
+        else:
+            buffer = self.tensor_buffer(node)
         if predicate is None:
             return load(buffer, index)
         return load(buffer, index, predicate, EXPR.constant(0, buffer.dtype))

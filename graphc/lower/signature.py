@@ -12,12 +12,13 @@ from graphc.base.dims import Shape
 from graphc.base.dtypes import DType
 from graphc.ir.node import Tensor, attr_key
 from graphc.lower.elements import storage_root
-from graphc.lower.kernel_builder import LoweredKernel, Stored, Temporary
+from graphc.lower.kernel_builder import LoweredKernel, Shifted, Stored, Temporary, shifted
 from graphc.lower.regions import Region
 from graphc.ops.families import Constant
 
 Signature = tuple[object, ...]
-_Arg = int | tuple[int, Shape, DType]  # a node by number, or a temporary by number
+# A node by number, a slice by number, or a temporary by number.
+_Arg = int | tuple[int] | tuple[int, Shape, DType]
 
 
 class RegionKey:
@@ -27,6 +28,7 @@ class RegionKey:
 
     def __init__(self, region: Region, is_producer: Callable[[Tensor], bool]) -> None:
         self.nodes: list[Tensor] = []
+        self.shifts: dict[int, Shifted] = {}
         self._numbers: dict[int, int] = {}
         self._members = {id(n) for n in region.nodes}
         self._is_producer = is_producer
@@ -43,6 +45,8 @@ class RegionKey:
             if id(node) in self._numbers:
                 continue
             inside = id(node) in self._members or not self._is_producer(node)
+            if id(node) not in self._members and inside and self._slice(node, parts):
+                continue
             if not inside or not node.inputs:
                 self._leaf(node, parts)
             elif expanded:
@@ -52,6 +56,16 @@ class RegionKey:
             else:
                 stack.append((node, True))
                 stack.extend((i, False) for i in reversed(node.inputs))
+
+    def _slice(self, node: Tensor, parts: list[object]) -> bool:
+        """A slice of memory: where it starts is no part of the code."""
+        shift = shifted(node, self._members, self._is_producer)
+        if shift is None:
+            return False
+        self.shifts[id(node)] = shift
+        parts.append(("slice", node.attr("steps"), node.type, node.inputs[0].type))
+        self._number(node)
+        return True
 
     def _leaf(self, node: Tensor, parts: list[object]) -> None:
         if isinstance(node.op.form, Constant) and node.attr("value").stored.size == 1:
@@ -72,7 +86,7 @@ class RegionKey:
 
     def number(self, stored: Stored) -> int | None:
         """The number of a node, None for what is not in the signature."""
-        return self._numbers.get(id(stored))
+        return self._numbers.get(id(stored.node if isinstance(stored, Shifted) else stored))
 
 
 class LoweredRegions:
@@ -95,6 +109,8 @@ class LoweredRegions:
             for arg in args:
                 if isinstance(arg, int):
                     stored.append(key.nodes[arg])
+                elif len(arg) == 1:
+                    stored.append(key.shifts[id(key.nodes[arg[0]])])
                 else:
                     stored.append(temporaries.setdefault(arg[0], Temporary(arg[1], arg[2])))
             result.append(LoweredKernel(lowered.kernel, tuple(stored), lowered.overwrites))
@@ -114,6 +130,6 @@ class LoweredRegions:
                 found = key.number(stored)
                 if found is None:
                     return
-                args.append(found)
+                args.append((found,) if isinstance(stored, Shifted) else found)
             entries.append((lowered, tuple(args)))
         self._known[key.signature] = entries

@@ -127,6 +127,22 @@ def test_a_value_read_at_other_elements_is_stored_once() -> None:
     )
 
 
+def test_equal_steps_of_an_unrolled_recurrence_share_their_kernels() -> None:
+    """Where a slice starts is an offset of the launch, not part of the code."""
+    steps = 40
+    x = graphc.placeholder(("n", steps, 3), name="x")
+    w = graphc.placeholder((3, 4), name="w")
+    u = graphc.placeholder((4, 4), name="u")
+    h = graphc.tanh(x[:, 0] @ w)
+    for t in range(1, steps):
+        h = graphc.tanh(x[:, t] @ w + h @ u)
+    compilation = lowered([x, w, u], h)
+    assert len({id(k) for k in kernels(compilation)}) <= 4 < steps < len(kernels(compilation))
+    arrays = [RNG.normal(size=s).astype(np.float32) for s in ((5, steps, 3), (3, 4), (4, 4))]
+    expected = graphc.Graph([x, w, u], h).evaluate(dict(zip("xwu", arrays, strict=True)))["output"]
+    np.testing.assert_allclose(run([x, w, u], h, arrays), expected, rtol=1e-4, atol=1e-6)
+
+
 def test_fused_bits_are_unfused_bits() -> None:
     x = graphc.placeholder(("n", "d"), name="x")
     s = graphc.nn.softmax(x, axis=-1)
