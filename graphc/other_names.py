@@ -37,6 +37,9 @@ _ADVICE = {
     "split": "slice: x[:, :k], x[:, k:], or graphc.unstack",
     "isclose": "abs(a - b) <= atol + rtol * abs(b)",
     "allclose": "graphc.all(abs(a - b) <= atol + rtol * abs(b))",
+    "fft": "complex numbers are not supported; numpy.fft outside the graph",
+    "complex64": "complex numbers are not supported; real and imaginary parts in two tensors",
+    "complex128": "complex numbers are not supported; real and imaginary parts in two tensors",
     "no_grad": "nothing is recorded; graphc.stop_gradient(x) is a constant to graphc.grad",
 }
 _NN = """
@@ -55,8 +58,22 @@ def _table(text: str) -> dict[str, str]:
     return dict(pair.split("=") for pair in text.split())
 
 
-OTHER_NAMES = {"graphc": _table(_SPELLED), "graphc.nn": _table(_NN)}
-ADVICE = {"graphc": _ADVICE, "graphc.nn": {}}
+_LINALG = "dot=matmul inner=vecdot norm=vector_norm einsum=graphc.einsum"
+_FACTORIZATIONS = (
+    "cholesky det eig eigh eigvals eigvalsh inv lstsq matrix_rank pinv qr slogdet solve svd svdvals"
+)
+_OUTSIDE = "factorizations are not computed; numpy.linalg.{0} before feeding, or after session.run"
+
+OTHER_NAMES = {
+    "graphc": _table(_SPELLED),
+    "graphc.nn": _table(_NN),
+    "graphc.linalg": _table(_LINALG),
+}
+ADVICE = {
+    "graphc": _ADVICE,
+    "graphc.nn": {},
+    "graphc.linalg": {name: _OUTSIDE.format(name) for name in _FACTORIZATIONS.split()},
+}
 
 
 def missing(module: str, name: str, known: Iterable[str]) -> str:

@@ -13,8 +13,9 @@ PAIRS = [(m, a, b) for m, table in OTHER_NAMES.items() for a, b in table.items()
 
 
 def resolve(module: str, name: str) -> Any:
-    found: Any = graphc.nn if module == "graphc.nn" and not name.startswith("graphc.") else graphc
-    for part in name.removeprefix("graphc.").split("."):
+    path = name.removeprefix("graphc.") if name.startswith("graphc.") else f"{module}.{name}"[7:]
+    found: Any = graphc
+    for part in path.split("."):
         found = getattr(found, part)
     return found
 
