@@ -26,7 +26,16 @@ Leaf = Callable[[Tensor, Index, Expr | None], Expr]
 RISKY = frozenset(
     "divide reciprocal log log2 log10 log1p exp exp2 expm1 sqrt rsqrt pow sinh cosh tan asin acos "
     "atanh acosh "
-    "square lgamma digamma polygamma remainder floor_divide logaddexp hypot chain_divide".split()
+    "square lgamma digamma polygamma remainder floor_divide logaddexp hypot chain_divide "
+    "exp_sum log_product log_quotient log1mexp".split()
+)
+# Arithmetic overflows too, and most of it is in gradients that are stored: it is watched where an
+# op below can make a finite number of an infinity or a NaN, so that nothing would be seen later.
+# (exp is none of them: exp(-inf) = 0 is what masks are for.)
+ARITHMETIC = frozenset(("add", "subtract", "multiply", "negative", "abs"))
+ABSORBING = frozenset(
+    "where maximum minimum tanh sigmoid erf erfc atan atan2 sign divide reciprocal pow "
+    "less less_equal greater greater_equal equal not_equal isfinite isnan isinf".split()
 )
 
 
@@ -36,7 +45,8 @@ class Elements:
     inline(node): whether the node's value is computed here (else it is a leaf). leaf(node, index,
     predicate): the value of a leaf; `predicate` (or None) guards the memory access. on_check(node,
     ok): an element computation asks for a run-time check on behalf of `node`. on_value(node,
-    value): sees the values of `RISKY` ops (for check_numerics).
+    value): sees the values of `RISKY` ops, and of `ARITHMETIC` before it is absorbed (for
+    check_numerics).
     """
 
     def __init__(
@@ -90,9 +100,18 @@ class Elements:
     ) -> Expr:
         operands = [self.value(o, broadcast_index(o.shape, index), predicate) for o in node.inputs]
         value: Expr = form.scalar(EXPR, *operands, **node.attributes)
-        if self.on_value is not None and predicate is None and node.op.name in RISKY:
-            self.on_value(node, value)
+        if self.on_value is not None and predicate is None:
+            self._look(node, operands, value)
         return value
+
+    def _look(self, node: Tensor, operands: list[Expr], value: Expr) -> None:
+        assert self.on_value is not None
+        if node.op.name in ABSORBING:
+            for operand, found in zip(node.inputs, operands, strict=True):
+                if operand.op.name in ARITHMETIC and self.inline(operand):
+                    self.on_value(operand, found)
+        if node.op.name in RISKY:
+            self.on_value(node, value)
 
 
 class _Context(ExprScalar, ElementLanguage[Expr]):

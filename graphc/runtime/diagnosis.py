@@ -19,9 +19,28 @@ from graphc.base.order import topological
 from graphc.ir import provenance
 from graphc.ir.graph import Graph, evaluate_node, node_inputs
 from graphc.ir.node import Node, Tensor, TensorType
-from graphc.runtime.executable import Site
+from graphc.lower.elements import storage_root
+from graphc.ops.families import Contraction, Elementwise, Map, Reduction
+from graphc.runtime.executable import Executable, Site
 
 _EXPONENT = {"bfloat16": 0x7F80, "float16": 0x7C00}  # all ones in a NaN and in an infinity
+
+
+def unwatched(executable: Executable) -> tuple[int, ...]:
+    """The positions, outputs first, then updates, of results that kernels do not look at.
+
+    With check_numerics kernels look at every value that they compute and store. That leaves what is
+    copied as it is (feeds, variables, constants) and what opaque ops (sort, scatter) write.
+    """
+    graph = executable.optimized()
+    news = {id(v): new for v, new in graph.updates}
+    results = [*(t for _, t in graph.outputs), *(news.get(id(v), v) for v in executable.updates)]
+    watched = Elementwise | Map | Reduction | Contraction
+    return tuple(
+        k
+        for k, t in enumerate(results)
+        if t.dtype.is_float and not isinstance(storage_root(t).op.form, watched)
+    )
 
 
 def any_bad(arrays: Iterable[tuple[Array, DType]]) -> bool:

@@ -60,6 +60,7 @@ class Function:
         self._variants: dict[tuple[bool, tuple[str, ...]], Program] = {}
         self._profiled: Program | None = None
         self._checks = workshop.options.check_numerics
+        self._unwatched: tuple[int, ...] | None = None  # results that no kernel looks at
         self._run = self._program.caller.function
         self.held: object = None  # what must live as long as the function
 
@@ -86,8 +87,8 @@ class Function:
     def _call_carefully(self, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> Any:
         if not self._checks:
             return self._call_into(args, kwargs, out)
-        # Kernels look at what risky ops compute. What comes from elsewhere (a feed, a variable) is
-        # seen in the results, and the new values of variables are then taken back.
+        # Kernels look at what they compute and store. Results that come from elsewhere (a feed, a
+        # sort) are looked at here, and the new values of variables are then taken back.
         with self._workshop.lock:
             if out is None:
                 result = self._run(*args, **kwargs)
@@ -95,14 +96,23 @@ class Function:
             else:
                 arrays = self._call_into(args, kwargs, out, packed=False)
                 result = out
-            program = self._program
-            outputs = [t.dtype for _, t in program.executable.outputs]
-            updates = [v.dtype for v in program.executable.updates]
-            news = [cell.current for cell in program.updated_cells]
-            if diagnosis.any_bad(zip([*arrays, *news], [*outputs, *updates], strict=True)):
-                exchange_back(program.updated_cells, self._workshop.device.state.lock)
+            if self._unwatched is None:
+                self._unwatched = diagnosis.unwatched(self._program.executable)
+            if self._unwatched and self._holds_bad(arrays, self._unwatched):
+                exchange_back(self._program.updated_cells, self._workshop.device.state.lock)
                 raise self._diagnosed(None, args, kwargs)
         return result if out is not None else self._structure.pack(result)
+
+    def _holds_bad(self, arrays: Sequence[Array], places: Sequence[int]) -> bool:
+        executable, cells = self._program.executable, self._program.updated_cells
+        count = len(executable.outputs)
+        dtypes = [
+            *(t.dtype for _, t in executable.outputs),
+            *(v.dtype for v in executable.updates),
+        ]
+        return diagnosis.any_bad(
+            (arrays[k] if k < count else cells[k - count].current, dtypes[k]) for k in places
+        )
 
     def _call_into(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any, packed: bool = True

@@ -13,7 +13,16 @@ from graphc.base.dtypes import FLOAT, INTEGER, DType
 from graphc.ir.node import Tensor
 from graphc.ops.elementwise import add, divide, multiply, subtract
 from graphc.ops.promotion import as_tensor
-from graphc.rewrite.pattern import EXACT, ROUNDING, Match, rule, rules_of, uniform, wildcards
+from graphc.rewrite.pattern import (
+    DOMAIN,
+    EXACT,
+    ROUNDING,
+    Match,
+    rule,
+    rules_of,
+    uniform,
+    wildcards,
+)
 from graphc.rewrite.rules.algebra import SMALLEST_NORMAL
 
 (x,) = wildcards("x")
@@ -45,6 +54,14 @@ def _same_side(m: Match) -> bool:
         return False
     p, q = abs(pair[0]), abs(pair[1])
     return ((p >= 1 and q >= 1) or (0 < p <= 1 and 0 < q <= 1)) and _is_normal(p * q, m.x.dtype)
+
+
+def _normal_product(m: Match) -> bool:
+    pair = _pair(m)
+    if pair is None:
+        return False
+    p, q = abs(pair[0]), abs(pair[1])
+    return all(_is_normal(v, m.x.dtype) for v in (p, q, p * q))
 
 
 def _is_normal(number: float, dtype: DType) -> bool:
@@ -79,6 +96,12 @@ def gather_difference(m: Match) -> Tensor:
 @rule((x * a) * c, cls=ROUNDING, dtypes=FLOAT, where=_same_side)
 def gather_product(m: Match) -> Tensor:
     """(x * a) * c = x * (a * c)"""
+    return multiply(m.x, multiply(m.a, m.c))
+
+
+@rule((x * a) * c, cls=DOMAIN, dtypes=FLOAT, where=_normal_product)
+def gather_any_product(m: Match) -> Tensor:
+    """(x * a) * c = x * (a * c), unless x * a overflows or underflows"""
     return multiply(m.x, multiply(m.a, m.c))
 
 
