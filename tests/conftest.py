@@ -1,4 +1,4 @@
-"""Options shared by all tests: --nightly (more seeds), --update-golden (rewrite expectations)."""
+"""Shared by all tests: the marker slow (run with -m slow), --update-golden (rewrite expectations)."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--nightly", action="store_true", help="also run tests marked nightly")
     parser.addoption(
         "--update-golden", action="store_true", help="rewrite golden files; review them in the diff"
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--nightly"):
+    if "slow" in (config.option.markexpr or ""):
         return
-    nightly = [item for item in items if item.get_closest_marker("nightly")]
-    if nightly:
-        config.hook.pytest_deselected(items=nightly)
-        items[:] = [item for item in items if item not in nightly]
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
 
 
 class Golden:

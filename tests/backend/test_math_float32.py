@@ -1,6 +1,6 @@
 """float32 math, compiled: 4,096 significands of every exponent, held to the declared bounds.
 
-The nightly version runs every float32 there is.
+The slow version runs every float32 there is.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def test_pairs(name: str, target: Target) -> None:
     assert error[worst] <= DECOMPOSITIONS[name].ulp32, (x[worst], y[worst])
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNARY)
 def test_every_float32(name: str) -> None:
     function = compiled(name, float32, RUNNABLE[-1])

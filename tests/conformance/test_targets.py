@@ -74,7 +74,7 @@ def test_targets(op: OpDef, dtype: DType) -> None:
     _check_targets(op, dtype)
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 @pytest.mark.skipif(not OTHERS, reason="this machine runs the code of one target only")
 @pytest.mark.parametrize(("op", "dtype"), _pairs(len(_PROBED)))
 def test_targets_of_every_kind(op: OpDef, dtype: DType) -> None:

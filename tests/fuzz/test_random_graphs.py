@@ -1,6 +1,6 @@
 """Random graphs: every compiled form against the reference meaning, bit for bit where promised.
 
-A fixed set of seeds always runs; `--nightly` runs all 3,000. A failure prints the shrunk graph.
+A fixed set of seeds always runs; `-m slow` runs all 3,000. A failure prints the shrunk graph.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def test_fixed_seeds(first: int) -> None:
     run_seeds(range(first, first + BATCH))
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 @pytest.mark.parametrize("first", range(ALWAYS, NIGHTLY, BATCH))
 def test_more_seeds(first: int) -> None:
     run_seeds(range(first, first + BATCH))
