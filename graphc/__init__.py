@@ -68,6 +68,7 @@ from graphc.ir.node import OPERATORS as _OPERATORS
 from graphc.ir.node import Tensor
 from graphc.ir.parse import parse
 from graphc.ir.provenance import name_scope
+from graphc.ops import namespace_info as _namespace_info
 from graphc.ops import operators as _operators
 from graphc.ops.contraction import (
     matmul,
@@ -285,6 +286,9 @@ from graphc.version import __version__
 
 # Imported for what they register on lower floors.
 _LOADED = (_checkout, _compiler, _evaluate, _operators, _text)
+
+__array_api_version__ = _namespace_info.VERSION
+__array_namespace_info__ = _namespace_info.array_namespace_info
 
 e = 2.718281828459045
 inf = float("inf")

@@ -343,13 +343,14 @@ def test_attention(kind: str) -> None:
         "added": {"mask": bias},
         "scale": {"scale": 0.7},
     }[kind]
-    theirs: dict[str, Any] = {
+    their_options: dict[str, dict[str, Any]] = {
         "plain": {},
         "causal": {"is_causal": True},
         "bool": {"attn_mask": t.tensor(mask)},
         "added": {"attn_mask": t.tensor(bias)},
         "scale": {"scale": 0.7},
-    }[kind]
+    }
+    theirs = their_options[kind]
     if kind == "causal":
         k, v = k[:, :, :5], v[:, :, :5]
     compare(
