@@ -21,9 +21,9 @@ from graphc.lower.elements import storage_root
 from graphc.lower.kernel_builder import LoweredKernel, Shifted, Stored, Temporary
 from graphc.ops.families import Constant
 
-Place = tuple[
-    str, int
-]  # ("input" | "variable" | "output" | "update" | "constant" | "arena", index)
+Memory = Tensor | Temporary
+# ("input" | "variable" | "output" | "update" | "constant" | "arena", index)
+Place = tuple[str, int]
 
 
 @dataclass
@@ -36,7 +36,7 @@ class BufferPlan:
     constants: list[ConstantValue] = field(default_factory=list)
     slots: list[Size] = field(default_factory=list)
     places: dict[int, Place] = field(default_factory=dict)
-    keep: list[Stored] = field(default_factory=list)
+    keep: list[Memory] = field(default_factory=list)
     reused: int = 0
     in_place: int = 0
 
@@ -82,7 +82,7 @@ def plan_buffers(
         for stored in map(_memory, lowered.args):
             last[id(stored)] = step
     arena = _Arena(plan)
-    dying: dict[int, list[Stored]] = {}
+    dying: dict[int, list[Memory]] = {}
     for step, lowered in enumerate(kernels):
         for stored in map(_memory, lowered.args):
             if id(stored) in plan.places:
@@ -103,15 +103,15 @@ def plan_buffers(
     return plan
 
 
-def _memory(stored: Stored) -> Tensor | Temporary:
+def _memory(stored: Stored) -> Memory:
     return stored.root if isinstance(stored, Shifted) else stored
 
 
-def _overwritten(lowered: LoweredKernel) -> list[Stored]:
-    return [lowered.args[k] for k in lowered.overwrites]
+def _overwritten(lowered: LoweredKernel) -> list[Memory]:
+    return [_memory(lowered.args[k]) for k in lowered.overwrites]
 
 
-def _fix(plan: BufferPlan, stored: Stored, place: Place) -> None:
+def _fix(plan: BufferPlan, stored: Memory, place: Place) -> None:
     if id(stored) in plan.places:
         raise CompileError(
             f"a value is asked to live in two places: {plan.places[id(stored)]} and {place}"
@@ -126,12 +126,12 @@ class _Arena:
         self.free_fixed: list[tuple[int, int]] = []  # (bytes, slot), sorted
         self.free_symbolic: dict[Size, list[int]] = {}
 
-    def take(self, stored: Stored) -> None:
+    def take(self, stored: Memory) -> None:
         bytes_ = product(stored.shape) * stored.dtype.itemsize
         slot = self._fixed(bytes_) if isinstance(bytes_, int) else self._symbolic(bytes_)
         _fix(self.plan, stored, ("arena", slot))
 
-    def inherit(self, stored: Stored, dying: Stored) -> bool:
+    def inherit(self, stored: Memory, dying: Memory) -> bool:
         """Put a result into the slot of an operand that dies in the same kernel, where the slot is
         as large.
         """
@@ -142,7 +142,7 @@ class _Arena:
         self.plan.in_place += 1
         return True
 
-    def give(self, stored: Stored) -> None:
+    def give(self, stored: Memory) -> None:
         slot = self.plan.places[id(stored)][1]
         size = self.plan.slots[slot]
         if isinstance(size, int):

@@ -68,7 +68,7 @@ def subtract_zero(m: Match) -> Tensor:
     return m.x
 
 
-@rule(x + 0.0, cls=ROUNDING, dtypes=FLOAT, ulps=0)
+@rule(x + 0.0, cls=DOMAIN, dtypes=FLOAT)
 def add_zero(m: Match) -> Tensor:
     """x + 0.0 = x, but for the sign of a zero"""
     return m.x
@@ -169,7 +169,7 @@ def subtract_negative(m: Match) -> Tensor:
     return m.x + m.y
 
 
-@rule(0.0 - x, cls=ROUNDING, dtypes=FLOAT, ulps=0)
+@rule(0.0 - x, cls=DOMAIN, dtypes=FLOAT)
 def zero_minus(m: Match) -> Tensor:
     """0 - x = -x, but for the sign of a zero"""
     return negative(m.x)
@@ -187,7 +187,7 @@ def integer_zero_minus(m: Match) -> Tensor:
     return negative(m.x)
 
 
-@rule(-(x - y), cls=ROUNDING, dtypes=FLOAT, ulps=0)
+@rule(-(x - y), cls=DOMAIN, dtypes=FLOAT)
 def negative_difference(m: Match) -> Tensor:
     """-(x - y) = y - x, but for the sign of a zero"""
     return subtract(m.y, m.x)
