@@ -1,7 +1,8 @@
-"""What does check_numerics cost in training steps? (it must be at most 1.25 times the time without)"""
+"""What does check_numerics cost in training steps? (at most 1.25 times the time without)"""
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -42,7 +43,7 @@ def autoencoder_step() -> Model:
     sizes = [64, 128, 16, 128, 64]
     weights = [
         graphc.variable(rng.normal(0, 0.1, (a, b)).astype(np.float32), name=f"w{a}_{b}")
-        for a, b in zip(sizes, sizes[1:], strict=False)
+        for a, b in itertools.pairwise(sizes)
     ]
     hidden: Any = x
     for w in weights[:-1]:

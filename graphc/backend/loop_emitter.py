@@ -7,6 +7,7 @@ Structurally equal kernels give equal text, whatever their names, so that a prog
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 from graphc.backend.control import ControlEmitter
@@ -159,8 +160,12 @@ class LoopEmitter(ControlEmitter):
     # -- statements -----------------------------------------------------------------------------
     def block(self, body: tuple[Stmt, ...]) -> None:
         """Write statements one after another at the current place."""
-        for stmt in body:
-            self._handlers[type(stmt)](stmt)
+        for kind, run in itertools.groupby(body, type):
+            if kind is Check:
+                self._check(*(s for s in run if isinstance(s, Check)))
+                continue
+            for stmt in run:
+                self._handlers[kind](stmt)
 
     def _let(self, stmt: Let) -> None:
         entry = self.value(stmt.value)
@@ -183,31 +188,55 @@ class LoopEmitter(ControlEmitter):
     def _barrier(self, stmt: Barrier) -> None:
         raise CompileError(f"kernel {self.kernel.name}: a barrier outside a GPU kernel")
 
-    def _check(self, stmt: Check) -> None:
+    def _check(self, *stmts: Check) -> None:
+        # Neighbours share one branch: where it is taken the first of them that failed is found.
+        alike: dict[int, list[tuple[str, int]]] = {}
+        for stmt in stmts:
+            ok, width = self._passes(stmt)
+            if ok != "true":
+                alike.setdefault(width, []).append((ok, stmt.site))
+        for width, found in alike.items():
+            self._branch_to_failure(width, found)
+
+    def _passes(self, stmt: Check) -> tuple[str, int]:
+        """Whether a check passes: i1 per lane, lanes masked out included; and the lanes."""
         entry = self.value(stmt.ok)
         e = self.here()
         ok = entry.names[0]
         if entry.width > 1:
             t = vector_type("i1", entry.width)
+            for name in entry.names[1:]:
+                ok = e.emit(f"and {t} {ok}, {name}")
             if self.vector is not None and self.vector.mask:
                 missing = e.emit(
                     f"xor {t} {self.vector.mask}, {splat_literal('true', 'i1', entry.width)}"
                 )
                 ok = e.emit(f"or {t} {ok}, {missing}")
-            for name in entry.names[1:]:
-                ok = e.emit(f"and {t} {ok}, {name}")
-            ok = e.emit(f"call i1 @llvm.vector.reduce.and.v{entry.width}i1({t} {ok})")
-        if ok == "true":
-            return
+        return ok, entry.width
+
+    def _branch_to_failure(self, width: int, found: list[tuple[str, int]]) -> None:
         context = self.argument(0, "ptr")
         failed, passed = self.label(), self.label()
         e = self.here()
-        e.do(f"br i1 {ok}, label %{passed}, label %{failed}")
+        t = vector_type("i1", width) if width > 1 else "i1"
+        every = found[0][0]
+        for ok, _ in found[1:]:
+            every = e.emit(f"and {t} {every}, {ok}")
+        e.do(f"br i1 {self._all_lanes(every, width)}, label %{passed}, label %{failed}")
         e.lines.append(f"{failed}:")
-        e.emit(f"cmpxchg ptr {context}, i64 0, i64 {stmt.site} monotonic monotonic, align 8")
+        site = str(found[-1][1])
+        for ok, earlier in reversed(found[:-1]):
+            site = e.emit(f"select i1 {self._all_lanes(ok, width)}, i64 {site}, i64 {earlier}")
+        e.emit(f"cmpxchg ptr {context}, i64 0, i64 {site} monotonic monotonic, align 8")
         e.do(f"br label %{passed}")
         e.lines.append(f"{passed}:")
         self.region.block = passed
+
+    def _all_lanes(self, ok: str, width: int) -> str:
+        if width == 1:
+            return ok
+        t = vector_type("i1", width)
+        return self.here().emit(f"call i1 @llvm.vector.reduce.and.v{width}i1({t} {ok})")
 
     # -- accumulators ---------------------------------------------------------------------------
     def _accumulators(self, stmt: Accumulators) -> None:

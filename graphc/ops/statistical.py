@@ -14,8 +14,9 @@ from graphc.ir.opdef import REGISTRY, shape_error
 from graphc.ops import elementwise, elementwise_math, logical, reduction
 from graphc.ops.axes import Axes, normalize_axes
 from graphc.ops.joining import stack, take_slice
-from graphc.ops.promotion import TensorLike, as_tensor
-from graphc.ops.reduction import MEAN, SUM, count_of, reduced_shape
+from graphc.ops.norm import NORM
+from graphc.ops.promotion import TensorLike, as_tensor, cast
+from graphc.ops.reduction import MEAN, count_of, reduced_shape
 from graphc.ops.reshape import to_shape
 from graphc.ops.sorting import sort
 from graphc.ops.view import permuted
@@ -41,9 +42,16 @@ def var(
     squares = elementwise_math.square(centered(x, axes))
     if correction == 0:
         return MEAN(squares, axes=axes, keepdims=bool(keepdims))
-    count = elementwise.subtract(as_tensor(count_of(x.shape, axes), like=x), float(correction))
-    count = elementwise.maximum(count, 0.0)
-    return elementwise.divide(SUM(squares, axes=axes, keepdims=bool(keepdims)), count)
+    count = as_tensor(count_of(x.shape, axes), like=x.dtype.compute)
+    share = elementwise.divide(count, _freedom(x, axes, correction))
+    mean = MEAN(squares, axes=axes, keepdims=bool(keepdims))
+    return elementwise.multiply(mean, cast(share, x.dtype))
+
+
+def _freedom(x: Tensor, axes: tuple[int, ...], correction: float) -> Tensor:
+    """count - correction, at least 0, in a dtype that holds it."""
+    count = as_tensor(count_of(x.shape, axes), like=x.dtype.compute)
+    return elementwise.maximum(elementwise.subtract(count, float(correction)), 0.0)
 
 
 def std(
@@ -51,9 +59,13 @@ def std(
 ) -> Tensor:
     """The standard deviation over `axis`: sqrt(var(x)).
 
-    Its gradient is 0 where all elements are equal.
+    Its gradient is 0 where all elements are equal; squares neither overflow nor vanish.
     """
-    return elementwise_math.sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
+    x = reduction.as_float("std", x)
+    axes = tuple(sorted(normalize_axes("std", x, axis)))
+    root = elementwise_math.sqrt(_freedom(x, axes, correction))
+    length = NORM(centered(x, axes), axes=axes, keepdims=bool(keepdims))
+    return elementwise.divide(length, cast(root, x.dtype))
 
 
 def _line(op: str, x: Tensor, axis: Axes) -> tuple[Tensor, tuple[int, ...]]:

@@ -33,7 +33,9 @@ PLANTED: dict[str, Callable[[Any], Any]] = {
 ABSORBED: dict[str, Callable[[Any], Any]] = {
     "kept": lambda v: v,
     "where": lambda v: graphc.where(graphc.isfinite(v), v, 0.0),
-    "maximum": lambda v: graphc.where(graphc.isnan(v), 0.0, graphc.minimum(graphc.maximum(v, -1.0), 1.0)),
+    "maximum": lambda v: graphc.where(
+        graphc.isnan(v), 0.0, graphc.minimum(graphc.maximum(v, -1.0), 1.0)
+    ),
     "divided away": lambda v: graphc.where(graphc.isnan(v), 0.0, 1.0 / (1.0 + graphc.abs(v))),
 }
 

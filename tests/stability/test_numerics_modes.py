@@ -109,7 +109,9 @@ def test_the_log_names_the_rule_and_the_line_of_the_user() -> None:
     trace = Trace()
     optimize(Graph([x], {"y": y}), "standard", trace)
     line = next(text for text in str(trace).splitlines() if "softplus_of_exp" in text)
-    assert re.search(r"softplus_of_exp \(stabilizing\)  log\(.*exp\(x\).*\)  ->  softplus\(x\)", line)
+    assert re.search(
+        r"softplus_of_exp \(stabilizing\)  log\(.*exp\(x\).*\)  ->  softplus\(x\)", line
+    )
     assert re.search(rf"{re.escape(__file__.rsplit('/', 1)[1])}:\d+", line), line
     number = int(re.search(r":(\d+)", line.split("test_numerics_modes.py")[1])[1])  # type: ignore[index]
     with open(__file__) as source:
