@@ -1,4 +1,4 @@
-"""Shared by all tests: the marker slow (run with -m slow), --update-golden (rewrite expectations)."""
+"""Shared by all tests: the marker slow (-m slow), --update-golden (rewrite expectations)."""
 
 from __future__ import annotations
 
