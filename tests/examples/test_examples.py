@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ def run(folder: Path, name: str, *options: str) -> str:
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / name), *options],
         cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},  # the tree that is tested
         capture_output=True,
         text=True,
         timeout=180,
