@@ -142,6 +142,7 @@ class KernelBuilder:
         self.args: list[Stored] = []
         self.outputs: list[Buffer] = []
         self.pending_checks: list[Stmt] = []
+        self._watched: set[tuple[int, Expr]] = set()
         self.members = members
         self.is_producer = is_producer
         self._shifted: dict[int, Shifted | None] = {}
@@ -211,8 +212,21 @@ class KernelBuilder:
         store.
         """
         if self.sites.numerics and node.dtype.is_float and not isinstance(value, Const):
+            if (id(node), value) in self._watched:
+                return
+            self._watched.add((id(node), value))
             site = self.sites.site(node, "numerics")
             self.pending_checks.append(Check(EXPR.op("isfinite", value), site))
+
+    def _chosen(self, node: Tensor) -> bool:
+        """Whether the node picks one of values that are watched or constant."""
+        if node.op.name not in ("where", "maximum", "minimum"):
+            return False
+        seen = {key for key, _ in self._watched}
+        return all(
+            not o.dtype.is_float or isinstance(o.op.form, Constant) or id(o) in seen
+            for o in node.inputs
+        )
 
     def checks(self) -> list[Stmt]:
         """The checks that were asked for since the last call, to stand before the next store."""
@@ -231,7 +245,7 @@ class KernelBuilder:
     def store(self, node: Tensor, index: Index, body: list[Stmt]) -> None:
         """Write the value of `node` at `index`."""
         value = self.elements.value(node, index)
-        if node.op.name not in RISKY:
+        if node.op.name not in RISKY and not self._chosen(node):
             self.watch(node, value)
         body.extend(self.checks())
         body.append(Store(self.output(node, node.shape, label_of(node)), index, value))
