@@ -193,8 +193,11 @@ def count_of(shape: Shape, axes: AxesTuple) -> Size:
 
 def _mean_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
     x = node.inputs[0]
-    count = as_tensor(count_of(x.shape, node.attr("axes")), like=g)
-    return [broadcasted(elementwise.divide(restored(g, node), count), x.shape)]
+    # The count may be beyond the range of a 16-bit float.
+    wide = x.dtype.compute
+    count = as_tensor(count_of(x.shape, node.attr("axes")), like=wide)
+    share = cast(elementwise.divide(cast(restored(g, node), wide), count), x.dtype)
+    return [broadcasted(share, x.shape)]
 
 
 def _extreme_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
