@@ -15,6 +15,7 @@ import contextlib
 import functools
 import gc
 import hashlib
+import importlib
 import importlib.util
 import json
 import logging
@@ -24,12 +25,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.backend import llvm_cpu
-from graphc.backend.entry import BufferRef, Launch, Program
 from graphc.base.dims import Size, product
 from graphc.base.dtypes import dtype_of
 from graphc.base.errors import GraphError
@@ -48,11 +47,19 @@ from graphc.runtime.cache import ObjectCache
 from graphc.runtime.executable import COMPILER, CompileOptions, Executable, KernelInfo, Site
 from graphc.version import __version__
 
+if TYPE_CHECKING:
+    from graphc.backend.entry import Program
+
 _log = logging.getLogger("graphc.compiler")
 STAGES = ("graph", "optimized", "regions", "loops", "llvm", "assembly", "memory")
 _FORMAT = 2  # of the cached bytes
 _NAMES_PER_KERNEL = 8
 _LINES_PER_KERNEL = 4
+
+
+def _backend() -> Any:
+    """The CPU back end, loaded when something is compiled: a cached program does not need it."""
+    return importlib.import_module("graphc.backend.llvm_cpu")
 
 
 @dataclass
@@ -101,6 +108,7 @@ class Compilation:
     def program(self) -> Program:
         """The launch list over the planned buffers."""
         low = self.lowered
+        entry = importlib.import_module("graphc.backend.entry")
         counts = {
             "input": len(self.graph.inputs),
             "variable": len(self.graph.variables),
@@ -109,21 +117,22 @@ class Compilation:
             "constant": len(low.plan.constants),
         }
         launches = tuple(
-            Launch(k.kernel, tuple(BufferRef(*low.plan.place(a)) for a in k.args))
+            entry.Launch(k.kernel, tuple(entry.BufferRef(*low.plan.place(a)) for a in k.args))
             for k in low.kernels
         )
-        return Program(
+        program: Program = entry.Program(
             self.graph.symbols,
             counts,
             launches,
             tuple(low.plan.slots),
             profile=self.options.profile,
         )
+        return program
 
     def object(self) -> bytes:
         """The object bytes."""
         data: bytes = self._timed(
-            "code", lambda: llvm_cpu.compile_program(self.program, self.target)
+            "code", lambda: _backend().compile_program(self.program, self.target)
         )
         return data
 
@@ -136,8 +145,8 @@ class Compilation:
             "optimized": lambda: str(self.optimized),
             "regions": lambda: self.lowered.describe_regions(),
             "loops": lambda: "\n".join(kernel_text(k.kernel) for k in self.lowered.kernels),
-            "llvm": lambda: llvm_cpu.emit_program_text(self.program, self.target),
-            "assembly": lambda: llvm_cpu.program_assembly(self.program, self.target),
+            "llvm": lambda: _backend().emit_program_text(self.program, self.target),
+            "assembly": lambda: _backend().program_assembly(self.program, self.target),
             "memory": lambda: self.lowered.plan.describe(),
         }
         return texts[name]()
@@ -325,7 +334,7 @@ def _executable(
 ) -> Executable:
     @functools.lru_cache(maxsize=1)
     def stages() -> Compilation:
-        return compilation or Compilation(graph, options, llvm_cpu.host_target())
+        return compilation or Compilation(graph, options, _backend().host_target())
 
     return Executable(
         graph,
@@ -367,7 +376,7 @@ def compile_for_session(graph: Graph, options: CompileOptions) -> Executable:
         packed = cache.get(key)
         if packed is not None:
             return unpack(graph, options, packed)
-    compilation = Compilation(graph, options, llvm_cpu.host_target())
+    compilation = Compilation(graph, options, _backend().host_target())
     with _collector_paused():
         data = compilation.object()
         packed = pack(compilation, data) if cache is not None else b""
