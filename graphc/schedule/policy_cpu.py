@@ -29,8 +29,8 @@ COLUMN_CHAIN = 512
 # Rows of a tile for a (summed x columns) operand of at most so many elements. Short chains overlap
 # with those of neighbouring blocks by themselves, and a lower tile is less code to generate.
 # Measured on 100,000 rows: 8 x 8 takes 2.7 ns a row with 1 row, 1.9 with 2; 4 x 32 takes 1.7 ns
-# with 2 rows, 1.9 with 4; 16 x 16 takes 4.4 ns with 2 rows, 3.4 with 4. Rows of 8 x 8 give up time for a
-# third of the code.
+# with 2 rows, 1.9 with 4; 16 x 16 takes 4.4 ns with 2 rows, 3.4 with 4.
+# Rows of 8 x 8 give up time for a third of the code.
 SMALL_TILES = ((64, 1), (128, 2), (1024, 4))
 SMALL_PANEL = SMALL_TILES[-1][0]
 # Columns per parallel step when a reduction runs across rows: 4 vectors of 64 bytes keep whole
