@@ -97,8 +97,8 @@ class Arena:
             return
         # Growing by at least a quarter: sizes that creep up do not allocate at every call.
         wanted = max(size, self.capacity + self.capacity // 4)
+        self.record[:] = 0  # first of all: Ctrl-C must not leave the address of freed memory
         self._memory = None
-        self.record[:] = 0
         memory = allocate(wanted)
         self._memory = memory
         self.record[:] = address(memory), memory.nbytes

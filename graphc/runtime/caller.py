@@ -42,7 +42,7 @@ from graphc.runtime.signature import (
     read_arguments,
     to_user,
 )
-from graphc.runtime.state import CallState, Cell, longer, pauses
+from graphc.runtime.state import CallState, Cell, exchange, longer, pauses
 
 Array = npt.NDArray[Any]
 
@@ -131,8 +131,7 @@ class Caller:
                 buffers.address(self.context),
             )
             if not site:
-                for variable in bindings.updates:
-                    bindings.cells[variable].exchange()
+                exchange(bindings.cells[variable] for variable in bindings.updates)
         if site:
             self._report(site)
 

@@ -2,8 +2,9 @@
 
 A variable's value lives in a cell of two buffers that take turns: a call reads `current` and
 writes `spare`, and the commit exchanges them, so an update is either whole or not there.
-Invariant: the buffers of a cell, the arena and the records of functions are touched only under the
-lock.
+Invariants: the buffers of a cell, the arena and the records of functions are touched only under the
+lock; what one call changes changes at one moment, for Ctrl-C may come between any two steps of
+Python.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ import os
 import threading
 import time
 import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
+from operator import setitem
 from types import TracebackType
 from typing import Any
 
@@ -28,6 +33,7 @@ _FIRST_PAUSE = 20e-6
 _LONGEST_PAUSE = 1e-3
 _PYTHON = 2  # in the lock's word: held by Python code; native code writes 1
 _TRY_LOCK = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+_SET: Callable[[Any, Any, Any], None] = setitem
 
 
 def pauses() -> float:
@@ -111,8 +117,10 @@ class Cell:
     def make_spare(self) -> None:
         """Have the second buffer; needed before a function that updates the variable runs."""
         if self._spare is None:
-            self._spare = buffers.empty(self._current.shape, self._current.dtype)
-            self.record[1] = buffers.address(self._spare)
+            spare = buffers.empty(self._current.shape, self._current.dtype)
+            # The address first: interrupted in between, the cell has no spare and makes another.
+            self.record[1] = buffers.address(spare)
+            self._spare = spare
 
     @property
     def current(self) -> Array:
@@ -121,9 +129,23 @@ class Cell:
             return self._current
         return self._spare
 
-    def exchange(self) -> None:
-        """Commit: the spare buffer's content becomes the value."""
-        self.record[:] = self.record[::-1].copy()
+
+def store_all(targets: Sequence[Array], sources: Sequence[Array]) -> None:
+    """Copy each source into its target: all of them or, where Ctrl-C comes first, none.
+
+    The arrays of a pair must fit; the caller holds the lock.
+    """
+    # One call from C to C: no signal handler of Python runs in between.
+    deque(map(_SET, targets, repeat(...), sources), maxlen=0)
+
+
+def exchange(cells: Iterable[Cell]) -> None:
+    """Commit: the content of each spare buffer becomes its cell's value; again, and it is undone.
+
+    All cells or, where Ctrl-C comes first, none. The caller holds the lock.
+    """
+    records = [cell.record for cell in cells]
+    store_all(records, [record[::-1].copy() for record in records])
 
 
 class CallState:

@@ -8,11 +8,8 @@ touched under the device's lock only; several values change together or not at a
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
-from operator import setitem
 from typing import Any
 
 import numpy as np
@@ -23,9 +20,7 @@ from graphc.base.errors import DTypeError, FormatError, GraphError, ShapeError, 
 from graphc.ir.node import Tensor, describe
 from graphc.runtime.feeding import here
 from graphc.runtime.signature import ArraySpec, CallSignature, read_arguments, to_user
-from graphc.runtime.state import CallLock, Cell
-
-_SET: Callable[[Any, Any, Any], None] = setitem
+from graphc.runtime.state import CallLock, Cell, exchange, store_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +110,7 @@ class Variables:
     def _replace(self, values: Mapping[str, tuple[_Entry, Array]]) -> None:
         with self._lock.threads, self._lock:
             targets = [entry.cell.current for entry, _ in values.values()]
-            sources = [array for _, array in values.values()]
-            # One call from C to C: no signal handler of Python runs in between: all or nothing.
-            deque(map(_SET, targets, repeat(...), sources), maxlen=0)
+            store_all(targets, [array for _, array in values.values()])
 
     def _of_user(self, variable: Any, what: str) -> _Entry:
         if not isinstance(variable, Tensor) or variable.op.name != "variable":
@@ -193,8 +186,7 @@ def _check(variable: Tensor, name: str, saved: Saved, origin: str) -> None:
 def exchange_back(cells: Iterable[Cell], lock: CallLock) -> None:
     """Undo the last commit of these cells: the spare buffers still hold the values from before."""
     with lock.threads, lock:
-        for cell in cells:
-            cell.exchange()
+        exchange(cells)
 
 
 def stored_copy(cell: Cell, lock: CallLock) -> Array:

@@ -109,6 +109,23 @@ define i64 @count(ptr %ctx, ptr %buffers, ptr %dims, ptr %arena) {
   %site = select i1 %bad, i64 7, i64 0
   ret i64 %site
 }
+; buffers: two variables, their updates: each variable + 1
+define i64 @count_two(ptr %ctx, ptr %buffers, ptr %dims, ptr %arena) {
+  %b1 = getelementptr ptr, ptr %buffers, i64 1
+  %b2 = getelementptr ptr, ptr %buffers, i64 2
+  %b3 = getelementptr ptr, ptr %buffers, i64 3
+  %first.p = load ptr, ptr %buffers
+  %second.p = load ptr, ptr %b1
+  %first.update.p = load ptr, ptr %b2
+  %second.update.p = load ptr, ptr %b3
+  %first = load i64, ptr %first.p
+  %second = load i64, ptr %second.p
+  %first.next = add i64 %first, 1
+  %second.next = add i64 %second, 1
+  store i64 %first.next, ptr %first.update.p
+  store i64 %second.next, ptr %second.update.p
+  ret i64 0
+}
 ; sleeps without Python: spins dims[0] million steps
 define i64 @spin(ptr %ctx, ptr %buffers, ptr %dims, ptr %arena) {
 entry:
