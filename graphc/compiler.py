@@ -22,14 +22,14 @@ import logging
 import platform
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.base.dims import Size, product
+from graphc.base.dims import Shape, Size, product
 from graphc.base.dtypes import dtype_of
 from graphc.base.errors import GraphError
 from graphc.base.target import Target
@@ -152,6 +152,7 @@ class Compilation:
         return texts[name]()
 
     # -- what an executable says about its kernels ------------------------------------------------
+    @functools.cached_property
     def sites(self) -> tuple[Site, ...]:
         """The run-time checks, in the order of their numbers."""
         names = self.optimized.names
@@ -161,19 +162,18 @@ class Compilation:
             for n, kind in self.lowered.sites.entries
         )
 
+    @functools.cached_property
     def kernel_infos(self) -> tuple[KernelInfo, ...]:
         """Names, lines and work of each launch."""
         infos = []
         graph = self.lowered.graph
+        # Thousands of values share a few shapes, and products of symbolic sizes are dear.
+        elements = functools.cache(product)
         for lowered, region in zip(self.lowered.kernels, self.lowered.kernel_regions, strict=True):
             names = tuple(graph.name_of(n) for n in region.nodes[:_NAMES_PER_KERNEL])
             lines = dict.fromkeys(str(p) for n in region.nodes for p in provenance.locations(n)[:1])
-            moved: Size = 0
-            for buffer in lowered.kernel.params:
-                moved = moved + product(buffer.shape) * buffer.dtype.itemsize
-            flops: Size = 0
-            for node in region.nodes:
-                flops = flops + _flops(node)
+            moved = _total((elements(b.shape), b.dtype.itemsize) for b in lowered.kernel.params)
+            flops = _total(_flops(node, elements) for node in region.nodes)
             infos.append(
                 KernelInfo(
                     lowered.kernel.name, names, tuple(list(lines)[:_LINES_PER_KERNEL]), flops, moved
@@ -182,16 +182,26 @@ class Compilation:
         return tuple(infos)
 
 
-def _flops(node: Tensor) -> Size:
+def _total(parts: Iterable[tuple[Size, int]]) -> Size:
+    """The sum of sizes times factors; equal sizes are counted first, and multiplied once."""
+    factors: dict[Size, int] = {}
+    for size, factor in parts:
+        factors[size] = factors.get(size, 0) + factor
+    total: Size = 0
+    for size, factor in factors.items():
+        total = total + size * factor
+    return total
+
+
+def _flops(node: Tensor, elements: Callable[[Shape], Size]) -> tuple[Size, int]:
+    """Scalar operations of a node: a number of elements, and operations on each."""
     if isinstance(node.op.form, Contraction):
         a, b = node.attr("spec").split("->")[0].split(",")
         sizes = dict(zip(a, node.inputs[0].shape, strict=True)) | dict(
             zip(b, node.inputs[1].shape, strict=True)
         )
-        return product(sizes.values()) * 2
-    if isinstance(node.op.form, Reduction):
-        return product(node.inputs[0].shape)
-    return product(node.shape)
+        return elements(tuple(sizes.values())), 2
+    return elements((node.inputs[0] if isinstance(node.op.form, Reduction) else node).shape), 1
 
 
 def _site_hint(node: Node, kind: str) -> str:
@@ -256,12 +266,9 @@ def pack(compilation: Compilation, data: bytes) -> bytes:
     """Everything of an executable that is not in the declared graph, as bytes."""
     constants = compilation.lowered.plan.constants
     header = {
-        "sites": [
-            _site_record(compilation, n, kind) for n, kind in compilation.lowered.sites.entries
-        ],
+        "sites": _site_records(compilation),
         "kernels": [
-            [k.name, k.nodes, k.lines, str(k.flops), str(k.bytes)]
-            for k in compilation.kernel_infos()
+            [k.name, k.nodes, k.lines, str(k.flops), str(k.bytes)] for k in compilation.kernel_infos
         ],
         "parallel": _has_parallel(compilation),
         "constants": [[c.dtype.name, list(c.shape), c.stored.nbytes] for c in constants],
@@ -273,13 +280,22 @@ def pack(compilation: Compilation, data: bytes) -> bytes:
     )
 
 
-def _site_record(compilation: Compilation, node: Tensor, kind: str) -> list[Any]:
-    """A site by the position of a declared node at the same line: moved lines stay right."""
-    wanted = provenance.locations(node)[:1]
-    for k, declared in enumerate(compilation.graph.nodes):
-        if declared.op is node.op and provenance.locations(declared)[:1] == wanted:
-            return [node.op.name, k, _site_hint(node, kind), kind]
-    return [node.op.name, -1, _site_hint(node, kind), kind]
+def _site_records(compilation: Compilation) -> list[list[Any]]:
+    """Sites by the position of a declared node at the same line: moved lines stay right."""
+    places: dict[tuple[Any, object], int] = {}
+    entries = compilation.lowered.sites.entries
+    if entries:
+        for k, declared in enumerate(compilation.graph.nodes):
+            places.setdefault((declared.op, provenance.locations(declared)[:1]), k)
+    return [
+        [
+            node.op.name,
+            places.get((node.op, provenance.locations(node)[:1]), -1),
+            _site_hint(node, kind),
+            kind,
+        ]
+        for node, kind in entries
+    ]
 
 
 def unpack(graph: Graph, options: CompileOptions, packed: bytes) -> Executable:
@@ -356,8 +372,8 @@ def _executable(
 
 @contextlib.contextmanager
 def _collector_paused() -> Iterator[None]:
-    """No garbage collection meanwhile: a compilation makes many objects, all alive, and no cycles;
-    walking them again and again cost a third of its time.
+    """No garbage collection meanwhile: a compilation makes many objects, nearly all alive, and no
+    cycles; walking them again and again cost a third of its time.
     """
     running = gc.isenabled()
     gc.disable()
@@ -365,11 +381,21 @@ def _collector_paused() -> Iterator[None]:
         yield
     finally:
         if running:
+            if not gc.get_freeze_count():
+                # What was made meanwhile counts as old at once, where the next collection of young
+                # objects would walk all of it.
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 
 def compile_for_session(graph: Graph, options: CompileOptions) -> Executable:
     """Compile a graph for this machine, or take it from the cache."""
+    with _collector_paused():
+        return _compiled(graph, options)
+
+
+def _compiled(graph: Graph, options: CompileOptions) -> Executable:
     cache = None if options.profile or options.cache_dir == "" else ObjectCache(options.cache_dir)
     key = cache_key(graph, options) if cache is not None else ""
     if cache is not None:
@@ -377,11 +403,9 @@ def compile_for_session(graph: Graph, options: CompileOptions) -> Executable:
         if packed is not None:
             return unpack(graph, options, packed)
     compilation = Compilation(graph, options, _backend().host_target())
-    with _collector_paused():
-        data = compilation.object()
-        packed = pack(compilation, data) if cache is not None else b""
+    data = compilation.object()
     if cache is not None:
-        cache.put(key, packed)
+        cache.put(key, pack(compilation, data))
     _log.info(
         "compiled %s: %s",
         graph.name,
@@ -392,8 +416,8 @@ def compile_for_session(graph: Graph, options: CompileOptions) -> Executable:
         options,
         data,
         tuple(compilation.lowered.plan.constants),
-        compilation.sites(),
-        compilation.kernel_infos(),
+        compilation.sites,
+        compilation.kernel_infos,
         _has_parallel(compilation),
         compilation,
     )
