@@ -50,7 +50,7 @@ class Expected:
     """The reference results by key (outputs, then "update:" and the variable), with tensors.
 
     wide: the float64 values of the same; spread: what roundings may do to each element. finite:
-    whether everything on the way is finite; divides_by_zero: whether a gradient is divided by 0.
+    whether everything on the way is finite.
     """
 
     values: dict[str, Array]
@@ -58,7 +58,6 @@ class Expected:
     wide: dict[str, Array]
     spread: dict[str, Array]
     finite: bool
-    divides_by_zero: bool
 
 
 def results_of(graph: graphc.Graph) -> dict[str, Tensor]:
@@ -75,12 +74,12 @@ def expect(graph: graphc.Graph, feeds: dict[str, Array]) -> Expected:
     runs = [_wide_values(graph, feeds, seed) for seed in range(TRIALS + 1)]
     wide = {k: runs[0][id(t)] for k, t in floats.items()}
     spread = {}
-    finite, by_zero = _stays_finite(graph, runs[0]), _divides_by_zero(graph, runs[0])
+    finite = _stays_finite(graph, runs[0])
     with np.errstate(all="ignore"):
         for k, t in floats.items():
             distances = np.abs(np.stack([r[id(t)] for r in runs[1:]]) - wide[k])
             spread[k] = np.where(np.isnan(distances), 0.0, distances).max(axis=0)
-    return Expected(values, tensors, wide, spread, finite, by_zero)
+    return Expected(values, tensors, wide, spread, finite)
 
 
 def _stays_finite(graph: graphc.Graph, values: dict[int, Any]) -> bool:
@@ -91,12 +90,6 @@ def _stays_finite(graph: graphc.Graph, values: dict[int, Any]) -> bool:
         for v in found
         if isinstance(v, np.ndarray) and v.dtype.kind == "f"
     )
-
-
-def _divides_by_zero(graph: graphc.Graph, values: dict[int, Any]) -> bool:
-    """Whether a gradient is divided by 0, which gives 0 but in "fast"."""
-    divisors = (n.inputs[1] for n in graph.nodes if n.op.name == "chain_divide")
-    return any(not values[id(d)].all() for d in divisors)
 
 
 def _wide_values(graph: graphc.Graph, feeds: dict[str, Array], seed: int) -> dict[int, Any]:
@@ -166,7 +159,6 @@ def differences(expected: Expected, got: dict[str, Array], numerics: str = "exac
     lenient = numerics != "exact"
     if numerics == "fast" and not expected.finite:
         return []
-    loose = numerics == "fast" and expected.divides_by_zero
     problems = []
     for key, tensor in expected.tensors.items():
         a, b = expected.values[key], got[key]
@@ -176,7 +168,7 @@ def differences(expected: Expected, got: dict[str, Array], numerics: str = "exac
             unit = UNIT[tensor.dtype.name]
             wide, spread = expected.wide[key], expected.spread[key]
             with np.errstate(invalid="ignore"):  # infinities are looked at before distances
-                problem = _not_finite(a, b, lenient, loose) or _too_far(a, b, wide, spread, unit)
+                problem = _not_finite(a, b, lenient) or _too_far(a, b, wide, spread, unit)
         else:
             count = int(np.sum(a != b))
             problem = f"{count} of {a.size} differ" if count else None
@@ -185,12 +177,12 @@ def differences(expected: Expected, got: dict[str, Array], numerics: str = "exac
     return problems
 
 
-def _not_finite(a: Array, b: Array, lenient: bool, loose: bool) -> str | None:
+def _not_finite(a: Array, b: Array, lenient: bool) -> str | None:
     x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
     wrong = ~(np.isfinite(x) & np.isfinite(y)) & ~((x == y) | (np.isnan(x) & np.isnan(y)))
     if lenient:
         wrong &= ~(np.isfinite(y) & ~np.isfinite(x))
-    if loose or not wrong.any():
+    if not wrong.any():
         return None
     at = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
     return f"{int(wrong.sum())} of {wrong.size} differ, at {at}: expected {x[at]}, got {y[at]}"

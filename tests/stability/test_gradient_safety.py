@@ -117,7 +117,7 @@ def derivatives(point: Point, dtype: str, numerics: str) -> tuple[Array, Array]:
     return a, b
 
 
-@pytest.mark.parametrize("numerics", ["exact", "standard"])
+@pytest.mark.parametrize("numerics", ["exact", "standard", "fast"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", POINTS)
 def test_gradient(name: str, dtype: str, numerics: str) -> None:

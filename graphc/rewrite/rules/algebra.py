@@ -303,6 +303,8 @@ def _is_normal_power_of_two(number: float, dtype: DType) -> bool:
 
 # -- products of gradients
 # ----------------------------------------------------------------------------
+# With a general operand these stay as they are in every class: there 0 times infinity is not what
+# users risk by asking for speed, but what the chain rule meets behind each `where`.
 
 
 @rule(chain_multiply(x, k), cls=ROUNDING, dtypes=FLOAT, ulps=0)
@@ -331,18 +333,6 @@ def plain_chain_quotient(m: Match) -> Tensor | None:
 def chain_product_zero(m: Match) -> Tensor:
     """a gradient's product with 0 is 0"""
     return _zero_like(m.x)
-
-
-@rule(chain_multiply(x, y), cls=DOMAIN, dtypes=FLOAT)
-def chain_product(m: Match) -> Tensor:
-    """a gradient's product is an ordinary one, unless an operand is infinite or NaN"""
-    return multiply(m.x, m.y)
-
-
-@rule(chain_divide(x, y), cls=DOMAIN, dtypes=FLOAT)
-def chain_quotient(m: Match) -> Tensor:
-    """a gradient's quotient is an ordinary one, unless the divisor is 0 or NaN"""
-    return divide(m.x, m.y)
 
 
 # -- canonical form
