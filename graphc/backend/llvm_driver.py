@@ -49,6 +49,7 @@ def _machine(target: Target, level: int) -> llvm.TargetMachine:
             llvm.set_option("graphc", "-disable-lsr")
             llvm.initialize_all_targets()
             llvm.initialize_all_asmprinters()
+            llvm.initialize_native_asmparser()  # for the instructions that no intrinsic names
         found = llvm.Target.from_triple(target.triple).create_target_machine(
             cpu=target.cpu, features=target.features, opt=level, reloc="pic", codemodel="default"
         )

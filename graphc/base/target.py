@@ -42,9 +42,13 @@ X86_V4 = Target("x86-64-v4", "cpu", "x86_64-unknown-linux-gnu", "x86-64-v4", "-p
 AARCH64 = Target(
     "aarch64-linux", "cpu", "aarch64-unknown-linux-gnu", "generic", "+neon", register_bytes=16
 )
+RISCV64 = Target(
+    "riscv64-linux", "cpu", "riscv64-unknown-linux-gnu", "generic-rv64", "+m,+a,+f,+d,+c",
+    has_f16_conversion=False, has_rounding=False, register_bytes=8,
+)  # fmt: skip
 CUDA_SM90 = Target(
     "cuda-sm_90", "gpu", "nvptx64-nvidia-cuda", "sm_90", "+ptx80",
     vector_bytes=16, registers=255, register_bytes=4, shared_bytes=227 * 1024, warp=32,
 )  # fmt: skip
 
-TARGETS = {t.name: t for t in (X86_BASELINE, X86_V3, X86_V4, AARCH64, CUDA_SM90)}
+TARGETS = {t.name: t for t in (X86_BASELINE, X86_V3, X86_V4, AARCH64, RISCV64, CUDA_SM90)}

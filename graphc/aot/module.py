@@ -1,0 +1,164 @@
+"""One LLVM module for a whole library (floor 8): code of each instruction set, data, wrapper.
+
+Every instruction set has its own copy of the kernels, compiled for it by function attributes, so
+that one object holds them all. Names start with the index of the set.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from graphc.aot.dispatch import baseline_of, dispatch_text
+from graphc.aot.interface import Interface, interface
+from graphc.aot.pool import pool_text
+from graphc.aot.weights import Weights
+from graphc.aot.wrapper import Layout, Wrapper
+from graphc.backend.entry import BufferRef, Launch, Program, emit_program, slot_offsets
+from graphc.backend.kernel_facts import scratch_bytes
+from graphc.base.dims import Size
+from graphc.base.errors import CompileError
+from graphc.base.target import Target
+from graphc.compiler import Compilation
+from graphc.ir.constant import ConstantValue
+from graphc.ir.graph import Graph
+from graphc.runtime.executable import CompileOptions, KernelInfo, Site
+
+_NAME = re.compile(r"@graphc[._]")
+_DEFINE = re.compile(r"^(define .*) \{$", re.MULTILINE)
+_ABI = {
+    "riscv64": '!llvm.module.flags = !{!0}\n!0 = !{i32 1, !"target-abi", !"lp64d"}',
+}
+
+
+@dataclass(frozen=True)
+class Module:
+    """A library before it is an object."""
+
+    interface: Interface
+    targets: tuple[Target, ...]
+    text: str
+    kernels: tuple[KernelInfo, ...]
+    weights: Weights
+
+    @property
+    def base(self) -> Target:
+        """What the module as a whole is compiled for."""
+        return baseline_of(self.targets[0])
+
+
+def make_module(
+    graph: Graph,
+    name: str,
+    targets: Sequence[Target],
+    options: CompileOptions,
+    *,
+    external: bool = False,
+) -> Module:
+    """Compile a graph to the text of a library with these instruction sets."""
+    compilations = [Compilation(graph, options, target) for target in targets]
+    constants: dict[int, int] = {}
+    values: list[ConstantValue] = []
+    programs = [_program(c, constants, values) for c in compilations]
+    count = len(values)
+    programs = [replace(p, counts=p.counts | {"constant": count}) for p in programs]
+    sites = [c.sites for c in compilations]
+    # Equal graphs are cut and checked alike for every instruction set; their numbers are shared.
+    if any(s != sites[0] for s in sites):
+        raise CompileError("the run-time checks differ between instruction sets")
+    shape = interface(graph, name, [_say(s) for s in sites[0]], external=external)
+    weights = Weights(external)
+    layout = _layout(graph, shape, values, weights, [_sizes(p) for p in programs])
+    base = baseline_of(targets[0])
+    parts = [
+        f'target triple = "{base.triple}"',
+        *(_set(program, target, k) for k, (program, target) in enumerate(zip(programs, targets))),
+        dispatch_text(targets),
+        pool_text(base),
+        *weights.globals,
+        Wrapper(shape, layout, targets, base).text(),
+        _ABI.get(base.triple.split("-")[0], ""),
+    ]
+    return Module(shape, tuple(targets), "\n\n".join(parts), compilations[0].kernel_infos, weights)
+
+
+def _program(
+    compilation: Compilation, places: dict[int, int], values: list[ConstantValue]
+) -> Program:
+    """The program with its constants numbered among those of all instruction sets."""
+    program = compilation.program
+    numbers = []
+    for value in compilation.lowered.plan.constants:
+        if id(value) not in places:
+            places[id(value)] = len(values)
+            values.append(value)
+        numbers.append(places[id(value)])
+
+    def place(ref: BufferRef) -> BufferRef:
+        return replace(ref, index=numbers[ref.index]) if ref.kind == "constant" else ref
+
+    launches = tuple(Launch(k.kernel, tuple(map(place, k.args))) for k in program.launches)
+    return replace(program, launches=launches)
+
+
+def _sizes(program: Program) -> list[Size]:
+    """What the workspace of a program is made of."""
+    _, end = slot_offsets(program)
+    return [end, *(scratch_bytes(launch.kernel) for launch in program.launches)]
+
+
+def _layout(
+    graph: Graph,
+    shape: Interface,
+    constants: list[ConstantValue],
+    weights: Weights,
+    sizes: list[list[Size]],
+) -> Layout:
+    updated = {id(v): k for k, v in enumerate(_state_variables(graph))}
+    named = [(f"variable {graph.name_of(v)}", v.attr("value")) for v in graph.variables]
+    numbered = [(f"constant {k}", value) for k, value in enumerate(constants)]
+    if weights.external:
+        weights.plan_file([(n.removeprefix("variable "), v) for n, v in named] + numbered)
+    return Layout(
+        variables=tuple(
+            updated[id(v)] if id(v) in updated else weights.data(name, value)
+            for v, (name, value) in zip(graph.variables, named, strict=True)
+        ),
+        updates=tuple((updated[id(v)], False) for v, _ in graph.updates),
+        constants=tuple(weights.data(name, value) for name, value in numbered),
+        initial=tuple(
+            weights.initial(f"variable {m.label}", v.attr("value"))
+            for m, v in zip(shape.state, _state_variables(graph), strict=True)
+        ),
+        arena=tuple(dict.fromkeys(size for group in sizes for size in group)),
+        file_bytes=weights.end,
+        header=weights.header,
+    )
+
+
+def _state_variables(graph: Graph) -> list:
+    updated = {id(v) for v, _ in graph.updates}
+    return [v for v in graph.variables if id(v) in updated]
+
+
+def _set(program: Program, target: Target, index: int) -> str:
+    """The code of one instruction set, with names and attributes of its own."""
+    text = emit_program(program, target)
+    text = text.replace(f'target triple = "{target.triple}"', "", 1)
+    text = _NAME.sub(f"@graphc.{index}.", text)
+    text = re.sub(
+        rf"^define i64 @graphc\.{index}\.",
+        f"define internal i64 @graphc.{index}.",
+        text,
+        flags=re.MULTILINE,
+    )
+    attributes = f'"target-cpu"="{target.cpu}"'
+    if target.features:
+        attributes += f' "target-features"="{target.features}"'
+    return _DEFINE.sub(rf"\1 {attributes} {{", text)
+
+
+def _say(site: Site) -> str:
+    where = f", at {site.where}" if site.where else ""
+    return f"{site.hint}{where}"
