@@ -64,7 +64,7 @@ from graphc.base.errors import (
 from graphc.ir import evaluate as _evaluate
 from graphc.ir import text as _text
 from graphc.ir.graph import Graph
-from graphc.ir.node import OPERATORS as _OPERATORS
+from graphc.ir.node import HOOKS as _HOOKS
 from graphc.ir.node import Tensor
 from graphc.ir.parse import parse
 from graphc.ir.provenance import name_scope
@@ -528,4 +528,4 @@ if not _TYPE_CHECKING:  # a type checker knows which names exist
         raise AttributeError(_missing("graphc", name, __all__))
 
 
-_OPERATORS["missing"] = lambda name: _missing_method(name, __all__)
+_HOOKS["missing"] = lambda name: _missing_method(name, __all__)

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from graphc.autodiff.nest import flatten
-from graphc.autodiff.substitution import BARRIER, ordered, substitute
+from graphc.autodiff.substitution import BARRIER, ordered, replaced, substitute
 from graphc.base.errors import DTypeError, GraphError, ShapeError, VerifyError
 from graphc.ir import provenance
-from graphc.ir.node import Node, Tensor, TensorType, make
+from graphc.ir.node import Node, Tensor, TensorType, TupleType, make
 from graphc.ir.opdef import fail
 from graphc.ops.elementwise import add
 from graphc.ops.promotion import as_tensor
@@ -156,12 +156,14 @@ def _differentiate(
     for node in ordered(list(inner.values())) if inner else ():
         if id(node) in inner:
             inputs = tuple(held.get(id(i), i) for i in node.inputs)
-            held[id(node)] = BARRIER(make(node.op, inputs, node.attrs))  # type: ignore[arg-type]
+            fresh = make(node.op, inputs, node.attrs)
+            assert isinstance(fresh, Tensor)  # as is what it stands for, one of `wrt`
+            held[id(node)] = BARRIER(fresh)
         elif any(id(i) in held for i in node.inputs):
             held[id(node)] = make(
                 node.op, tuple(held.get(id(i), i) for i in node.inputs), node.attrs
             )
-    leaves: list[Tensor] = [held.get(id(w), w) for w in wrt]  # type: ignore[misc]
+    leaves = replaced(wrt, held)
     # The leaves go along as outputs: what a barrier stands on may become stable as well.
     both = STABILIZER["stabilize"]([*(substitute(outputs, held) if held else outputs), *leaves])
     stable, leaves = both[: len(outputs)], both[len(outputs) :]
@@ -182,7 +184,7 @@ def _without_barriers(results: Sequence[Tensor], back: dict[int, Tensor]) -> lis
         inputs = tuple(mapping.get(id(i), i) for i in node.inputs)
         if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)):
             mapping[id(node)] = make(node.op, inputs, node.attrs)
-    return [mapping.get(id(r), r) for r in results]  # type: ignore[misc]
+    return replaced(results, mapping)
 
 
 def accumulate(
@@ -207,7 +209,8 @@ def accumulate(
             g: Any
             if key in slots:
                 items = slots.pop(key)
-                g = tuple(items.get(k) for k in range(len(node.type.items)))  # type: ignore[union-attr]
+                assert isinstance(node.type, TupleType)  # only such a node is under a `get`
+                g = tuple(items.get(k) for k in range(len(node.type.items)))
             elif key in pending and key in depends:
                 g = balanced_sum(pending.pop(key))
             else:
@@ -249,6 +252,7 @@ def _propagate(node: Node, g: Any, depends: set[int], pending: dict[int, list[Te
             f"{node.op.name} is not differentiable: {node.op.not_differentiable}",
             (node,),
         )
+    # A node of several results comes with a tuple for g; gradients of such ops expect both.
     parts = node.op.gradient(g, node)  # type: ignore[arg-type]
     if len(parts) != len(node.inputs):
         raise VerifyError(

@@ -9,7 +9,7 @@ they are known.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graphc.base.order import topological
@@ -71,4 +71,14 @@ def substitute(outputs: Sequence[Tensor], mapping: dict[int, Node]) -> list[Tens
             if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)):
                 provenance.set_derived(node)
                 new[id(node)] = make(node.op, inputs, node.attrs)
-    return [new.get(id(o), o) for o in outputs]  # type: ignore[misc]
+    return replaced(outputs, new)
+
+
+def replaced(tensors: Sequence[Tensor], mapping: Mapping[int, Node]) -> list[Tensor]:
+    """For each tensor what `mapping` has for its id, or else the tensor itself."""
+    found = []
+    for tensor in tensors:
+        new = mapping.get(id(tensor), tensor)
+        assert isinstance(new, Tensor)  # only a tensor stands for a tensor
+        found.append(new)
+    return found

@@ -9,6 +9,7 @@ is that of one element.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 
 from graphc.backend.llvm_types import (
@@ -35,13 +36,13 @@ class MemoryEmitter(ValueEmitter):
     mutable: frozenset[Buffer]
     _accesses: dict[object, tuple[Expr, Expr]]
 
+    @abstractmethod
     def pointer(self, buffer: Buffer) -> str:
         """The address of a buffer's first element, known in the outermost scope."""
-        raise NotImplementedError
 
+    @abstractmethod
     def dummy(self) -> str:
         """The address of a slot that anything may be read from and written to."""
-        raise NotImplementedError
 
     # -- access forms ---------------------------------------------------------------------------
     def access(self, shape_of: Buffer, indices: Indices) -> tuple[Expr, Expr]:
@@ -179,13 +180,13 @@ class MemoryEmitter(ValueEmitter):
 
         self.counted_loop(self.vector.count, body)
 
+    @abstractmethod
     def slot(self, scalar: str, width: int) -> str:
         """Stack memory for one vector."""
-        raise NotImplementedError
 
+    @abstractmethod
     def counted_loop(self, count: str, body: Callable[[str], None]) -> None:
         """A loop that changes nothing the kernel knows of; count > 0."""
-        raise NotImplementedError
 
     def _masks(self, predicate: Entry | None, width: int, groups: int) -> tuple[str, ...] | None:
         """The lanes of each group that may touch memory; None: all."""

@@ -10,6 +10,7 @@ values that dominate the place being written and that no store or accumulation s
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 
@@ -74,7 +75,7 @@ class VectorContext:
     mask: str = ""
 
 
-class ValueEmitter:
+class ValueEmitter(ABC):
     """Writes pure expressions. Subclasses add memory and statements."""
 
     def __init__(self, scalars: ScalarEmitter) -> None:
@@ -181,9 +182,9 @@ class ValueEmitter:
         """The expressions whose values a node is computed from."""
         return node.args
 
+    @abstractmethod
     def load(self, node: Load) -> Entry:
         """The value of a load whose operands are known."""
-        raise NotImplementedError
 
     def _remember(self, node: object, entry: Entry) -> None:
         self.memo[node] = entry
@@ -255,9 +256,9 @@ class ValueEmitter:
         return found.names[0]
 
     # -- sizes ----------------------------------------------------------------------------------
+    @abstractmethod
     def symbol(self, name: str) -> str:
         """The run-time value of a symbol."""
-        raise NotImplementedError
 
     def size(self, size: Size) -> str:
         """The run-time value of a size, written in the outermost scope."""

@@ -200,11 +200,11 @@ class Graph:
         "update:" + name. bfloat16 values are float32 arrays holding exact bfloat16 values. Raises
         GraphError for missing or unknown feeds, ShapeError and DTypeError for wrong ones.
         """
-        return EVALUATOR["evaluate"](self, feeds or {}, updates)  # type: ignore[no-any-return]
+        return EVALUATOR["evaluate"](self, feeds or {}, updates)
 
     def optimize(self, numerics: str = "standard") -> Graph:
         """The graph after the rewriting passes ("exact", "standard" or "fast")."""
-        return OPTIMIZER["optimize"](self, numerics)  # type: ignore[no-any-return]
+        return OPTIMIZER["optimize"](self, numerics)
 
     def save(self, path: Any) -> None:
         """Write the graph and its variables' values to a `.graphc` file.
@@ -246,6 +246,7 @@ class Graph:
         mapping: dict[int, Node] = {}
         for node in self.nodes:
             inputs = tuple(mapping.get(id(i), i) for i in node.inputs)
+            # Tuple-typed inputs only reach `get`.
             fresh = visit(node, inputs)  # type: ignore[arg-type]
             if fresh is not node:
                 mapping[id(node)] = fresh
@@ -440,5 +441,5 @@ def bind_sizes(value: Any, sizes: Mapping[str, int]) -> Any:
 
 # Filled by higher parts of this floor and by higher floors: text, evaluation, optimization, files.
 PRINTER: dict[str, Callable[[Graph], str]] = {}
-EVALUATOR: dict[str, Callable[..., Any]] = {}
-OPTIMIZER: dict[str, Callable[..., Any]] = {}
+EVALUATOR: dict[str, Callable[..., dict[str, Array]]] = {}
+OPTIMIZER: dict[str, Callable[..., Graph]] = {}

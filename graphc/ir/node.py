@@ -3,7 +3,7 @@
 Equal structure is the same object: common subexpressions, equality tests and caches cost nothing. A
 node cannot exist with a wrong type, because its op's `infer` computes the type.  `Tensor` is the
 node that users hold: its operators are filled in by floor 2 (`ops/operators.py`) through
-`OPERATORS`.
+`OPERATORS` and `HOOKS`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class TupleType:
 
 
 Type = TensorType | TupleType
-OPERATORS: dict[str, Callable[..., Any]] = {}
+OPERATORS: dict[str, Callable[..., Tensor]] = {}
+HOOKS: dict[str, Callable[..., Any]] = {}  # what gives something else than a tensor
 _NODES: InternTable[Node] = InternTable()
 _uids = itertools.count()
 
@@ -94,7 +95,7 @@ class Tensor(Node):
 
         def __getattr__(self, name: str) -> object:
             """Say how an attribute of other libraries' arrays is written here."""
-            known = OPERATORS.get("missing")
+            known = HOOKS.get("missing")
             plain = known is None or name.startswith("_")
             text = f"'Tensor' object has no attribute {name!r}" if plain else known(name)
             raise AttributeError(text, name=name, obj=self)
@@ -134,19 +135,19 @@ class Tensor(Node):
     @property
     def T(self) -> Tensor:
         """The transpose of a matrix. Raises ShapeError unless `ndim == 2`."""
-        return OPERATORS["T"](self)  # type: ignore[no-any-return]
+        return OPERATORS["T"](self)
 
     @property
     def mT(self) -> Tensor:
         """The last two dimensions swapped. Raises ShapeError when `ndim < 2`."""
-        return OPERATORS["mT"](self)  # type: ignore[no-any-return]
+        return OPERATORS["mT"](self)
 
     @property
     def at(self) -> Any:
         """`x.at[index].add(values)` (also `set`, `multiply`, `min`, `max`): a new tensor with those
         elements updated.
         """
-        return OPERATORS["at"](self)
+        return HOOKS["at"](self)
 
     def named(self, name: str) -> Tensor:
         """The same tensor with one more name, which stays with it through every rewrite.
@@ -161,24 +162,24 @@ class Tensor(Node):
         """The value as a NumPy array, computed once in a session of its own; for looking, not for
         loops.
         """
-        return OPERATORS["eval"](self, feeds)
+        return HOOKS["eval"](self, feeds)
 
     def astype(self, dtype: Any, /) -> Tensor:
         """The tensor converted to another dtype."""
-        return OPERATORS["astype"](self, dtype)  # type: ignore[no-any-return]
+        return OPERATORS["astype"](self, dtype)
 
     def reshape(self, *shape: Any) -> Tensor:
         """The elements in another shape; one size may be -1."""
         sizes = shape[0] if len(shape) == 1 and not isinstance(shape[0], int | Dim) else shape
-        return OPERATORS["reshape"](self, sizes)  # type: ignore[no-any-return]
+        return OPERATORS["reshape"](self, sizes)
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """The sum over `axis` (all by default)."""
-        return OPERATORS["sum"](self, axis=axis, keepdims=keepdims)  # type: ignore[no-any-return]
+        return OPERATORS["sum"](self, axis=axis, keepdims=keepdims)
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """The mean over `axis` (all by default)."""
-        return OPERATORS["mean"](self, axis=axis, keepdims=keepdims)  # type: ignore[no-any-return]
+        return OPERATORS["mean"](self, axis=axis, keepdims=keepdims)
 
     # -- what it is not ---------------------------------------------------------------------------
     def _no(self, what: str, hint: str) -> GraphError:
@@ -241,13 +242,13 @@ class Tensor(Node):
         )
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        return OPERATORS["array_ufunc"](ufunc, method, inputs, kwargs)
+        return HOOKS["array_ufunc"](ufunc, method, inputs, kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        return OPERATORS["array_function"](function, args, kwargs)
+        return HOOKS["array_function"](function, args, kwargs)
 
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
-        return OPERATORS["array_namespace"](api_version)
+        return HOOKS["array_namespace"](api_version)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         raise self._no(
@@ -257,7 +258,7 @@ class Tensor(Node):
         )
 
     def __getitem__(self, key: Any) -> Tensor:
-        return OPERATORS["getitem"](self, key)  # type: ignore[no-any-return]
+        return OPERATORS["getitem"](self, key)
 
     def __repr__(self) -> str:
         name = f" {self.name!r}" if self.name else ""
@@ -270,112 +271,113 @@ class Tensor(Node):
 
     # -- operators, one table in floor 2 ----------------------------------------------------------
     def __add__(self, other: Any) -> Tensor:
-        return OPERATORS["add"](self, other)  # type: ignore[no-any-return]
+        return OPERATORS["add"](self, other)
 
     def __radd__(self, other: Any) -> Tensor:
-        return OPERATORS["add"](other, self)  # type: ignore[no-any-return]
+        return OPERATORS["add"](other, self)
 
     def __sub__(self, other: Any) -> Tensor:
-        return OPERATORS["subtract"](self, other)  # type: ignore[no-any-return]
+        return OPERATORS["subtract"](self, other)
 
     def __rsub__(self, other: Any) -> Tensor:
-        return OPERATORS["subtract"](other, self)  # type: ignore[no-any-return]
+        return OPERATORS["subtract"](other, self)
 
     def __mul__(self, other: Any) -> Tensor:
-        return OPERATORS["multiply"](self, other)  # type: ignore[no-any-return]
+        return OPERATORS["multiply"](self, other)
 
     def __rmul__(self, other: Any) -> Tensor:
-        return OPERATORS["multiply"](other, self)  # type: ignore[no-any-return]
+        return OPERATORS["multiply"](other, self)
 
     def __truediv__(self, other: Any) -> Tensor:
-        return OPERATORS["divide"](self, other)  # type: ignore[no-any-return]
+        return OPERATORS["divide"](self, other)
 
     def __rtruediv__(self, other: Any) -> Tensor:
-        return OPERATORS["divide"](other, self)  # type: ignore[no-any-return]
+        return OPERATORS["divide"](other, self)
 
     def __floordiv__(self, other: Any) -> Tensor:
-        return OPERATORS["floor_divide"](self, other)  # type: ignore[no-any-return]
+        return OPERATORS["floor_divide"](self, other)
 
     def __rfloordiv__(self, other: Any) -> Tensor:
-        return OPERATORS["floor_divide"](other, self)  # type: ignore[no-any-return]
+        return OPERATORS["floor_divide"](other, self)
 
     def __mod__(self, other: Any) -> Tensor:
-        return OPERATORS["remainder"](self, other)  # type: ignore[no-any-return]
+        return OPERATORS["remainder"](self, other)
 
     def __rmod__(self, other: Any) -> Tensor:
-        return OPERATORS["remainder"](other, self)  # type: ignore[no-any-return]
+        return OPERATORS["remainder"](other, self)
 
     def __pow__(self, other: Any) -> Tensor:
-        return OPERATORS["pow"](self, other)  # type: ignore[no-any-return]
+        return OPERATORS["pow"](self, other)
 
     def __rpow__(self, other: Any) -> Tensor:
-        return OPERATORS["pow"](other, self)  # type: ignore[no-any-return]
+        return OPERATORS["pow"](other, self)
 
     def __matmul__(self, other: Any) -> Tensor:
-        return OPERATORS["matmul"](self, other)  # type: ignore[no-any-return]
+        return OPERATORS["matmul"](self, other)
 
     def __rmatmul__(self, other: Any) -> Tensor:
-        return OPERATORS["matmul"](other, self)  # type: ignore[no-any-return]
+        return OPERATORS["matmul"](other, self)
 
     def __and__(self, other: Any) -> Tensor:
-        return OPERATORS["bitwise_and"](self, other)  # type: ignore[no-any-return]
+        return OPERATORS["bitwise_and"](self, other)
 
     def __rand__(self, other: Any) -> Tensor:
-        return OPERATORS["bitwise_and"](other, self)  # type: ignore[no-any-return]
+        return OPERATORS["bitwise_and"](other, self)
 
     def __or__(self, other: Any) -> Tensor:
-        return OPERATORS["bitwise_or"](self, other)  # type: ignore[no-any-return]
+        return OPERATORS["bitwise_or"](self, other)
 
     def __ror__(self, other: Any) -> Tensor:
-        return OPERATORS["bitwise_or"](other, self)  # type: ignore[no-any-return]
+        return OPERATORS["bitwise_or"](other, self)
 
     def __xor__(self, other: Any) -> Tensor:
-        return OPERATORS["bitwise_xor"](self, other)  # type: ignore[no-any-return]
+        return OPERATORS["bitwise_xor"](self, other)
 
     def __rxor__(self, other: Any) -> Tensor:
-        return OPERATORS["bitwise_xor"](other, self)  # type: ignore[no-any-return]
+        return OPERATORS["bitwise_xor"](other, self)
 
     def __lshift__(self, other: Any) -> Tensor:
-        return OPERATORS["bitwise_left_shift"](self, other)  # type: ignore[no-any-return]
+        return OPERATORS["bitwise_left_shift"](self, other)
 
     def __rlshift__(self, other: Any) -> Tensor:
-        return OPERATORS["bitwise_left_shift"](other, self)  # type: ignore[no-any-return]
+        return OPERATORS["bitwise_left_shift"](other, self)
 
     def __rshift__(self, other: Any) -> Tensor:
-        return OPERATORS["bitwise_right_shift"](self, other)  # type: ignore[no-any-return]
+        return OPERATORS["bitwise_right_shift"](self, other)
 
     def __rrshift__(self, other: Any) -> Tensor:
-        return OPERATORS["bitwise_right_shift"](other, self)  # type: ignore[no-any-return]
+        return OPERATORS["bitwise_right_shift"](other, self)
 
     def __lt__(self, other: Any) -> Tensor:
-        return OPERATORS["less"](self, other)  # type: ignore[no-any-return]
+        return OPERATORS["less"](self, other)
 
     def __le__(self, other: Any) -> Tensor:
-        return OPERATORS["less_equal"](self, other)  # type: ignore[no-any-return]
+        return OPERATORS["less_equal"](self, other)
 
     def __gt__(self, other: Any) -> Tensor:
-        return OPERATORS["greater"](self, other)  # type: ignore[no-any-return]
+        return OPERATORS["greater"](self, other)
 
     def __ge__(self, other: Any) -> Tensor:
-        return OPERATORS["greater_equal"](self, other)  # type: ignore[no-any-return]
+        return OPERATORS["greater_equal"](self, other)
 
+    # A tensor, where `object` promises a bool: as NumPy's arrays do.
     def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
-        return OPERATORS["equal"](self, other)  # type: ignore[no-any-return]
+        return OPERATORS["equal"](self, other)
 
-    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
-        return OPERATORS["not_equal"](self, other)  # type: ignore[no-any-return]
+    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]  # as __eq__
+        return OPERATORS["not_equal"](self, other)
 
     def __neg__(self) -> Tensor:
-        return OPERATORS["negative"](self)  # type: ignore[no-any-return]
+        return OPERATORS["negative"](self)
 
     def __pos__(self) -> Tensor:
-        return OPERATORS["positive"](self)  # type: ignore[no-any-return]
+        return OPERATORS["positive"](self)
 
     def __abs__(self) -> Tensor:
-        return OPERATORS["abs"](self)  # type: ignore[no-any-return]
+        return OPERATORS["abs"](self)
 
     def __invert__(self) -> Tensor:
-        return OPERATORS["bitwise_invert"](self)  # type: ignore[no-any-return]
+        return OPERATORS["bitwise_invert"](self)
 
 
 def make(op: OpDef, inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> Node:

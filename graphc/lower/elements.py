@@ -85,7 +85,8 @@ class Elements:
         if isinstance(form, Elementwise):
             return self._elementwise(node, form, index, predicate)
         if isinstance(form, Map):
-            return form.element(_Context(self, node, predicate), index, node)  # type: ignore[no-any-return]
+            element: Expr = form.element(_Context(self, node, predicate), index, node)
+            return element
         if isinstance(form, Reshape):
             source = node.inputs[0]
             return self.value(source, reshape_index(source.shape, node.shape, index), predicate)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from graphc.base.dims import Shape, Size, bounds, product
+from graphc.base.dtypes import DType
 from graphc.ir.node import Tensor
 from graphc.loops.build import EXPR, ZERO, iadd, imin, imul, isub, literal
 from graphc.loops.nodes import (
@@ -143,7 +144,7 @@ def _blocks(extent: Size, block: int) -> Size:
     return (extent + (block - 1)) // block
 
 
-def _widest(region: Region):  # type: ignore[no-untyped-def]
+def _widest(region: Region) -> DType:
     return max((n.dtype.compute for n in region.nodes), key=lambda d: d.itemsize)
 
 

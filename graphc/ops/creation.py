@@ -100,6 +100,7 @@ def full(
     sizes = as_shape("full", shape)
     kind = None if dtype is None else to_dtype(dtype, "full")
     if is_weak(fill_value) and not isinstance(fill_value, Dim):
+        # A weak value that is no size is a Python number.
         return filled(fill_value, sizes, kind or as_tensor(fill_value).dtype)  # type: ignore[arg-type]
     value = as_tensor(fill_value, op="full")
     if value.shape:
@@ -272,7 +273,7 @@ def arange(
     whole = all(isinstance(v, int | Dim | np.integer) for v in limits)
     kind = to_dtype(dtype, "arange") if dtype is not None else int64 if whole else float64
     if whole:
-        count = _steps(start, stop, int(step))  # type: ignore[arg-type]
+        count = _steps(start, stop, int(step))  # type: ignore[arg-type]  # `whole`: sizes all
         line = IOTA(shape=(count,), axis=0, dtype=int64)
         return cast(line * int(step) + start, kind)
     if isinstance(start, Dim) or isinstance(stop, Dim):

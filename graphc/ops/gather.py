@@ -81,7 +81,7 @@ def _most(size: Size) -> Size:
     """A bound from above: d * (a // d) is at most a."""
     if not isinstance(size, Dim):
         return size
-    total = size
+    total: Size = size
     for monomial, coefficient in size.terms:
         if len(monomial) == 1 and isinstance(monomial[0], Quotient):
             atom = monomial[0]
@@ -89,7 +89,7 @@ def _most(size: Size) -> Size:
                 whole, rest = divmod(coefficient, atom.denominator)
                 if not rest:
                     quotient = atom.numerator // atom.denominator
-                    total = total - quotient * coefficient + atom.numerator * whole  # type: ignore[assignment]
+                    total = total - quotient * coefficient + atom.numerator * whole
     return total
 
 

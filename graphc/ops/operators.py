@@ -1,11 +1,12 @@
-"""Python's operators (floor 2): fills `node.OPERATORS`, through which `Tensor` reaches the ops.
+"""Python's operators (floor 2): fills `node.OPERATORS` and `node.HOOKS`, through which
+`Tensor` reaches the ops.
 
 The keys are the names of the functions; "eval" is filled by the runtime.
 """
 
 from __future__ import annotations
 
-from graphc.ir.node import OPERATORS
+from graphc.ir.node import HOOKS, OPERATORS
 from graphc.ops import (
     contraction,
     elementwise,
@@ -48,11 +49,13 @@ OPERATORS.update(
     reshape=reshape,
     T=view.matrix_T,
     mT=view.matrix_transpose,
-    at=indexing.IndexUpdater,
     getitem=indexing.getitem,
     matmul=contraction.matmul,
     sum=reduction.sum,
     mean=reduction.mean,
+)
+HOOKS.update(
+    at=indexing.IndexUpdater,
     array_ufunc=array_ufunc,
     array_function=array_function,
     array_namespace=array_namespace,

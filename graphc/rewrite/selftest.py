@@ -241,7 +241,8 @@ def random_expression(
         chain = [*chain[:1], favourite]
     for op in (*chain, favourite):
         if op == "constant":
-            values = random_values(rng, current.type.shape, current.dtype, 0.1, True)  # type: ignore[arg-type]
+            shape = tuple(int(size) for size in current.shape)  # sources have fixed sizes
+            values = random_values(rng, shape, current.dtype, 0.1, True)
             current = constant_node(constant_value(values, current.dtype))
             continue
         accepted = REGISTRY[op].dtypes

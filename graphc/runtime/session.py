@@ -18,7 +18,7 @@ from typing import Any
 from graphc.base.dtypes import Array
 from graphc.base.errors import DeviceError, GraphError, message
 from graphc.ir.graph import Graph, new_value
-from graphc.ir.node import OPERATORS, Tensor
+from graphc.ir.node import HOOKS, Tensor
 from graphc.runtime.cache import ObjectCache, default_directory
 from graphc.runtime.checkpoint import read_checkpoint, write_checkpoint
 from graphc.runtime.cpu_device import CpuDevice
@@ -271,4 +271,4 @@ def evaluate_once(tensor: Tensor, feeds: Mapping[Any, Any] | None = None) -> Any
     return session.run(tensor, feeds)
 
 
-OPERATORS["eval"] = evaluate_once
+HOOKS["eval"] = evaluate_once
