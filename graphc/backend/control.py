@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from graphc.backend.kernel_facts import Effects
-from graphc.backend.llvm_types import compute_type, literal, vector_type
+from graphc.backend.llvm_types import compute_type, is_literal, literal, vector_type
 from graphc.backend.memory_access import MemoryEmitter
 from graphc.backend.values import Entry, Region
 from graphc.loops.nodes import Combine, Var
@@ -129,6 +129,9 @@ class ControlEmitter(MemoryEmitter):
         self, start: str, stop: str, step: int, changed: Effects, body: Callable[[str], None]
     ) -> None:
         """A do-while loop at the current place; start < stop is known."""
+        if is_literal(start) and is_literal(stop) and int(start) + step >= int(stop):
+            self._inline(changed, lambda: body(start))  # a single turn
+            return
         outer = self.region
         entry_block, header, after = outer.block, self.label(), self.label()
         before = [self.memo[v] for v, _ in changed.accumulators]

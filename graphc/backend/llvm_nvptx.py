@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from graphc.backend.kernel_facts import Effects, scratch_bytes
 from graphc.backend.llvm_types import compute_type, memory_type
 from graphc.backend.loop_emitter import LoopEmitter
+from graphc.backend.memory_access import Place
 from graphc.backend.values import Entry
 from graphc.base.dims import Size, product
 from graphc.base.errors import CompileError
@@ -144,17 +145,17 @@ class NvptxEmitter(LoopEmitter):
         self.buffer_level[buffer] = self.top
 
     def _load_scalar(
-        self, node: Load, offset: Entry, predicate: Entry | None, fill: Entry | None, level: int
+        self, node: Load, place: Place, predicate: Entry | None, fill: Entry | None, level: int
     ) -> str:
         if predicate is None or fill is None:
-            return super()._load_scalar(node, offset, predicate, fill, level)
+            return super()._load_scalar(node, place, predicate, fill, level)
         # A branch, not a redirected pointer: a dummy slot would make every access generic.
         scope = self.scopes[level].region
         start, inside, join = scope.block, self.label(), self.label()
         e = self.at(level)
         e.do(f"br i1 {predicate.names[0]}, label %{inside}, label %{join}")
         e.lines.append(f"{inside}:")
-        value = super()._load_scalar(node, offset, None, None, level)
+        value = super()._load_scalar(node, place, None, None, level)
         e = self.at(level)
         e.do(f"br label %{join}")
         e.lines.append(f"{join}:")
@@ -163,18 +164,16 @@ class NvptxEmitter(LoopEmitter):
         return e.emit(f"phi {t} [ {fill.names[0]}, %{start} ], [ {value}, %{inside} ]")
 
     def _store_scalar(
-        self, stmt: Store, value: Entry, offset: Entry, predicate: Entry | None
+        self, stmt: Store, value: Entry, place: Place, predicate: Entry | None
     ) -> None:
         if predicate is None:
-            super()._store_scalar(stmt, value, offset, None)
+            super()._store_scalar(stmt, value, place, None)
             return
         inside, join = self.label(), self.label()
-        # Known before the branch, because nothing else may be defined inside it.
-        self.pointer(stmt.buffer)
         e = self.here()
         e.do(f"br i1 {predicate.names[0]}, label %{inside}, label %{join}")
         e.lines.append(f"{inside}:")
-        super()._store_scalar(stmt, value, offset, None)
+        super()._store_scalar(stmt, value, place, None)
         e = self.here()
         e.do(f"br label %{join}")
         e.lines.append(f"{join}:")

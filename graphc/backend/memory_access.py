@@ -1,10 +1,12 @@
 """Loads and stores (floor 6): which form each access takes, and its text.
 
 In a vector loop an access whose offset is linear in the loop's variable with coefficient 1 is a
-vector load; coefficient 0 is one scalar load, splat; anything else is a gather over per-lane
-pointers. A false predicate never touches memory: uniform predicates redirect the pointer to a
-dummy slot, varying ones use the target's masked instructions or redirect lane by lane. Alignment
-is that of one element.
+vector load, with -1 a vector load reversed; coefficient 0 is one scalar load, splat; anything else
+is a gather over per-lane pointers. The constant part of an offset is added last: accesses to
+neighbouring rows share one address and differ in the displacement of their instructions. A false
+predicate never touches memory: uniform predicates redirect the pointer to a dummy slot, varying
+ones use the target's masked instructions or redirect lane by lane. Alignment is that of one
+element.
 """
 
 from __future__ import annotations
@@ -23,10 +25,13 @@ from graphc.backend.llvm_types import (
 from graphc.backend.values import NOTHING, Entry, ValueEmitter
 from graphc.base.dtypes import DType, int64
 from graphc.loops.build import ZERO
-from graphc.loops.index_math import flatten, linear_parts
+from graphc.loops.index_math import flatten, linear_parts, without_constants
 from graphc.loops.nodes import Buffer, Expr, Load, Store
 
 Indices = tuple[Expr, ...]
+# coefficient, rest, displacement: the flat offset is their sum, the first times the lane's index
+Access = tuple[Expr, Expr, int]
+Place = tuple[str, int]  # an address and a displacement from it, in elements
 _ZEROS = frozenset(("0", "false", "0x0000000000000000"))
 
 
@@ -34,7 +39,7 @@ class MemoryEmitter(ValueEmitter):
     """Adds memory to the value emitter. `mutable`: buffers that the kernel writes."""
 
     mutable: frozenset[Buffer]
-    _accesses: dict[object, tuple[Expr, Expr]]
+    _accesses: dict[object, Access]
 
     @abstractmethod
     def pointer(self, buffer: Buffer) -> str:
@@ -45,28 +50,30 @@ class MemoryEmitter(ValueEmitter):
         """The address of a slot that anything may be read from and written to."""
 
     # -- access forms ---------------------------------------------------------------------------
-    def access(self, shape_of: Buffer, indices: Indices) -> tuple[Expr, Expr]:
-        """(coefficient, rest) of the flat offset over the vector variable.
+    def access(self, shape_of: Buffer, indices: Indices) -> Access:
+        """(coefficient, rest, displacement) of the flat offset over the vector variable.
 
-        (0, offset) outside vector loops, and where the offset is not linear: `rest` then varies
+        Coefficient 0 outside vector loops, and where the offset is not linear: `rest` then varies
         itself.
         """
         key = ("access", shape_of, indices, self.vector.var if self.vector else None)
         found = self._accesses.get(key)
         if found is None:
-            offset = flatten(shape_of.shape, indices)
+            varying, displacement = without_constants(shape_of.shape, indices)
+            offset = flatten(shape_of.shape, varying)
             parts = linear_parts(offset, self.vector.var) if self.vector else None
-            found = self._accesses[key] = parts or (ZERO, offset)
+            found = self._accesses[key] = (*(parts or (ZERO, offset)), displacement)
         return found
 
     def operands(self, node: Expr) -> Iterable[Expr]:
         if not isinstance(node, Load):
             return node.args
-        parts = self.access(node.buffer, node.indices)
-        return (*parts, *node.args[-2:]) if node.predicated else parts
+        coefficient, rest, _ = self.access(node.buffer, node.indices)
+        return (coefficient, rest, *node.args[-2:]) if node.predicated else (coefficient, rest)
 
     def load(self, node: Load) -> Entry:
-        coefficient, rest = (self.memo[x] for x in self.access(node.buffer, node.indices))
+        factor, offset, displacement = self.access(node.buffer, node.indices)
+        coefficient, rest = self.memo[factor], self.memo[offset]
         predicate = self.memo[node.args[-2]] if node.predicated else None
         fill = self.memo[node.args[-1]] if node.predicated else None
         written = node.buffer in self.mutable
@@ -83,17 +90,23 @@ class MemoryEmitter(ValueEmitter):
         if self.vector is None or (coefficient.names[0] == "0" and rest.width == 1):
             uniform = predicate is None or predicate.width == 1
             if uniform and (fill is None or fill.width == 1):
-                name = self._load_scalar(node, rest, predicate, fill, level)
+                place = self._address(node.buffer, rest), displacement
+                name = self._load_scalar(node, place, predicate, fill, level)
                 return Entry((name,), 1, level, deps)
-        return self._load_vector(node, coefficient, rest, predicate, fill, deps)
+        return self._load_vector(node, (coefficient, rest, displacement), predicate, fill, deps)
 
     def _load_scalar(
-        self, node: Load, offset: Entry, predicate: Entry | None, fill: Entry | None, level: int
+        self,
+        node: Load,
+        place: Place,
+        predicate: Entry | None,
+        fill: Entry | None,
+        level: int,
     ) -> str:
-        dtype, base = node.dtype, self.pointer(node.buffer)
+        dtype = node.dtype
         e = self.at(level)
         t = memory_type(dtype)
-        address = self._offset(t, base, offset.names[0])
+        address = self._offset(t, place[0], str(place[1]))
         if predicate is not None:
             dummy = self.dummy()
             address = self.at(level).emit(
@@ -113,14 +126,14 @@ class MemoryEmitter(ValueEmitter):
     def _load_vector(
         self,
         node: Load,
-        coefficient: Entry,
-        rest: Entry,
+        access: tuple[Entry, Entry, int],
         predicate: Entry | None,
         fill: Entry | None,
         deps: frozenset[object],
     ) -> Entry:
         vector, dtype = self.vector, node.dtype
         assert vector is not None
+        coefficient, rest, displacement = access
         width, groups = vector.width, vector.groups
         fills = None
         if fill is not None:
@@ -130,14 +143,17 @@ class MemoryEmitter(ValueEmitter):
         native = masks is None or self._native_mask(dtype)
         names = []
         if contiguous and (native or predicate is None):
-            addresses = self._contiguous(node.buffer, rest)
+            addresses = self._contiguous(node.buffer, rest, displacement)
             for group, address in enumerate(addresses):
                 if native:
                     names.append(self._load_row(address, _mask_of(masks, group), dtype, width))
                 else:
                     names.append(self._load_first(address, dtype, width))
+        elif masks is None and coefficient.names[0] == "-1" and rest.width == 1:
+            for address in self._backwards(node.buffer, rest, displacement):
+                names.append(self._reversed(self._load_row(address, None, dtype, width), dtype))
         else:
-            addresses = self._lane_addresses(node.buffer, coefficient, rest, masks)
+            addresses = self._lane_addresses(node.buffer, access, masks)
             for group, address in enumerate(addresses):
                 names.append(self._gather(address, _mask_of(masks, group), dtype, width))
         e = self.here()
@@ -206,41 +222,74 @@ class MemoryEmitter(ValueEmitter):
         size = self.e.target.register_bytes
         return size >= 64 or (size >= 32 and dtype.bits >= 32)
 
-    def _contiguous(self, buffer: Buffer, rest: Entry) -> list[str]:
-        """The address of each group of a contiguous access; the invariant part is added outside."""
-        vector = self.vector
-        assert vector is not None
-        t = memory_type(buffer.dtype)
+    def _address(self, buffer: Buffer, rest: Entry) -> str:
+        """The address of a uniform offset, written once, where the offset itself is known."""
         pointer = self.pointer(buffer)
+        if rest.names[0] == "0":
+            return pointer
         key = ("start", pointer, rest.names[0])
         start = self.memo.get(key)
         if start is None:
             self.at(rest.level)
-            start = Entry((self._offset(t, pointer, rest.names[0]),), 1, rest.level)
+            address = self._offset(memory_type(buffer.dtype), pointer, rest.names[0])
+            start = Entry((address,), 1, rest.level)
             self._remember(key, start)
-        key = ("row", start.names[0], vector.base)
+        return start.names[0]
+
+    def _contiguous(self, buffer: Buffer, rest: Entry, displacement: int) -> list[str]:
+        """The address of each group of a contiguous access; the invariant part is added outside."""
+        vector = self.vector
+        assert vector is not None
+        t, start = memory_type(buffer.dtype), self._address(buffer, rest)
+        key = ("row", start, vector.base)
         row = self.memo.get(key)
         if row is None:
-            e = self.here()
-            first = self._offset(t, start.names[0], vector.base)
-            names = [first]
-            for group in range(1, vector.groups):
-                names.append(e.emit(f"getelementptr {t}, ptr {first}, i64 {group * vector.width}"))
-            row = Entry(tuple(names), 1, self.top)
+            self.here()
+            row = Entry((self._offset(t, start, vector.base),), 1, self.top)
             self._remember(key, row)
-        return list(row.names)
+        every = ("groups", row.names[0], displacement)
+        found = self.memo.get(every)
+        if found is None:
+            self.here()
+            places = [displacement + group * vector.width for group in range(vector.groups)]
+            found = Entry(tuple(self._offset(t, row.names[0], str(p)) for p in places), 1, self.top)
+            self._remember(every, found)
+        return list(found.names)
+
+    def _backwards(self, buffer: Buffer, rest: Entry, displacement: int) -> list[str]:
+        """The lowest address of each group of an access that steps back by one element a lane."""
+        vector = self.vector
+        assert vector is not None
+        t, start = memory_type(buffer.dtype), self._address(buffer, rest)
+        row = self._offset(t, start, self.here().op("sub", int64, 1, "0", vector.base))
+        lowest = [displacement - (group + 1) * vector.width + 1 for group in range(vector.groups)]
+        return [self._offset(t, row, str(place)) for place in lowest]
+
+    def _reversed(self, value: str, dtype: DType) -> str:
+        """The lanes of a vector as it is in memory, last first."""
+        assert self.vector is not None
+        width = self.vector.width
+        t = memory_type(dtype, width)
+        lanes = ", ".join(f"i32 {lane}" for lane in reversed(range(width)))
+        return self.here().emit(f"shufflevector {t} {value}, {t} poison, <{width} x i32> <{lanes}>")
 
     def _lane_addresses(
-        self, buffer: Buffer, coefficient: Entry, rest: Entry, masks: tuple[str, ...] | None
+        self,
+        buffer: Buffer,
+        access: tuple[Entry, Entry, int],
+        masks: tuple[str, ...] | None,
     ) -> list[str]:
         """A vector of pointers per group; masked-out lanes point elsewhere for emulated gathers."""
         vector = self.vector
         assert vector is not None
         width, t = vector.width, vector_type("i64", vector.width)
+        coefficient, rest, displacement = access
         offsets = self._lane_offsets(coefficient, rest)
-        pointer, dummy = self.pointer(buffer), self.dummy() if masks is not None else ""
+        dummy = self.dummy() if masks is not None else ""
         redirect = masks is not None and not self._native_gather(buffer.dtype)
+        pointer = self.pointer(buffer)
         e = self.here()
+        pointer = self._offset(memory_type(buffer.dtype), pointer, str(displacement))
         addresses = []
         for group, offset in enumerate(offsets):
             pointers = e.emit(
@@ -286,20 +335,21 @@ class MemoryEmitter(ValueEmitter):
         buffer, dtype = stmt.buffer, stmt.buffer.dtype
         value = self.value(stmt.value)
         predicate = None if stmt.predicate is None else self.value(stmt.predicate)
-        coefficient, rest = (self.value(x) for x in self.access(buffer, stmt.indices))
+        factor, offset, displacement = self.access(buffer, stmt.indices)
+        coefficient, rest = self.value(factor), self.value(offset)
         scalar = coefficient.names[0] == "0" and rest.width == 1
         if self.vector is None or (scalar and (predicate is None or predicate.width == 1)):
-            self._store_scalar(stmt, value, rest, predicate)
+            self._store_scalar(stmt, value, (self._address(buffer, rest), displacement), predicate)
         else:
-            self._store_vector(stmt, value, coefficient, rest, predicate)
+            self._store_vector(stmt, value, (coefficient, rest, displacement), predicate)
         self.buffer_level[buffer] = self.top
         self.invalidate(buffer)
         assert dtype is stmt.value.dtype
 
     def _store_scalar(
-        self, stmt: Store, value: Entry, offset: Entry, predicate: Entry | None
+        self, stmt: Store, value: Entry, place: Place, predicate: Entry | None
     ) -> None:
-        dtype, pointer = stmt.buffer.dtype, self.pointer(stmt.buffer)
+        dtype = stmt.buffer.dtype
         dummy = self.dummy() if predicate is not None else ""
         e = self.here()
         name, t = value.names[-1], memory_type(dtype)
@@ -309,16 +359,21 @@ class MemoryEmitter(ValueEmitter):
             if self.vector is not None and self.vector.mask:
                 last = e.op("sub", int64, 1, self.vector.count, "1")
             name = e.emit(f"extractelement {kind} {name}, i64 {last}")
-        address = self._offset(t, pointer, offset.names[0])
+        address = self._offset(t, place[0], str(place[1]))
         if predicate is not None:
             address = e.emit(f"select i1 {predicate.names[0]}, ptr {address}, ptr {dummy}")
         e.do(f"store {t} {e.to_memory(name, dtype, 1)}, ptr {address}, align {dtype.itemsize}")
 
     def _store_vector(
-        self, stmt: Store, value: Entry, coefficient: Entry, rest: Entry, predicate: Entry | None
+        self,
+        stmt: Store,
+        value: Entry,
+        access: tuple[Entry, Entry, int],
+        predicate: Entry | None,
     ) -> None:
         vector, dtype = self.vector, stmt.buffer.dtype
         assert vector is not None
+        coefficient, rest, displacement = access
         width, groups = vector.width, vector.groups
         values = self.spread(value, stmt.value, width, groups)
         masks = self._masks(predicate, width, groups)
@@ -329,13 +384,13 @@ class MemoryEmitter(ValueEmitter):
         if predicate is not None and vector.mask:
             native = False  # a mask that may fold to one lane: see `_store_row`
         if contiguous and (native or predicate is None):
-            for group, address in enumerate(self._contiguous(stmt.buffer, rest)):
+            for group, address in enumerate(self._contiguous(stmt.buffer, rest, displacement)):
                 if native:
                     self._store_row(stored[group], address, _mask_of(masks, group), dtype, width)
                 else:
                     self._store_first(stored[group], address, dtype, width)
             return
-        addresses = self._lane_addresses(stmt.buffer, coefficient, rest, masks)
+        addresses = self._lane_addresses(stmt.buffer, access, masks)
         t, m = memory_type(dtype, width), vector_type("i1", width)
         native = masks is not None and self._native_gather(dtype)
         e = self.here()

@@ -229,8 +229,15 @@ class ValueEmitter(ABC):
 
     def _lanes(self, vector: VectorContext) -> Entry:
         e, width = self.here(), vector.width
-        base = e.splat(vector.base, "i64", width)
         t = vector_type("i64", width)
+        if is_literal(vector.base):
+            first = int(vector.base)
+            every = [
+                range(first + g * width, first + (g + 1) * width) for g in range(vector.groups)
+            ]
+            constants = ("<" + ", ".join(f"i64 {lane}" for lane in lanes) + ">" for lanes in every)
+            return Entry(tuple(constants), width, self.top)
+        base = e.splat(vector.base, "i64", width)
         names = []
         for group in range(vector.groups):
             lanes = ", ".join(f"i64 {group * width + lane}" for lane in range(width))

@@ -57,6 +57,25 @@ def flatten(shape: Shape, indices: tuple[Expr, ...]) -> Expr:
     return iadd(*(imul(i, size(s)) for i, s in zip(indices, strides(shape), strict=True)))
 
 
+def without_constants(shape: Shape, indices: tuple[Expr, ...]) -> tuple[tuple[Expr, ...], int]:
+    """The indices less the constants that they end in, and the elements that these come to.
+
+    `(i + 2, j + 1)` into (n, 10) is `(i, j)` and 21. Constants along dims of symbolic stride stay.
+    """
+    displacement = 0
+    varying = list(indices)
+    for k, (index, stride) in enumerate(zip(indices, strides(shape), strict=True)):
+        if not isinstance(stride, int):
+            continue
+        if isinstance(index, Const):
+            displacement += stride * int(index.value)
+            varying[k] = ZERO
+        elif isinstance(index, Op) and index.name == "add" and isinstance(index.args[1], Const):
+            displacement += stride * int(index.args[1].value)
+            varying[k] = index.args[0]
+    return tuple(varying), displacement
+
+
 def unflatten(offset: Expr, shape: Shape) -> tuple[Expr, ...]:
     """The indices of the element at `offset`: the inverse of `flatten`."""
     result: list[Expr] = []

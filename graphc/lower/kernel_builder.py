@@ -15,12 +15,14 @@ from graphc.loops.build import EXPR, Names, imul
 from graphc.loops.index_math import simplify_kernel, strides, unflatten
 from graphc.loops.nodes import (
     Buffer,
+    Cast,
     Check,
     Const,
     Expr,
     For,
     Kernel,
     Let,
+    Op,
     Stmt,
     Store,
     Var,
@@ -141,8 +143,9 @@ class KernelBuilder:
         self.params: dict[tuple[int, Shape], Buffer] = {}
         self.args: list[Stored] = []
         self.outputs: list[Buffer] = []
-        self.pending_checks: list[Stmt] = []
+        self.pending_checks: list[tuple[Check, Expr | None]] = []  # and the value looked at
         self._watched: set[tuple[int, Expr]] = set()
+        self._seen_through: set[Expr] = set()
         self.members = members
         self.is_producer = is_producer
         self._shifted: dict[int, Shifted | None] = {}
@@ -205,18 +208,31 @@ class KernelBuilder:
         if isinstance(ok, Const) and ok.value:
             return
         assert ok.dtype is bool_
-        self.pending_checks.append(Check(ok, self.sites.site(node)))
+        self.pending_checks.append((Check(ok, self.sites.site(node)), None))
 
     def watch(self, node: Tensor, value: Expr) -> None:
         """With `Sites.numerics`: look whether this value of `node` is finite, before the next
-        store.
+        store. A value whose NaN or infinity shows in another that is looked at is left to that one.
         """
-        if self.sites.numerics and node.dtype.is_float and not isinstance(value, Const):
-            if (id(node), value) in self._watched:
-                return
-            self._watched.add((id(node), value))
-            site = self.sites.site(node, "numerics")
-            self.pending_checks.append(Check(EXPR.op("isfinite", value), site))
+        if not self.sites.numerics or not node.dtype.is_float or isinstance(value, Const):
+            return
+        if (id(node), value) in self._watched:
+            return
+        self._watched.add((id(node), value))
+        if value in self._seen_through:
+            return
+        self._see_through(value)
+        site = self.sites.site(node, "numerics")
+        self.pending_checks.append((Check(EXPR.op("isfinite", value), site), value))
+
+    def _see_through(self, value: Expr) -> None:
+        """Note everything whose NaN or infinity makes `value` a NaN or an infinity."""
+        stack = [value]
+        while stack:
+            found = stack.pop()
+            inner = [x for x in carried(found) if x not in self._seen_through]
+            self._seen_through.update(inner)
+            stack += inner
 
     def _chosen(self, node: Tensor) -> bool:
         """Whether the node picks one of values that are watched or constant."""
@@ -231,7 +247,7 @@ class KernelBuilder:
     def checks(self) -> list[Stmt]:
         """The checks that were asked for since the last call, to stand before the next store."""
         found, self.pending_checks = self.pending_checks, []
-        return found
+        return [check for check, value in found if value not in self._seen_through]
 
     # -- statements -------------------------------------------------------------------------------
     def let(self, prefix: str, value: Expr, body: list[Stmt]) -> Expr:
@@ -265,6 +281,20 @@ class KernelBuilder:
             self.name, tuple(self.params.values()), tuple(self.outputs), tuple(body), work, notes
         )
         return LoweredKernel(simplify_kernel(kernel), tuple(self.args))
+
+
+# Operands, by position, whose NaN or infinity an op passes on (as one or the other), whatever the
+# other operands are. A divisor is none of them: 1 / inf = 0.
+_CARRIED = {"add": 2, "sub": 2, "mul": 2, "fma": 3, "neg": 1, "abs": 1, "sqrt": 1, "div": 1}
+
+
+def carried(value: Expr) -> tuple[Expr, ...]:
+    """The operands of a float whose NaN or infinity makes it a NaN or an infinity."""
+    if isinstance(value, Op) and value.dtype.is_float:
+        return value.args[: _CARRIED.get(value.name, 0)]
+    if isinstance(value, Cast) and value.dtype.is_float and value.args[0].dtype.is_float:
+        return value.args
+    return ()
 
 
 def label_of(node: Tensor) -> str:

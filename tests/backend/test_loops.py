@@ -332,9 +332,27 @@ def unrolled(dtype: DType) -> Kernel:
     )
 
 
+def rows_apart(dtype: DType) -> Kernel:
+    """Rows at constant distances, forwards, backwards, gathered, in loops of one turn."""
+    a, b = Buffer("a", (N + 3, 16), dtype), Buffer("b", (4,), dtype)
+    o, p = Buffer("o", (N + 1, 16), dtype), Buffer("p", (N, 2), dtype)
+    acc = accumulators("acc", summing(dtype))
+    above, below = iadd(I, const(1)), iadd(I, const(2))
+    back = iadd(imul(J, const(-1)), const(15))
+    mixed = imod(imul(J, const(3)), const(16))
+    value = S.add(load(a, (above, back)), S.mul(load(a, (below, mixed)), load(b, (const(3),))))
+    body = parallel(
+        I, N, acc,
+        vector(K, 16, Accumulate(acc, (load(a, (below, K)),)), interleave=1),
+        vector(J, 16, Store(o, (above, J), S.add(value, load(a, (I, J)))), interleave=1),
+        Store(p, (I, const(1)), acc.vars[0]),
+    )  # fmt: skip
+    return Kernel("rows_apart", (a, b, o, p), (o, p), (body,), N)
+
+
 KERNELS: list[Callable[[DType], Kernel]] = [
     broadcast, row_sums, column_sums, total, argmax, windows, uniform_predicate, transposed,
-    strided, gathered, masked_stores, branches, scan, tiles, local_rows, unrolled,
+    strided, gathered, masked_stores, branches, scan, tiles, local_rows, unrolled, rows_apart,
 ]  # fmt: skip
 
 

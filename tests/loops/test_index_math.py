@@ -35,6 +35,7 @@ from graphc.loops.index_math import (
     simplify_kernel,
     strides,
     unflatten,
+    without_constants,
 )
 from graphc.loops.nodes import (
     Buffer,
@@ -205,6 +206,18 @@ def test_flatten_and_unflatten_are_inverse() -> None:
     r = Ranges(loops)
     back = unflatten(flatten(shape, indices), shape)
     assert [simplify(x, r) for x in back] == list(indices)
+
+
+def test_constants_of_indices_are_told_apart() -> None:
+    shape = (N, 6, 4)
+    indices = (iadd(I, C(2)), iadd(imul(J, C(-1)), C(5)), C(3))
+    varying, displacement = without_constants(shape, indices)
+    assert [expr_text(i) for i in varying] == ["i", "j * -1", "0"]
+    assert displacement == 2 * 24 + 5 * 4 + 3
+    # A constant times a symbolic stride is no constant.
+    varying, displacement = without_constants((4, M), (iadd(I, C(1)), iadd(K, C(-1))))
+    assert [expr_text(i) for i in varying] == ["i + 1", "k"]
+    assert displacement == -1
 
 
 def test_claims_nothing_about_data_that_may_wrap() -> None:
