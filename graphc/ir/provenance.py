@@ -74,6 +74,19 @@ def _is_internal(code: CodeType) -> bool:
     return known
 
 
+def hide_callers() -> None:
+    """Count everything that is running now as internal.
+
+    For programs whose user wrote no Python (the command line): errors then name no line of theirs.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        _inside[frame.f_code] = True
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+
+
 def _user_frame() -> tuple[CodeType, int] | None:
     frame = sys._getframe(2)
     while frame is not None:

@@ -71,8 +71,9 @@ def _under(folder: Path, prefix: str) -> Iterator[Module]:
 
 @functools.cache
 def library() -> dict[str, Module]:
-    """The modules that are shipped: graphc and kernels (under its import name), by name."""
-    modules = [*_under(ROOT / "graphc", "graphc"), *_under(ROOT / "kernels", "graphc.kernels")]
+    """The modules that are shipped, by name: graphc, kernels (as imported), graphc_cli."""
+    folders = {"graphc": "graphc", "kernels": "graphc.kernels", "graphc_cli": "graphc_cli"}
+    modules = [m for folder, name in folders.items() for m in _under(ROOT / folder, name)]
     return {m.name: m for m in modules}
 
 

@@ -24,6 +24,7 @@ FLOORS = {
     "graphc.backend": 6,
     "graphc.runtime": 7,
     "graphc": 8,
+    "graphc_cli": 8,
 }
 
 # Modules that may import the templates of kernels/.

@@ -11,7 +11,7 @@ from tests.architecture.source_tree import ROOT, everything, imports, library
 
 # Distributions' import names that the library may import at all.
 CORE = {"numpy", "llvmlite", "networkx", "safetensors"}
-OPTIONAL = {"ml_dtypes", "onnx", "pycuda"}
+OPTIONAL = {"ml_dtypes", "onnx", "pycuda", "tqdm"}
 # Slow to load (0.5 s, 0.06 s) or not always there: never loaded by `import graphc`.
 LAZY = {"llvmlite", "networkx", *OPTIONAL}
 # Functions that hold an import statement, with the reason. Shrinking only.
@@ -75,7 +75,7 @@ def test_lazy_imports_name_a_module_that_exists() -> None:
 
 
 def test_the_library_imports_only_what_it_declares() -> None:
-    allowed = {*sys.stdlib_module_names, *CORE, *OPTIONAL, "graphc"}
+    allowed = {*sys.stdlib_module_names, *CORE, *OPTIONAL, "graphc", "graphc_cli"}
     wrong = [
         str(i)
         for m in library().values()

@@ -27,7 +27,7 @@ def python(code: str, folder: Path) -> str:
 
 def copied(folder: Path) -> Path:
     """The files that a build reads."""
-    for name in ("graphc", "kernels"):
+    for name in ("graphc", "graphc_cli", "kernels"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=ignored)
     for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
@@ -35,16 +35,18 @@ def copied(folder: Path) -> Path:
     return folder
 
 
-def test_the_wheel_holds_both_folders_and_nothing_else(tmp_path: Path) -> None:
+def test_the_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
     source = copied(tmp_path / "source")
     build = f"from hatchling.build import build_wheel; print(build_wheel({str(tmp_path)!r}))"
     wheel = tmp_path / python(build, source).splitlines()[-1]
     with zipfile.ZipFile(wheel) as archive:
         members = {m for m in archive.namelist() if ".dist-info/" not in m}
     shipped = {p.relative_to(ROOT) for p in (ROOT / "graphc").rglob("*.py")}
+    shipped |= {p.relative_to(ROOT) for p in (ROOT / "graphc_cli").rglob("*.py")}
     shipped |= {Path("graphc") / p.relative_to(ROOT) for p in (ROOT / "kernels").rglob("*.py")}
     assert members >= {str(p) for p in shipped} | {"graphc/py.typed"}
-    assert all(m.startswith("graphc/") for m in members), "only graphc is installed"
+    folders = ("graphc/", "graphc_cli/")
+    assert all(m.startswith(folders) for m in members), "only graphc and its command are installed"
     installed = tmp_path / "installed"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)

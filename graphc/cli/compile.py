@@ -1,0 +1,46 @@
+"""`graphc compile`: ahead of time, for programs without Python (the command line, floor 8)."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import graphc
+from graphc.base.errors import UnsupportedError, message
+from graphc.cli.model import load
+from graphc.cli.table import bytes_text, json_text
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Compile the model into a folder and print what was written and its size report; 0."""
+    graph = load(options.model).graph
+    settings: dict[str, Any] = {
+        "name": options.name,
+        "target": options.target,
+        "emit": options.emit,
+        "weights": options.weights,
+        "bindings": options.bindings,
+        "max_size": options.max_size,
+        "numerics": options.numerics,
+    }
+    # Options of some kinds of output only: named where they are given, so that a wrong one is an
+    # error of the compiler and not silently nothing.
+    more = {"threads": options.threads, "linker": options.linker, "isa": options.isa}
+    settings |= {name: value for name, value in more.items() if value is not None}
+    result = _compiler()(graph, options.out, **settings)
+    if options.json:
+        print(json_text(result.to_dict()))
+        return 0
+    for path in map(Path, result.files):
+        print(f"{path}  {bytes_text(path.stat().st_size)}")
+    print(result.report)
+    return 0
+
+
+def _compiler() -> Any:
+    found = getattr(graphc, "compile", None)
+    if found is None:
+        what = "this version of graphc has no ahead-of-time compiler"
+        raise UnsupportedError(message(what, at="", hint="graphc run compiles and runs at once"))
+    return found

@@ -1,0 +1,74 @@
+"""`graphc explain`: the text of a compiler stage (the command line, floor 8)."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+
+from graphc.base.errors import GraphError, message
+from graphc.cli.model import compilation, load
+from graphc.cli.table import json_text
+from graphc.compiler import Compilation
+
+# The stages that have one part per kernel, and the line with which the part of a name begins.
+_HEADS = {
+    "regions": r"region {name} \(",
+    "loops": r"kernel {name}\(",
+    "llvm": r"define [^\n]*@\"?{name}\"?\(",
+    "assembly": r"\"?{name}\"?:",
+}
+_ENDS = {"regions": r"region ", "loops": r"kernel ", "llvm": r"\}", "assembly": r"\.Lfunc_end\d+:"}
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Print the stage; 0. Raises GraphError for a kernel that does not exist."""
+    graph = load(options.model).graph
+    stages = compilation(graph, options.numerics)
+    text = stages.stage(options.stage)
+    if options.kernel is not None:
+        text = only(stages, options.stage, text, options.kernel)
+    text = text.rstrip("\n")
+    if options.json:
+        print(json_text({"stage": options.stage, "kernel": options.kernel, "text": text}))
+    else:
+        print(text)
+    return 0
+
+
+def only(stages: Compilation, stage: str, text: str, name: str) -> str:
+    """The part of a stage's text that belongs to one kernel (all of that name).
+
+    Raises GraphError for a stage without kernels and for an unknown name.
+    """
+    if stage not in _HEADS:
+        what = f"--kernel {name}: the stage {stage} has no parts by kernel"
+        hint = f"stages that have: {', '.join(_HEADS)}"
+        raise GraphError(message(what, at="", hint=hint))
+    names = dict.fromkeys(k.kernel.name for k in stages.lowered.kernels)
+    if stage == "regions":
+        names = dict.fromkeys(r.name for r in stages.lowered.regions)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 3) or list(names)[:12]
+        what = (
+            f"--kernel {name}: there is no {'region' if stage == 'regions' else 'kernel'} {name!r}"
+        )
+        raise GraphError(message(what, at="", hint=f"known: {', '.join(near)}"))
+    head = re.compile(_HEADS[stage].format(name=re.escape(name)))
+    end = re.compile(_ENDS[stage])
+    inclusive = stage in ("llvm", "assembly")
+    kept: list[str] = []
+    inside = False
+    for line in text.splitlines():
+        if inside and end.match(line) and not (inclusive and head.match(line)):
+            inside = False
+            if inclusive:
+                kept.append(line)
+        if head.match(line):
+            inside = True
+        if inside:
+            kept.append(line)
+    if not kept:
+        what = f"--kernel {name}: its part was not found in the text of {stage}"
+        raise GraphError(message(what, at="", hint=f"look at all of it: --stage {stage}"))
+    return "\n".join(kept)
