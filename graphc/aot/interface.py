@@ -226,3 +226,14 @@ def nonnegative_sizes(graph: Graph) -> tuple[tuple[Dim, str], ...]:
                     low, _ = size.bounds()
                     found[size] = provenance.where(node) if low is None or low < 0 else None
     return tuple((size, where) for size, where in found.items() if where is not None)
+
+
+def public_symbols(interface: Interface) -> tuple[str, ...]:
+    """The functions that a library exports."""
+    names = ["abi_version", "isa", "message", "run", "select_isa", "set_threads", "threads"]
+    names.append("workspace_size")
+    if interface.state:
+        names += ["state_init", "state_size"]
+    if interface.external:
+        names += ["weights_close", "weights_open"]
+    return tuple(f"{interface.name}_{name}" for name in names)

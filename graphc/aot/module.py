@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from graphc.aot.dispatch import baseline_of, dispatch_text
+from graphc.aot.in_place import updates_in_place, write_in_place
 from graphc.aot.interface import Interface, interface
 from graphc.aot.pool import pool_text
 from graphc.aot.weights import Weights
@@ -23,6 +24,7 @@ from graphc.base.target import Target
 from graphc.compiler import Compilation
 from graphc.ir.constant import ConstantValue
 from graphc.ir.graph import Graph
+from graphc.ir.node import Tensor
 from graphc.runtime.executable import CompileOptions, KernelInfo, Site
 
 _NAME = re.compile(r"@graphc[._]")
@@ -67,9 +69,14 @@ def make_module(
     # Equal graphs are cut and checked alike for every instruction set; their numbers are shared.
     if any(s != sites[0] for s in sites):
         raise CompileError("the run-time checks differ between instruction sets")
+    positions = {id(v): k for k, v in enumerate(graph.variables)}
+    owners = [positions[id(v)] for v, _ in graph.updates]
+    chosen = updates_in_place(programs, owners)
+    programs = [write_in_place(p, owners, chosen) for p in programs]
     shape = interface(graph, name, [_say(s) for s in sites[0]], external=external)
     weights = Weights(external)
-    layout = _layout(graph, shape, values, weights, [_sizes(p) for p in programs])
+    layout = _layout(graph, shape, values, weights, chosen)
+    layout = replace(layout, arena=tuple(dict.fromkeys(s for p in programs for s in _sizes(p))))
     base = baseline_of(targets[0])
     parts = [
         f'target triple = "{base.triple}"',
@@ -113,7 +120,7 @@ def _layout(
     shape: Interface,
     constants: list[ConstantValue],
     weights: Weights,
-    sizes: list[list[Size]],
+    in_place: frozenset[int],
 ) -> Layout:
     updated = {id(v): k for k, v in enumerate(_state_variables(graph))}
     named = [(f"variable {graph.name_of(v)}", v.attr("value")) for v in graph.variables]
@@ -125,19 +132,19 @@ def _layout(
             updated[id(v)] if id(v) in updated else weights.data(name, value)
             for v, (name, value) in zip(graph.variables, named, strict=True)
         ),
-        updates=tuple((updated[id(v)], False) for v, _ in graph.updates),
+        updates=tuple((updated[id(v)], k in in_place) for k, (v, _) in enumerate(graph.updates)),
         constants=tuple(weights.data(name, value) for name, value in numbered),
         initial=tuple(
             weights.initial(f"variable {m.label}", v.attr("value"))
             for m, v in zip(shape.state, _state_variables(graph), strict=True)
         ),
-        arena=tuple(dict.fromkeys(size for group in sizes for size in group)),
+        arena=(),
         file_bytes=weights.end,
         header=weights.header,
     )
 
 
-def _state_variables(graph: Graph) -> list:
+def _state_variables(graph: Graph) -> list[Tensor]:
     updated = {id(v) for v, _ in graph.updates}
     return [v for v in graph.variables if id(v) in updated]
 

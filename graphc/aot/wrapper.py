@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graphc.aot.interface import FIRST_SITE, STATUSES, Interface, Operand
 from graphc.aot.data import bytes_global, c_string
+from graphc.aot.interface import FIRST_SITE, STATUSES, Interface, Operand
 from graphc.backend.llvm_types import float_literal
 from graphc.backend.scalar_emitter import ScalarEmitter
 from graphc.backend.values import size_value

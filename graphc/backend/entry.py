@@ -66,7 +66,8 @@ class Program:
 
     symbols: in the order of the `dims` argument; counts: how many buffers of each of KINDS;
     slots: the bytes of each arena slot; offsets: where each slot starts, one after another if None.
-    profile: add the ticks of launch k to slot FIRST_PROFILE_SLOT + k of the context.
+    profile: add the ticks of launch k to slot FIRST_PROFILE_SLOT + k of the context. stop_after:
+    after so many launches, go on only if no check has failed.
     """
 
     symbols: tuple[Symbol, ...]
@@ -77,6 +78,7 @@ class Program:
     arena: Size | None = None
     profile: bool = False
     notes: tuple[str, ...] = field(default=())
+    stop_after: int = 0
 
 
 class _Sizes:
@@ -165,19 +167,24 @@ def emit_program(program: Program, target: Target) -> str:
         starts[kind] = total
         total += program.counts.get(kind, 0)
     plan = _Plan(kernels, starts, *slot_offsets(program))
+    groups = [range(program.stop_after), range(program.stop_after, len(program.launches))]
     chunks = [
-        program.launches[at : at + LAUNCHES_PER_PART]
-        for at in range(0, len(program.launches), LAUNCHES_PER_PART)
+        group[at : at + LAUNCHES_PER_PART]
+        for group in groups
+        for at in range(0, len(group), LAUNCHES_PER_PART)
     ]
+    stop = next((k for k, c in enumerate(chunks) if c.start == program.stop_after), 0)
     parts = [f'target triple = "{target.triple}"']
     parts += [text.replace(NAME, name) for text, name in names.items()]
     parts += [
-        _PartEmitter(program, target, plan).text(f"@graphc.part.{k}", k * LAUNCHES_PER_PART, chunk)
+        _PartEmitter(program, target, plan).text(
+            f"@graphc.part.{k}", chunk.start, program.launches[chunk.start : chunk.stop]
+        )
         for k, chunk in enumerate(chunks)
     ]
     parts += [
         _LAUNCH_TEXT,
-        _entry(len(chunks), _clock(target) if program.profile else None),
+        _entry(len(chunks), _clock(target) if program.profile else None, stop),
         _arena_bytes(program, target, plan),
     ]
     parts += functions.values()
@@ -315,14 +322,16 @@ def _clock(target: Target) -> str:
     return _CLOCKS.get(target.triple.split("-")[0], "call i64 @llvm.readcyclecounter()")
 
 
-def _entry(parts: int, clock: str | None) -> str:
+def _entry(parts: int, clock: str | None, stop: int) -> str:
     """The entry function; with a clock it adds the ticks of the whole call to slot
-    WHOLE_PROFILE_SLOT.
+    WHOLE_PROFILE_SLOT. Before part `stop`, if that is not the first, it leaves after a failed check.
     """
     calls = [
         f"  call void @graphc.part.{k}(ptr %ctx, ptr %buffers, ptr %dims, ptr %arena)"
         for k in range(parts)
     ]
+    if stop:
+        calls[stop:stop] = _LEAVE.splitlines()
     return "\n".join(
         [
             f"define i64 @{ENTRY}(ptr %ctx, ptr %buffers, ptr %dims, ptr %arena) "
@@ -335,6 +344,14 @@ def _entry(parts: int, clock: str | None) -> str:
             "}",
         ]
     )
+
+
+_LEAVE = """  %early = load i64, ptr %ctx, align 8
+  %good = icmp eq i64 %early, 0
+  br i1 %good, label %go_on, label %leave
+leave:
+  ret i64 %early
+go_on:"""
 
 
 def _arena_bytes(program: Program, target: Target, plan: _Plan) -> str:

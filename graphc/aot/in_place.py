@@ -1,0 +1,228 @@
+"""Updates written over the variables they belong to (floor 8), where that cannot be noticed.
+
+A training step reads a variable and writes its new value. Where the kernel that writes it is the
+last to read the variable, and reads each element only to compute that same element, both may be the
+same memory: no second copy of the state, and nothing to copy back.
+Invariants: an update in place is decided for all instruction sets alike; it is written after the
+last run-time check has passed, because a call that stops must leave the state as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from graphc.backend.entry import BufferRef, Launch, Program
+from graphc.loops.nodes import (
+    Buffer,
+    Check,
+    Const,
+    Expr,
+    For,
+    If,
+    Intrinsic,
+    Kernel,
+    Let,
+    Load,
+    Op,
+    SizeOf,
+    Stmt,
+    Store,
+    Var,
+    var,
+)
+from graphc.loops.walk import expressions, map_values, statements, substitute, with_body
+
+_AFFINE = frozenset(("add", "sub", "mul"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an update is written: launch and the params of the variable and of the result."""
+
+    launch: int
+    source: Buffer
+    result: Buffer
+
+
+def updates_in_place(programs: Sequence[Program], variables: Sequence[int]) -> frozenset[int]:
+    """The updates that can overwrite their variables in every program.
+
+    variables: for each update, the position of its variable.
+    """
+    found = [
+        frozenset(k for k, v in enumerate(variables) if _place(program, k, v) is not None)
+        for program in programs
+    ]
+    return frozenset.intersection(*found) if found else frozenset()
+
+
+def write_in_place(program: Program, variables: Sequence[int], chosen: frozenset[int]) -> Program:
+    """The program with kernels that read an element before they overwrite it, and that stops before
+    them where a check has failed.
+    """
+    if not chosen:
+        return program
+    pairs: dict[int, tuple[Kernel, dict[Buffer, Buffer]]] = {}
+    for k in sorted(chosen):
+        place = _place(program, k, variables[k])
+        assert place is not None, "chosen by updates_in_place"
+        kernel = program.launches[place.launch].kernel
+        pairs.setdefault(id(kernel), (kernel, {}))[1][place.result] = place.source
+    new = {key: _read_first(kernel, results) for key, (kernel, results) in pairs.items()}
+    launches = tuple(
+        Launch(new.get(id(launch.kernel), launch.kernel), launch.args)
+        for launch in program.launches
+    )
+    return replace(program, launches=launches, stop_after=_after_checks(program))
+
+
+def _after_checks(program: Program) -> int:
+    """How many launches there are up to the last one that checks something."""
+    checked = (
+        number
+        for number, launch in enumerate(program.launches, 1)
+        if any(isinstance(s, Check) for s in statements(launch.kernel.body))
+    )
+    return max(checked, default=0)
+
+
+def _place(program: Program, update: int, variable: int) -> _Place | None:
+    """Where the update can be written in place, or None."""
+    touching = [
+        (number, launch, position, ref)
+        for number, launch in enumerate(program.launches)
+        for position, ref in enumerate(launch.args)
+        if (ref.kind, ref.index) in (("update", update), ("variable", variable))
+    ]
+    results = [t for t in touching if t[3].kind == "update"]
+    sources = [t for t in touching if t[3].kind == "variable"]
+    if not results:
+        return None
+    # The update may be read by later kernels, but only one kernel writes it: the first.
+    number, launch, position, ref = results[0]
+    if number < _after_checks(program):
+        return None
+    kernel = launch.kernel
+    result = kernel.params[position]
+    if ref.offset != 0 or not any(result is o for o in kernel.outputs):
+        return None
+    if any(at > number for at, _, _, _ in sources):
+        return None
+    own = [(p, r) for at, _, p, r in sources if at == number]
+    if len(own) != 1 or own[0][1] != BufferRef("variable", variable):
+        return None
+    source = kernel.params[own[0][0]]
+    return _Place(number, source, result) if _is_safe(kernel, source, result) else None
+
+
+def _is_safe(kernel: Kernel, source: Buffer, result: Buffer) -> bool:
+    """Whether each element of `source` is read only where the same element of `result` is made."""
+    same = source.shape == result.shape and source.dtype is result.dtype
+    if not same or any(source is o for o in kernel.outputs):
+        return False
+    for body in _bodies(kernel.body):
+        stored = {s.indices for s in body if isinstance(s, Store) and s.buffer is result}
+        if not all(_is_affine(index) for indices in stored for index in indices):
+            return False
+        for statement in body:
+            for loaded in _loads(statement):
+                if loaded.buffer is result:
+                    return False
+                if loaded.buffer is not source:
+                    continue
+                plain = isinstance(statement, Store | Let) and not loaded.predicated
+                if not plain or loaded.indices not in stored:
+                    return False
+    return True
+
+
+def _is_affine(index: Expr) -> bool:
+    # A minimum or a remainder could make two iterations store one element.
+    stack = [index]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Op):
+            if node.name not in _AFFINE:
+                return False
+            stack.extend(node.args)
+        elif not isinstance(node, Const | Var | SizeOf):
+            return False
+    return True
+
+
+def _bodies(body: tuple[Stmt, ...]) -> Iterator[tuple[Stmt, ...]]:
+    """Every list of statements, outer ones first."""
+    stack = [body]
+    while stack:
+        own = stack.pop()
+        yield own
+        for statement in own:
+            stack.extend(_inner(statement))
+
+
+def _inner(statement: Stmt) -> tuple[tuple[Stmt, ...], ...]:
+    if isinstance(statement, For):
+        return (statement.body,)
+    if isinstance(statement, If):
+        return (statement.body, statement.otherwise)
+    return (statement.meaning,) if isinstance(statement, Intrinsic) else ()
+
+
+def _loads(statement: Stmt) -> set[Load]:
+    """The loads in a statement's own expressions."""
+    found: set[Load] = set()
+    seen: set[Expr] = set()
+    stack = list(expressions(statement))
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if isinstance(node, Load):
+            found.add(node)
+        stack.extend(node.args)
+    return found
+
+
+def _read_first(kernel: Kernel, sources: Mapping[Buffer, Buffer]) -> Kernel:
+    """The kernel with a name for every element that is read again after it was overwritten.
+
+        %w[i] = f(%m[i])            let kept = %m[i]
+        %m[i] = …            ->     …
+        %v[i] = g(%m[i])            %v[i] = g(kept)
+
+    sources: by result.
+    """
+    count = 0
+
+    def rewrite(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+        nonlocal count
+        made: list[Stmt] = []
+        kept: dict[Expr, Expr] = {}
+        for position, statement in enumerate(body):
+            if isinstance(statement, Store) and statement.buffer in sources:
+                source = sources[statement.buffer]
+                later = {
+                    loaded
+                    for following in body[position + 1 :]
+                    for loaded in _loads(following)
+                    if loaded.buffer is source and loaded.indices == statement.indices
+                }
+                for loaded in later - kept.keys():
+                    name = var(f"kept_{count}", loaded.dtype)
+                    count += 1
+                    made.append(Let(name, loaded))
+                    kept[loaded] = name
+            if kept:
+                memo: dict[Expr, Expr] = {}
+                statement = map_values(statement, lambda e, m=memo: substitute(e, kept, m))
+            if isinstance(statement, For):
+                statement = with_body(statement, rewrite(statement.body))
+            elif isinstance(statement, If):
+                inner, otherwise = rewrite(statement.body), rewrite(statement.otherwise)
+                statement = If(statement.condition, inner, otherwise)
+            made.append(statement)
+        return tuple(made)
+
+    return replace(kernel, body=rewrite(kernel.body))
