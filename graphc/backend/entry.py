@@ -213,6 +213,7 @@ class _PartEmitter:
         self.e = ScalarEmitter(target)
         self.sizes = _Sizes(self.e, program.symbols)
         self.pointers: dict[BufferRef, str] = {}
+        self.arguments: dict[int, str] = {}  # what the slots of %args hold: kernels only read them
         self.longest = 1
         self.profile = program.profile
         self.clock = _clock(target)
@@ -278,6 +279,9 @@ class _PartEmitter:
             values.append(("ptr", e.emit(f"getelementptr i8, ptr %arena, i64 {end}")))
         self.longest = max(self.longest, len(values))
         for slot, (t, value) in enumerate(values):
+            if self.arguments.get(slot) == value:
+                continue
+            self.arguments[slot] = value
             address = e.emit(f"getelementptr i64, ptr %args, i64 {slot}") if slot else "%args"
             e.do(f"store {t} {value}, ptr {address}, align 8")
         if facts.extent is None:

@@ -157,6 +157,8 @@ class Dim:
     def __mul__(self, other: Size) -> Size:
         if not isinstance(other, int | Dim):
             return NotImplemented
+        if isinstance(other, int) and self.terms[0][0]:  # a constant comes last
+            return _scaled(self, int(other))
         product: dict[Monomial, int] = {}
         for m1, c1 in self.terms:
             for m2, c2 in _terms(other):
@@ -272,6 +274,15 @@ def _from_terms(terms: Mapping[Monomial, int]) -> Size:
         tuple(sorted(kept.items(), key=lambda item: (-len(item[0]), [str(a) for a in item[0]])))
     )
     return dim
+
+
+def _scaled(dim: Dim, factor: int) -> Size:
+    """A dim times a number: its terms stay in their order."""
+    if factor in (0, 1):
+        return dim if factor else 0
+    scaled = Dim.__new__(Dim)
+    scaled._set(tuple((monomial, c * factor) for monomial, c in dim.terms))
+    return scaled
 
 
 def _evaluate_atom(atom: Atom, sizes: Mapping[str, int]) -> int:

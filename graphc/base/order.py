@@ -27,6 +27,12 @@ def topological(roots: Iterable[N], children: Callable[[N], Iterable[N]]) -> lis
                 done.add(id(node))
                 result.append(node)
                 continue
+            pending = [(c, False) for c in children(node) if id(c) not in done]
+            if not pending:
+                done.add(id(node))
+                result.append(node)
+                continue
             stack.append((node, True))
-            stack.extend((c, False) for c in reversed(tuple(children(node))) if id(c) not in done)
+            pending.reverse()
+            stack += pending
     return result
