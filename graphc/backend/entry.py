@@ -328,7 +328,8 @@ def _clock(target: Target) -> str:
 
 def _entry(parts: int, clock: str | None, stop: int) -> str:
     """The entry function; with a clock it adds the ticks of the whole call to slot
-    WHOLE_PROFILE_SLOT. Before part `stop`, if that is not the first, it leaves after a failed check.
+    WHOLE_PROFILE_SLOT. Before part `stop`, if that is not the first, it leaves where a check has
+    failed.
     """
     calls = [
         f"  call void @graphc.part.{k}(ptr %ctx, ptr %buffers, ptr %dims, ptr %arena)"
