@@ -118,10 +118,15 @@ def _fill(arguments: list[str], indent: str) -> list[str]:
     return lines
 
 
+def one_line(text: str) -> str:
+    """Text of the user's graph on one line; what does not print, by number."""
+    text = " ".join(text.split())
+    return "".join(c if c.isprintable() else f"U+{ord(c):04X}" for c in text)
+
+
 def plain(text: str) -> str:
     """Text of the user's graph as it may stand inside a comment of C, on one line."""
-    text = " ".join(text.split())
-    shown = "".join(c if c.isprintable() else f"U+{ord(c):04X}" for c in text)
+    shown = one_line(text)
     # No end or start of a comment, no trigraph, no line joined by a backslash, no command of a
     # documentation tool.
     for bad, good in (("*/", "* /"), ("/*", "/ *"), ("??", "? ?"), ("\\", "/"), ("@", "(at)")):
