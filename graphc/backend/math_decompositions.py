@@ -40,6 +40,17 @@ class Decomposition:
     rare: Body | None = None
 
 
+def _periodic(finish: trigonometric.Finish, ulp: float) -> Decomposition:
+    return Decomposition(
+        trigonometric.any_operand(finish),
+        ulp,
+        ulp,
+        is_rare=trigonometric.is_rare,
+        common=trigonometric.common_operand(finish),
+        rare=trigonometric.rare_operand(finish),
+    )
+
+
 DECOMPOSITIONS: dict[str, Decomposition] = {
     "exp": Decomposition(exponential.exp, 1.25, 1.25),
     "exp2": Decomposition(exponential.exp2, 1.25, 1.25),
@@ -48,30 +59,9 @@ DECOMPOSITIONS: dict[str, Decomposition] = {
     "log2": Decomposition(logarithm.log2, 1.5, 1.0),
     "log10": Decomposition(logarithm.log10, 1.5, 1.0),
     "log1p": Decomposition(logarithm.log1p, 1.75, 1.75),
-    "sin": Decomposition(
-        trigonometric.sin,
-        1.0,
-        1.0,
-        is_rare=trigonometric.is_rare,
-        common=trigonometric.sin_common,
-        rare=trigonometric.sin_rare,
-    ),
-    "cos": Decomposition(
-        trigonometric.cos,
-        1.0,
-        1.0,
-        is_rare=trigonometric.is_rare,
-        common=trigonometric.cos_common,
-        rare=trigonometric.cos_rare,
-    ),
-    "tan": Decomposition(
-        trigonometric.tan,
-        2.5,
-        2.5,
-        is_rare=trigonometric.is_rare,
-        common=trigonometric.tan_common,
-        rare=trigonometric.tan_rare,
-    ),
+    "sin": _periodic(trigonometric.sin_from, 1.0),
+    "cos": _periodic(trigonometric.cos_from, 1.0),
+    "tan": _periodic(trigonometric.tan_from, 2.5),
     "asin": Decomposition(trigonometric.asin, 2.5, 2.5),
     "acos": Decomposition(trigonometric.acos, 1.5, 1.5),
     "atan": Decomposition(trigonometric.atan, 1.75, 1.75),

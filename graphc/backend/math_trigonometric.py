@@ -8,7 +8,8 @@ products of x with 28-bit pieces of 2/pi modulo 4 in float64; float64 multiplies
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from graphc.backend import math_coefficients as fits
 from graphc.backend.math_language import (
@@ -28,6 +29,8 @@ from graphc.ir.scalar import ScalarLanguage
 
 V = TypeVar("V")
 Reduced = tuple[Term[V], Term[V], Term[V]]
+Finish = Callable[[Term[Any], tuple[Term[Any], Term[Any], Term[Any]]], Term[Any]]
+Body = Callable[[Any, Any], Any]
 
 TWO_OVER_PI = 0.6366197723675814
 LIMIT_32 = 8192.0
@@ -233,58 +236,34 @@ def tan_from(x: Term[V], reduced: Reduced[V]) -> Term[V]:
     return with_sign_of(where(odd, -cosine, sine) / where(odd, sine, cosine), x)
 
 
-def sin(s: ScalarLanguage[V], operand: V) -> V:
-    """The sine."""
-    x = Term(s, operand)
-    return sin_from(x, reduce_any(x)).value
+def any_operand(finish: Finish) -> Body:
+    """The function that ends in `finish` (`sin_from`, ...), for every operand."""
+
+    def function(s: Any, operand: Any) -> Any:
+        x = Term(s, operand)
+        return finish(x, reduce_any(x)).value
+
+    return function
 
 
-def sin_common(s: ScalarLanguage[V], operand: V) -> V:
-    """`sin` where `is_rare` is false."""
-    x = Term(s, operand)
-    return sin_from(x, reduce_common(abs(x))).value
+def common_operand(finish: Finish) -> Body:
+    """The same where `is_rare` is false."""
+
+    def function(s: Any, operand: Any) -> Any:
+        x = Term(s, operand)
+        return finish(x, reduce_common(abs(x))).value
+
+    return function
 
 
-def sin_rare(s: ScalarLanguage[V], operand: V) -> V:
-    """`sin` where `is_rare` is true."""
-    x = Term(s, operand)
-    return sin_from(x, reduce_rare(abs(x))).value
+def rare_operand(finish: Finish) -> Body:
+    """The same where `is_rare` is true."""
 
+    def function(s: Any, operand: Any) -> Any:
+        x = Term(s, operand)
+        return finish(x, reduce_rare(abs(x))).value
 
-def cos(s: ScalarLanguage[V], operand: V) -> V:
-    """The cosine."""
-    x = Term(s, operand)
-    return cos_from(x, reduce_any(x)).value
-
-
-def cos_common(s: ScalarLanguage[V], operand: V) -> V:
-    """`cos` where `is_rare` is false."""
-    x = Term(s, operand)
-    return cos_from(x, reduce_common(abs(x))).value
-
-
-def cos_rare(s: ScalarLanguage[V], operand: V) -> V:
-    """`cos` where `is_rare` is true."""
-    x = Term(s, operand)
-    return cos_from(x, reduce_rare(abs(x))).value
-
-
-def tan(s: ScalarLanguage[V], operand: V) -> V:
-    """The tangent."""
-    x = Term(s, operand)
-    return tan_from(x, reduce_any(x)).value
-
-
-def tan_common(s: ScalarLanguage[V], operand: V) -> V:
-    """`tan` where `is_rare` is false."""
-    x = Term(s, operand)
-    return tan_from(x, reduce_common(abs(x))).value
-
-
-def tan_rare(s: ScalarLanguage[V], operand: V) -> V:
-    """`tan` where `is_rare` is true."""
-    x = Term(s, operand)
-    return tan_from(x, reduce_rare(abs(x))).value
+    return function
 
 
 def atan_below_one(t: Term[V]) -> Term[V]:

@@ -373,6 +373,43 @@ def _in_blocks(builder: KernelBuilder, acc: _Accumulation, length: int) -> _Bloc
     return _Blocks(acc, block, variable, iadd(start, variable), left, _blocks(extent, length))
 
 
+def _accumulation(
+    region: Region,
+    builder: KernelBuilder,
+    acc: _Accumulation,
+    kept: tuple[Expr, ...],
+    reduced: dict[int, Expr],
+    staging: Staging | None = None,
+) -> list[Stmt]:
+    """The innermost statements: the operand's element at a result's index and the reduced axes'
+    variables, computed and accumulated.
+    """
+    node, operand = acc.node, acc.operand
+    index = operand_index(node, kept, reduced)
+    own = tuple(
+        i for s, i in zip(operand.shape, index, strict=True) if not (isinstance(s, int) and s == 1)
+    )
+    wanted = ancestors(region, [operand], builder.is_producer)
+    if staging is not None:
+        staging.recall(own)
+    evaluate_in_order(region, builder, effective(operand.shape), own, wanted)
+    value = builder.elements.value(operand, index)
+    inside: list[Stmt] = list(builder.checks())
+    if staging is not None:
+        inside += staging.keep(own, wanted)
+    return [*inside, acc.accumulate(value, _position(node, reduced))]
+
+
+def _finished(
+    builder: KernelBuilder, acc: _Accumulation, variables: tuple[Expr, ...], body: list[Stmt]
+) -> list[Stmt]:
+    """The loops of a reduction, and after them its result's value."""
+    named = builder.let("r", acc.result(acc.declared.vars), body)
+    builder.elements.define(acc.node, index_in(acc.node.shape, variables), named)
+    builder.watch(acc.node, named)
+    return body + builder.checks()
+
+
 def _row_reduction(
     region: Region,
     builder: KernelBuilder,
@@ -381,30 +418,18 @@ def _row_reduction(
     staging: Staging,
 ) -> list[Stmt]:
     acc = _Accumulation(builder, node)
-    operand = acc.operand
     axes = acc.axes
     reduced: dict[int, Expr] = {a: builder.variable("k") for a in axes}
     blocks = None
     if acc.may_exceed(policy.REDUCTION_BLOCK):
         blocks = _in_blocks(builder, acc, policy.REDUCTION_BLOCK)
         reduced[axes[-1]] = blocks.index
-    index = operand_index(node, variables[: len(effective(node.shape))], reduced)
-    own = tuple(
-        i for s, i in zip(operand.shape, index, strict=True) if not (isinstance(s, int) and s == 1)
-    )
-    wanted = ancestors(region, [operand], builder.is_producer)
-    staging.recall(own)
-    evaluate_in_order(region, builder, effective(operand.shape), own, wanted)
-    value = builder.elements.value(operand, index)
-    inside: list[Stmt] = [*builder.checks(), *staging.keep(own, wanted)]
-    inside.append(acc.accumulate(value, _position(node, reduced)))
+    kept = variables[: len(effective(node.shape))]
+    inside = _accumulation(region, builder, acc, kept, reduced, staging)
     body: list[Stmt] = [
         acc.declared, *_reduction_loops(builder, acc, axes, reduced, inside, blocks)
     ]  # fmt: skip
-    named = builder.let("r", acc.result(acc.declared.vars), body)
-    builder.elements.define(node, index_in(node.shape, variables), named)
-    builder.watch(node, named)
-    return body + builder.checks()
+    return _finished(builder, acc, variables, body)
 
 
 def _reduction_loops(
@@ -479,27 +504,12 @@ def _column_reduction(
     if acc.may_exceed(policy.COLUMN_CHAIN):
         blocks = _in_blocks(builder, acc, policy.COLUMN_CHAIN)
         reduced[acc.axes[-1]] = blocks.index
-    index = operand_index(node, variables, reduced)
-    own = tuple(
-        i for s, i in zip(operand.shape, index, strict=True) if not (isinstance(s, int) and s == 1)
-    )
-    evaluate_in_order(
-        region,
-        builder,
-        effective(operand.shape),
-        own,
-        ancestors(region, [operand], builder.is_producer),
-    )
-    value = builder.elements.value(operand, index)
-    inside: list[Stmt] = [*builder.checks(), acc.accumulate(value, _position(node, reduced))]
+    inside = _accumulation(region, builder, acc, variables, reduced)
     if blocks is not None:
         loops = loops[:-1]
         inside = blocks.around(For(blocks.variable, blocks.extent, tuple(inside)))
     body: list[Stmt] = [acc.declared, *builder.nest(loops, inside)]
-    named = builder.let("r", acc.result(acc.declared.vars), body)
-    builder.elements.define(node, index_in(node.shape, variables), named)
-    builder.watch(node, named)
-    return body + builder.checks()
+    return _finished(builder, acc, variables, body)
 
 
 # -- a whole tensor to one element ----------------------------------------------------------------
@@ -530,19 +540,7 @@ def _whole(region: Region, builder: KernelBuilder) -> list[LoweredKernel]:
         inner = reduced[axes[-1]]
         count = lead
         extent = size(operand.shape[axes[-1]])
-    index = operand_index(node, (), reduced)
-    own = tuple(
-        i for s, i in zip(operand.shape, index, strict=True) if not (isinstance(s, int) and s == 1)
-    )
-    evaluate_in_order(
-        region,
-        builder,
-        effective(operand.shape),
-        own,
-        ancestors(region, [operand], builder.is_producer),
-    )
-    value = builder.elements.value(operand, index)
-    inside: list[Stmt] = [*builder.checks(), acc.accumulate(value, _position(node, reduced))]
+    inside = _accumulation(region, builder, acc, (), reduced)
     width = policy.lanes(max(acc.dtypes, key=lambda d: d.itemsize), operand.shape[axes[-1]])
     groups = policy.interleave(operand.shape[axes[-1]], width)
     assert isinstance(inner, Var)

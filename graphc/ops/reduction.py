@@ -355,17 +355,21 @@ def _declare(
     )
 
 
+def _folded(start: int, method: str, finish: Callable[..., Any] = _rounded) -> Reduction:
+    return Reduction(_accumulator, _constant_identity(start), _widened, _combined(method), finish)
+
+
 SUM = _declare(
     "sum",
     "The sum over axes.",
-    Reduction(_accumulator, _constant_identity(0), _widened, _combined("add"), _rounded),
+    _folded(0, "add"),
     _sum_reference,
     gradient=_sum_gradient,
 )
 MEAN = _declare(
     "mean",
     "The mean over axes; NaN where there is nothing to average.",
-    Reduction(_accumulator, _constant_identity(0), _widened, _combined("add"), _mean_finish),
+    _folded(0, "add", _mean_finish),
     _mean_reference,
     gradient=_mean_gradient,
     dtypes=FLOAT,
@@ -373,7 +377,7 @@ MEAN = _declare(
 PROD = _declare(
     "prod",
     "The product over axes.",
-    Reduction(_accumulator, _constant_identity(1), _widened, _combined("mul"), _rounded),
+    _folded(1, "mul"),
     _prod_reference,
     gradient=_prod_gradient,
     samples=_samples(near_one=True),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.base.dtypes import Array, DType, bfloat16, round_bfloat16
+from graphc.ir.opdef import Sample
 
 
 def draw(
@@ -55,3 +56,24 @@ def strided(array: Array) -> Array:
     view = spread[tuple(slice(None, None, -2) for _ in array.shape)]
     view[...] = array
     return view
+
+
+def over_axes(dtype: DType, special: Array) -> list[Sample]:
+    """Samples of an op with attributes `axes` and `keepdims`: usual shapes, the rows of the matrix
+    `special`, and an operand that is not contiguous.
+    """
+    cases: list[tuple[tuple[int, ...], tuple[int, ...], bool]] = [
+        ((), (), False),
+        ((1,), (0,), False),
+        ((0, 3), (1,), False),
+        ((3, 5), (1,), True),
+        ((3, 5), (0, 1), False),
+        ((2, 3, 4), (0, 2), False),
+        ((4, 131), (1,), False),
+    ]
+    found = [
+        Sample((draw(shape, dtype),), {"axes": axes, "keepdims": keep})
+        for shape, axes, keep in cases
+    ]
+    found.append(Sample((special,), {"axes": (1,), "keepdims": False}))
+    return [*found, Sample((strided(draw((4, 6), dtype)),), {"axes": (0,), "keepdims": True})]
