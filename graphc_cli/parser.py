@@ -232,10 +232,13 @@ def _compile(commands: Any) -> None:
     )
     parser.add_argument("-o", "--out", required=True, metavar="DIR", help="folder of the results")
     parser.add_argument(
-        "--target", default="native", help="native, x86-64-v3, aarch64-linux, cuda-sm_90, …"
+        "--target",
+        default="host",
+        help="native (this processor), host (all instruction sets of this architecture), "
+        "x86-64-v3, aarch64-linux, … (default: %(default)s)",
     )
     parser.add_argument("--emit", choices=EMIT, default="c-library", help="(default: %(default)s)")
-    parser.add_argument("--name", help="of the library and its C names (default: the graph's)")
+    parser.add_argument("--name", help="of the library and its C names (default: the folder's)")
     parser.add_argument(
         "--weights",
         choices=("inside", "external"),
@@ -249,12 +252,11 @@ def _compile(commands: Any) -> None:
         metavar="LANGUAGE,…",
         help="also write bindings: python, cpp, rust, scipy",
     )
-    parser.add_argument(
-        "--threads", action=argparse.BooleanOptionalAction, help="with a thread pool or without"
-    )
-    parser.add_argument("--isa", metavar="NAME,…", help="instruction sets of one library")
     parser.add_argument("--max-size", type=positive, metavar="BYTES", help="fail above this size")
     parser.add_argument("--linker", metavar="PATH", help="the linker to use")
+    parser.add_argument(
+        "--check-numerics", action="store_true", help="calls stop at the first NaN or infinity"
+    )
     _numerics(parser)
     _json(parser)
 

@@ -23,11 +23,9 @@ def execute(options: argparse.Namespace) -> int:
         "bindings": options.bindings,
         "max_size": options.max_size,
         "numerics": options.numerics,
+        "check_numerics": options.check_numerics,
+        "linker": options.linker,
     }
-    # Options of some kinds of output only: named where they are given, so that a wrong one is an
-    # error of the compiler and not silently nothing.
-    more = {"threads": options.threads, "linker": options.linker, "isa": options.isa}
-    settings |= {name: value for name, value in more.items() if value is not None}
     result = _compiler()(graph, options.out, **settings)
     if options.json:
         print(json_text(result.to_dict()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import importlib
 import re
 
 from graphc.base.errors import GraphError, message
@@ -54,21 +55,40 @@ def only(stages: Compilation, stage: str, text: str, name: str) -> str:
             f"--kernel {name}: there is no {'region' if stage == 'regions' else 'kernel'} {name!r}"
         )
         raise GraphError(message(what, at="", hint=f"known: {', '.join(near)}"))
-    head = re.compile(_HEADS[stage].format(name=re.escape(name)))
+    functions = native_names(stages, name) if stage in ("llvm", "assembly") else [name]
+    comment = {"llvm": ";", "assembly": "#"}.get(stage)
+    kept = [f"{comment} kernel {name}: {', '.join(functions)}"] if comment else []
+    kept += _parts(text, stage, functions)
+    return "\n".join(kept)
+
+
+def native_names(stages: Compilation, name: str) -> list[str]:
+    """The native functions of a kernel: kernels of equal text are one function, numbered in order
+    of their first launch.
+    """
+    emit = importlib.import_module("graphc.backend.loop_emitter").emit_kernel
+    numbers: dict[str, int] = {}
+    found: dict[str, None] = {}
+    for launch in stages.program.launches:
+        number = numbers.setdefault(emit(launch.kernel, stages.target, {}), len(numbers))
+        if launch.kernel.name == name:
+            found[f"graphc.kernel.{number}"] = None
+    return list(found)
+
+
+def _parts(text: str, stage: str, names: list[str]) -> list[str]:
+    """The lines of the parts that begin with one of the names."""
+    either = "|".join(map(re.escape, names))
+    head = re.compile(_HEADS[stage].format(name=f"(?:{either})"))
     end = re.compile(_ENDS[stage])
-    inclusive = stage in ("llvm", "assembly")
+    closed = stage in ("llvm", "assembly")  # by a line of the part; by the next part elsewhere
     kept: list[str] = []
     inside = False
     for line in text.splitlines():
-        if inside and end.match(line) and not (inclusive and head.match(line)):
+        if inside and end.match(line):
             inside = False
-            if inclusive:
-                kept.append(line)
-        if head.match(line):
-            inside = True
+            kept += [line] if closed else []
+        inside = inside or head.match(line) is not None
         if inside:
             kept.append(line)
-    if not kept:
-        what = f"--kernel {name}: its part was not found in the text of {stage}"
-        raise GraphError(message(what, at="", hint=f"look at all of it: --stage {stage}"))
-    return "\n".join(kept)
+    return kept

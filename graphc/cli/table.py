@@ -1,4 +1,7 @@
-"""Tables and JSON on stdout (the command line, floor 8)."""
+"""Tables and JSON on stdout (the command line, floor 8).
+
+Invariant: names out of a file reach a terminal as printable characters only.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A scene is a list of nodes with their inputs, facts and group. Groups nest: they are the scopes of
 the names (`encoder/hidden` is in `encoder`), or the kernels of the compiled program. A node that
-nobody named belongs to the innermost scope that holds all its users.
+nobody named belongs to the innermost scope that holds all its users of any scope.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def kernel_scene(compilation: Compilation) -> Scene:
 
 
 def scopes(graph: Graph) -> dict[int, tuple[str, ...]]:
-    """The scope of each node, by id: of its first name, or shared by all its users."""
+    """The scope of each node, by id: of its first name, or shared by its users that have one."""
     found: dict[int, tuple[str, ...]] = {}
     wanted: dict[int, tuple[str, ...]] = {}
     outputs = {id(t) for _, t in graph.outputs} | {id(t) for _, t in graph.updates}
@@ -94,7 +94,10 @@ def scopes(graph: Graph) -> dict[int, tuple[str, ...]]:
         for operand in node.inputs:
             old = wanted.get(id(operand))
             own = found[id(node)]
-            wanted[id(operand)] = own if old is None else _shared(old, own)
+            if (
+                own
+            ):  # gradients, which have no scope, do not pull the rest of the model out of its own
+                wanted[id(operand)] = own if old is None else _shared(old, own)
     return found
 
 

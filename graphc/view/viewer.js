@@ -5,7 +5,8 @@ const model = JSON.parse(document.getElementById("model").textContent);
 const SVG = "http://www.w3.org/2000/svg";
 const ROW = 36, GAP_X = 18, GAP_Y = 40, PAD = 14, HEAD = 22;
 const OPEN_LIMIT = 200; // a scene with more nodes starts with its groups closed
-const CHUNK_ABOVE = 600, CHUNK = 100; // a group with more nodes is shown in pieces
+const READABLE = 0.55;
+const CHUNK_ABOVE = 150, CHUNK = 50; // a group with more nodes is shown in pieces
 
 const canvas = document.getElementById("canvas");
 const world = document.getElementById("world");
@@ -80,7 +81,9 @@ function connect(nodes) {
   }
 }
 
-const depth = (item) => (item.raw ? item.parent.depth + 1 : item.depth);
+function depth(item) {
+  return item.raw ? item.parent.depth + 1 : item.depth;
+}
 
 // -- layout ---------------------------------------------------------------------------------------
 
@@ -243,7 +246,8 @@ function drawGroup(g, boxes, tops) {
     const sign = item.open ? "− " : "+ ";
     svg("text", { x: item.ax + 8, y: item.ay + 16 }, host, sign + cut(item.name));
     if (!item.open)
-      svg("text", { x: item.ax + 8, y: item.ay + 32, class: "what" }, host, item.size + " nodes");
+      svg("text", { x: item.ax + 8, y: item.ay + 32, class: "what" }, host,
+        item.size + (item.size === 1 ? " node" : " nodes"));
     const title = svg("rect", { class: "title", x: item.ax, y: item.ay, width: item.w,
       height: item.open ? HEAD : item.h }, host);
     svg("title", {}, title, item.name + ": click to " + (item.open ? "close" : "open"));
@@ -380,10 +384,11 @@ function look() {
   world.setAttribute("transform", `translate(${x},${y}) scale(${k})`);
 }
 
-function fit() {
+// The whole scene; `least` is a scale below which nothing can be read: its top is shown then.
+function fit(least) {
   const root = scenes[state.scene].root, box = canvas.getBoundingClientRect();
   const k = Math.min(1.4, (box.width - 24) / root.w, (box.height - 24) / root.h);
-  state.view.k = Math.max(k, 0.02);
+  state.view.k = Math.max(k, least || 0.02);
   state.view.x = (box.width - root.w * state.view.k) / 2;
   state.view.y = Math.max(12, (box.height - root.h * state.view.k) / 2);
   look();
@@ -398,7 +403,7 @@ function show(number) {
   state.found = [];
   count.textContent = "";
   draw();
-  fit();
+  fit(READABLE);
   if (same) describe(same);
   else overview();
 }
@@ -419,7 +424,7 @@ function overview() {
 function openAll(open) {
   for (const g of scenes[state.scene].groups) if (g.parent) g.open = open;
   draw();
-  fit();
+  fit(READABLE);
 }
 
 const tabs = document.getElementById("tabs");
@@ -428,7 +433,7 @@ scenes.forEach((scene, k) => {
   button.dataset.scene = k;
   button.addEventListener("click", () => show(k));
 });
-document.getElementById("fit").addEventListener("click", fit);
+document.getElementById("fit").addEventListener("click", () => fit());
 document.getElementById("open").addEventListener("click", () => openAll(true));
 document.getElementById("close").addEventListener("click", () => openAll(false));
 search.addEventListener("input", () => find(0));
@@ -462,5 +467,5 @@ window.addEventListener("pointermove", (event) => {
   look();
 });
 window.addEventListener("pointerup", () => { drag = null; canvas.classList.remove("dragging"); });
-window.addEventListener("resize", fit);
+window.addEventListener("resize", () => fit(READABLE));
 show(0);
