@@ -90,7 +90,7 @@ class _Reader:
 
 
 def read_object(content: bytes) -> tuple[tuple[Section, ...], tuple[Symbol, ...]]:
-    """All sections in order of their numbers, and all functions and objects that are defined.
+    """All sections in order of their numbers, and all functions and objects with names of ours.
 
     Raises FormatError where the bytes are no whole 64-bit little-endian ELF object.
     """
@@ -124,6 +124,8 @@ def _symbols(reader: _Reader, rows: list[_Row], table: _Row) -> list[Symbol]:
         if kind not in (_FUNCTION, _OBJECT) or not 0 < section < _FIRST_RESERVED:
             continue
         text = _name(names, name)
+        if text.startswith("."):  # LLVM's own, such as the frame around globals that it has merged
+            continue
         if section >= len(rows):
             raise _wrong(f"symbol {text!r} is in section {section} of {len(rows)}")
         if value + size > rows[section].size:  # in an object, a value is a place in the section

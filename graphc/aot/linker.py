@@ -96,14 +96,13 @@ def link_shared(
     CompileError when there is none, or when it fails (with its command and what it said), and
     OSError when `out` cannot be written.
     """
-    machine = _machine(target)
     tools = find_tools(target, linker, needs_compiler=False)
     script = f"{{ global: {' '.join(f'{name};' for name in exports)} local: *; }};\n"
 
     def command(tool: Tool, folder: Path) -> list[str]:
         (folder / "exports.map").write_text(script)
         shutil.copyfile(obj, folder / "module.o")
-        words = ["-soname", out.name, "--version-script=exports.map", *_layout(tool, machine)]
+        words = ["-soname", out.name, "--version-script=exports.map", *_layout(tool, target)]
         if not tool.compiles:
             return [*tool.command, "-shared", *words, "-o", "linked", "module.o"]
         # No start files: nothing is to be run when the library is loaded. They take 7 KB.
@@ -126,7 +125,6 @@ def compile_program(
 
     include: folders of headers, besides those of the sources. Raises as `link_shared` does.
     """
-    machine = _machine(target)
     tools = find_tools(target, linker, needs_compiler=True)
     folders = dict.fromkeys([*include, *(path.parent for path in inputs if path.suffix == ".c")])
 
@@ -137,13 +135,13 @@ def compile_program(
             shutil.copyfile(path, folder / names[-1])
         start = [*tool.command, *_target_words(tool, target), *_C_FLAGS]
         start += [f"-I{path.resolve()}" for path in folders]
-        words = _through(_layout(tool, machine))
+        words = _through(_layout(tool, target, program=True))
         return [*start, *words, "-o", "linked", *names, "-lm", "-lpthread"]
 
     _produce(out, target, tools, command)
 
 
-def _layout(tool: Tool, machine: _Machine) -> list[str]:
+def _layout(tool: Tool, target: Target, *, program: bool = False) -> list[str]:
     """Words to the linker itself: small, reproducible, tables of pointers read-only."""
     words = ["-s", "--gc-sections", "--build-id=none", "--as-needed", "-z", "now"]
     if tool.kind == "zig":  # its own front end knows a few words only, and lays out as lld does
@@ -153,7 +151,9 @@ def _layout(tool: Tool, machine: _Machine) -> list[str]:
     # small model. gold has none, and no word for it.
     if not any("gold" in word for word in tool.command):
         words += ["-z", "noseparate-code"]
-    pads = machine.pads_relro and tool.kind != "lld"
+    lld = tool.kind == "lld" or "-fuse-ld=lld" in (*tool.command, *_target_words(tool, target))
+    # A program reads files that it did not write: there the pages of zeros are worth it.
+    pads = _machine(target).pads_relro and not lld and not program
     return [*words, "-z", "norelro" if pads else "relro"]
 
 
