@@ -21,9 +21,9 @@ from graphc.aot.c_text import (
 )
 from graphc.aot.interface import ABI_VERSION, Interface, Operand, SizeArgument, c_type
 from graphc.base.dims import Dim, Size, Symbol
-from graphc.base.dtypes import DType, bfloat16
+from graphc.base.dtypes import Array, DType, bfloat16
 
-_EIGHTHS = np.arange(1, 8, dtype=np.float32) / 8
+_EIGHTHS: Array = np.arange(1, 8, dtype=np.float32) / 8
 _USUAL_SIZE = 4
 _SHOWN = 8  # elements of each output
 
@@ -107,17 +107,15 @@ def _pattern(dtype: DType) -> str:
     if not dtype.is_float:
         values = ["0", "1"]
     elif dtype.bits == 16:
-        words = _EIGHTHS.view(np.uint32) >> 16 if dtype is bfloat16 else _half(_EIGHTHS)
+        words = (
+            _EIGHTHS.view(np.uint32) >> 16
+            if dtype is bfloat16
+            else _EIGHTHS.astype(np.float16).view(np.uint16)
+        )
         values = [f"0x{int(w):04X}" for w in words]
     else:
         values = [f"{value}f" if dtype.bits == 32 else f"{value}" for value in _EIGHTHS]
     return f"static const {c_type(dtype)} {dtype.name}_pattern[] = {{{', '.join(values)}}};"
-
-
-def _half(
-    values: np.ndarray[tuple[int], np.dtype[np.float32]],
-) -> np.ndarray[tuple[int], np.dtype[np.uint16]]:
-    return values.astype(np.float16).view(np.uint16)
 
 
 def _printer(dtype: DType) -> str:
@@ -202,7 +200,7 @@ class _Main:
     def _workspace(self) -> list[str]:
         sizes = [f"{s.name}_size" for s in self.i.sizes]
         return [
-            "    /* Scratch memory for any number of calls of these sizes; also checks the sizes. */",
+            "    /* Scratch memory for any number of calls of these sizes; 0 for wrong sizes. */",
             call_text(f"    const size_t bytes = {self.p}_workspace_size(", sizes, " " * 8),
             "    if (bytes == 0) {",
             f'        fprintf(stderr, "a size is out of bounds (see {self.p}.h), '

@@ -52,6 +52,7 @@ def header_text(interface: Interface, version: str) -> str:
         *([_state_functions(interface)] if interface.state else []),
         _run(interface),
         *([_weights_functions(interface)] if interface.external else []),
+        *([_CALLABLE.format(p=p)] if interface.is_scalar_function else []),
         _THREADS.format(p=p),
         _REST.format(p=p),
         "#ifdef __cplusplus\n}\n#endif",
@@ -256,6 +257,22 @@ def _weights_functions(interface: Interface) -> str:
         ]
     )
 
+
+_CALLABLE = """\
+/** What the last argument of {p}_callable points to: memory for one call at a time. */
+typedef struct {p}_scratch {{
+    void *workspace;
+    size_t workspace_bytes; /**< at least {p}_workspace_size */
+}} {p}_scratch;
+
+/**
+ * The graph as a callback, such as integrators take.
+ * @param n  the number of elements of x
+ * @param x  in: the elements; not written
+ * @param scratch  a {p}_scratch
+ * @return  the output, NaN where {p}_run would return a status
+ */
+double {p}_callable(int n, double *x, void *scratch);"""
 
 _THREADS = """/**
  * Let a call use several threads: the caller's and workers, which are kept for later calls. The

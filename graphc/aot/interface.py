@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphc.base.dims import Dim, Shape, Size, Symbol, product
-from graphc.base.dtypes import DType
+from graphc.base.dtypes import DType, float64
 from graphc.ir import provenance
 from graphc.ir.graph import Graph
 from graphc.ir.node import Tensor, TensorType
@@ -50,7 +50,9 @@ _WORDS = frozenset(
     "union unsigned using virtual void volatile wchar_t while xor xor_eq NULL errno stdin "
     "stdout stderr "
     # names of the functions' own parameters and members
-    "state weights workspace workspace_bytes graphc_layout".split()
+    "state weights workspace workspace_bytes graphc_layout "
+    # types of the headers that the library's includes
+    "int8_t int16_t int32_t int64_t uint8_t uint16_t uint32_t uint64_t size_t".split()
 )
 
 
@@ -120,6 +122,24 @@ class Interface:
     def operands(self) -> tuple[Operand, ...]:
         """Inputs, then outputs: the order of the arguments."""
         return self.inputs + self.outputs
+
+    @property
+    def is_scalar_function(self) -> bool:
+        """One float64 vector in, one float64 scalar out, nothing else: it is a callback of C too.
+
+        Its shape is a number, or the only size of the library.
+        """
+        if len(self.inputs) != 1 or len(self.outputs) != 1 or self.state or self.external:
+            return False
+        ((given,), (result,)) = (self.inputs, self.outputs)
+        symbols = [s.symbol for s in self.sizes]
+        sizes = tuple(Dim(s.name, s.min, s.max, s.multiple_of) for s in symbols)
+        return (
+            given.dtype is result.dtype is float64
+            and result.shape == ()
+            and len(given.shape) == 1
+            and (isinstance(given.shape[0], int) if not sizes else given.shape == sizes)
+        )
 
     def state_offsets(self) -> tuple[tuple[int, ...], int]:
         """Where each member of the state starts, in bytes, and the size of the struct.
@@ -236,4 +256,6 @@ def public_symbols(interface: Interface) -> tuple[str, ...]:
         names += ["state_init", "state_size"]
     if interface.external:
         names += ["weights_close", "weights_open"]
+    if interface.is_scalar_function:
+        names.append("callable")
     return tuple(f"{interface.name}_{name}" for name in names)

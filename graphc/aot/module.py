@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from graphc.aot.callable import callable_text
 from graphc.aot.dispatch import baseline_of, dispatch_text
 from graphc.aot.in_place import updates_in_place, write_in_place
 from graphc.aot.interface import Interface, interface
@@ -85,6 +86,7 @@ def make_module(
         pool_text(base),
         *weights.globals,
         Wrapper(shape, layout, targets, base).text(),
+        callable_text(shape),
         _ABI.get(base.triple.split("-")[0], ""),
     ]
     return Module(shape, tuple(targets), "\n\n".join(parts), compilations[0].kernel_infos, weights)

@@ -20,7 +20,7 @@ from graphc.aot.c_text import (
     symbol_names,
 )
 from graphc.aot.header import bounds_text
-from graphc.aot.interface import Interface, Operand, SizeArgument, c_type
+from graphc.aot.interface import Interface, Operand, SizeArgument
 from graphc.base.dims import Dim, Size, Symbol
 from graphc.base.dtypes import DType, bfloat16, bool_
 
