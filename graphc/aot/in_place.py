@@ -215,8 +215,7 @@ def _read_first(kernel: Kernel, sources: Mapping[Buffer, Buffer]) -> Kernel:
                     made.append(Let(name, loaded))
                     kept[loaded] = name
             if kept:
-                memo: dict[Expr, Expr] = {}
-                statement = map_values(statement, lambda e, m=memo: substitute(e, kept, m))
+                statement = map_values(statement, lambda e: substitute(e, kept))
             if isinstance(statement, For):
                 statement = with_body(statement, rewrite(statement.body))
             elif isinstance(statement, If):

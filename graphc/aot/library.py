@@ -37,6 +37,7 @@ class Library:
         own = interface(graph, str(manifest["name"]), (), external=manifest["external_weights"])
         self.interface: Interface = own
         self.targets: tuple[str, ...] = tuple(manifest["targets"])
+        self.numerics: str = manifest["numerics"]
         described = {k: v for k, v in own.describe().items() if k != "messages"}
         if any(manifest.get(key) != value for key, value in described.items()):
             raise GraphError(
@@ -185,7 +186,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
             )
         )
     content = found[0]
-    required = {"name": str, "targets": list, "external_weights": bool}
+    required = {"name": str, "targets": list, "numerics": str, "external_weights": bool}
     for key, kind in required.items():
         if not isinstance(content.get(key), kind):
             raise FormatError(

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import graphc
-from graphc.base.errors import UnsupportedError, message
 from graphc.cli.model import load
 from graphc.cli.table import bytes_text, json_text
 
@@ -26,7 +25,7 @@ def execute(options: argparse.Namespace) -> int:
         "check_numerics": options.check_numerics,
         "linker": options.linker,
     }
-    result = _compiler()(graph, options.out, **settings)
+    result = graphc.compile(graph, options.out, **settings)
     if options.json:
         print(json_text(result.to_dict()))
         return 0
@@ -34,11 +33,3 @@ def execute(options: argparse.Namespace) -> int:
         print(f"{path}  {bytes_text(path.stat().st_size)}")
     print(result.report)
     return 0
-
-
-def _compiler() -> Any:
-    found = getattr(graphc, "compile", None)
-    if found is None:
-        what = "this version of graphc has no ahead-of-time compiler"
-        raise UnsupportedError(message(what, at="", hint="graphc run compiles and runs at once"))
-    return found

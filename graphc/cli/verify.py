@@ -8,17 +8,16 @@ reference evaluates the graph as it was declared, op by op in NumPy.
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from graphc.aot.library import Library
 from graphc.base.dtypes import Array, DType, bfloat16, round_bfloat16
-from graphc.base.errors import ExecutionError, GraphError, UnsupportedError, message
+from graphc.base.errors import ExecutionError, message
 from graphc.cli.expectation import Expected, Verdict, compare, expect
 from graphc.cli.inputs import array_shape, index_limit, random_arrays, usual_size
 from graphc.cli.model import check_sizes, compiled, load
@@ -27,6 +26,7 @@ from graphc.cli.table import json_text, table
 from graphc.ir.graph import Graph
 from graphc.runtime.session import Session
 
+_THREADS = 4  # of a library, besides one
 _OTHER_SIZE = 17  # no multiple of any vector's length
 
 
@@ -40,9 +40,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class Finding:
-    """A verdict on one sample in one numerics mode."""
+    """A verdict on one sample in one mode: numerics, and for a library what it ran on."""
 
-    numerics: str
+    mode: str
     sample: str
     verdict: Verdict
 
@@ -52,12 +52,28 @@ def execute(options: argparse.Namespace) -> int:
     graph = load(options.model).graph
     sizes = dict(options.dim)
     check_sizes(graph, sizes)
+    made = samples(graph, sizes, options.samples, options.seed)
+    expected, skipped = references(graph, made)
+    findings: list[Finding] = []
     if options.artifact is not None:
-        return _verify_artifact(graph, options)
-    made = list(samples(graph, sizes, options.samples, options.seed))
+        findings += check_library(Library(graph, options.artifact), expected, options.threads)
+        return report(findings, skipped, len(expected), options.json)
+    for numerics in options.numerics:
+        with Session(threads=options.threads, numerics=numerics) as session:
+            findings += check(session, graph, expected, numerics)
+    return report(findings, skipped, len(expected), options.json)
+
+
+def references(
+    graph: Graph, made: Iterable[Sample]
+) -> tuple[list[tuple[Sample, Expected]], list[str]]:
+    """The samples with what is expected of them, and why some have no reference value.
+
+    Raises ExecutionError where none has one.
+    """
     expected: list[tuple[Sample, Expected]] = []
     skipped: list[str] = []
-    for sample in progress(made, "reference"):
+    for sample in progress(list(made), "reference"):
         try:
             expected.append((sample, expect(graph, sample.feeds)))
         except (IndexError, ValueError, ZeroDivisionError) as error:  # NumPy's word for bad values
@@ -66,11 +82,30 @@ def execute(options: argparse.Namespace) -> int:
         what = f"the reference has no value for any sample: {skipped[0]}"
         hint = "choose sizes with --dim, or other inputs with --seed"
         raise ExecutionError(message(what, at="", hint=hint))
-    findings: list[Finding] = []
-    for numerics in options.numerics:
-        with Session(threads=options.threads, numerics=numerics) as session:
-            findings += check(session, graph, expected, numerics)
-    return report(findings, skipped, len(expected), options.json)
+    return expected, skipped
+
+
+def check_library(
+    library: Library, expected: list[tuple[Sample, Expected]], threads: int | None
+) -> Iterator[Finding]:
+    """Run every sample in every instruction set that this machine has, on one thread and several,
+    each from the first state.
+    """
+    graph = library.graph
+    for target in library.available():
+        library.select(target)
+        for count in dict.fromkeys((1, threads or _THREADS)):
+            library.set_threads(count)
+            mode = f"{library.numerics}, {target}, {count} thread{'s' if count > 1 else ''}"
+            for sample, right in progress(expected, f"verify {target}"):
+                state = library.new_state() if graph.updates else None
+                got: dict[str, Any] = dict(library.run(sample.feeds, state))
+                if state is not None:
+                    got |= {f"update:{k}": v for k, v in library.values(state).items()}
+                plain = {k: np.asarray(v).astype(right.values[k].dtype) for k, v in got.items()}
+                for verdict in compare(right, plain, library.numerics):
+                    yield Finding(mode, sample.title, verdict)
+    library.close()
 
 
 def check(
@@ -172,7 +207,7 @@ def report(findings: list[Finding], skipped: list[str], count: int, as_json: boo
     worst: dict[tuple[str, str, bool], Finding] = {}
     for finding in findings:
         extreme = not finding.sample.startswith("random")
-        key = (finding.numerics, finding.verdict.key, extreme)
+        key = (finding.mode, finding.verdict.key, extreme)
         old = worst.get(key)
         if old is None or _badness(finding) > _badness(old):
             worst[key] = finding
@@ -197,7 +232,7 @@ def _badness(finding: Finding) -> tuple[bool, float]:
 def _row(finding: Finding) -> dict[str, Any]:
     verdict = finding.verdict
     return {
-        "numerics": finding.numerics,
+        "mode": finding.mode,
         "result": verdict.key,
         "worst ulp": verdict.ulps,
         "allowed": verdict.allowed,
@@ -207,12 +242,3 @@ def _row(finding: Finding) -> dict[str, Any]:
         "sample": finding.sample,
         "verdict": verdict.problem or "right",
     }
-
-
-def _verify_artifact(graph: Graph, options: argparse.Namespace) -> int:
-    """What `graphc compile` wrote, checked by the part that knows how to call it."""
-    if importlib.util.find_spec("graphc.aot.verify") is None:
-        what = "--artifact: this version of graphc cannot check compiled libraries"
-        hint = "leave it out to check the graph as a session compiles it"
-        raise UnsupportedError(message(what, at="", hint=hint))
-    raise GraphError(f"--artifact {options.artifact}: {graph.name}")
