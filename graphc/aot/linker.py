@@ -9,6 +9,7 @@ bytes, whatever the folders are called.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import platform
@@ -221,7 +222,7 @@ def _look_up(name: str) -> Tool | None:
             return None
         return Tool((sys.executable, *rest), _kind(rest))
     path = shutil.which(first)
-    return None if path is None else Tool((path, *rest), _kind([first, *rest]))
+    return None if path is None else Tool((os.path.abspath(path), *rest), _kind([first, *rest]))
 
 
 def _given_tool(text: str, source: str) -> Tool:
@@ -330,12 +331,14 @@ def _produce(
 def _run(command: Sequence[str], folder: Path) -> None:
     """Run a command in a folder. Raises _Failure with what it said."""
     shown = shlex.join(command)
+    # LD_RUN_PATH would put folders of this machine into what is linked.
+    environment = {k: v for k, v in os.environ.items() if k != "LD_RUN_PATH"} | {"LC_ALL": "C"}
     try:
         # A session of its own, so that what it started ends with it.
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, "LC_ALL": "C"},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -346,7 +349,8 @@ def _run(command: Sequence[str], folder: Path) -> None:
     try:
         said, _ = process.communicate(timeout=_SECONDS)
     except BaseException as error:
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         if isinstance(error, subprocess.TimeoutExpired):
             raise _Failure(f"{shown}\n    stopped after {_SECONDS:g} s") from error

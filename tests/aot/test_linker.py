@@ -122,8 +122,9 @@ def test_is_hardened_and_small(tmp_path: Path, target: Target) -> None:
     assert path.stat().st_size - loaded < 4096 + 2500
 
 
-def test_the_same_bytes_from_any_folder(tmp_path: Path) -> None:
+def test_the_same_bytes_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = linked(tmp_path / "a folder").read_bytes()
+    monkeypatch.setenv("LD_RUN_PATH", "/opt/libraries")  # a GNU linker would write it down
     assert first == linked(tmp_path / "another, longer one").read_bytes()
     for word in (b"folder", b"/tmp", b"module.o", b"GCC"):
         assert word not in first

@@ -58,6 +58,17 @@ def test_kernels_have_the_names_of_the_graph(target: str) -> None:
         assert by_node["y"].bytes > 100
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_math_belongs_to_its_instruction_set(target: str) -> None:
+    found = report(target)
+    for name in found.sets:
+        (function,) = (p for p in found.parts if p.set == name and p.kind == "math")
+        assert function.name.startswith("exp.") and function.bytes > 100
+        own = [p for p in found.parts if p.set == name and p.kind in ("kernel", "math", "calls")]
+        assert found.set_bytes(name) == sum(p.bytes for p in own)
+    assert {p.kind for p in found.parts if p.set == "all"} >= {"pool", "wrapper", "dispatch"}
+
+
 def test_names_are_left_out_where_a_set_is_cut_otherwise() -> None:
     module, content = small_library()
     found = size_report(content, replace(module, kernels=module.kernels[:-1]))
