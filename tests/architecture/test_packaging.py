@@ -41,10 +41,16 @@ def test_the_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
     wheel = tmp_path / python(build, source).splitlines()[-1]
     with zipfile.ZipFile(wheel) as archive:
         members = {m for m in archive.namelist() if ".dist-info/" not in m}
+        (entries,) = (m for m in archive.namelist() if m.endswith("/entry_points.txt"))
+        assert "graphc = graphc_cli:main" in archive.read(entries).decode()
     shipped = {p.relative_to(ROOT) for p in (ROOT / "graphc").rglob("*.py")}
     shipped |= {p.relative_to(ROOT) for p in (ROOT / "graphc_cli").rglob("*.py")}
     shipped |= {Path("graphc") / p.relative_to(ROOT) for p in (ROOT / "kernels").rglob("*.py")}
-    assert members >= {str(p) for p in shipped} | {"graphc/py.typed"}
+    assert members >= {str(p) for p in shipped} | {
+        "graphc/py.typed",
+        "graphc/view/viewer.js",
+        "graphc/view/viewer.css",
+    }
     folders = ("graphc/", "graphc_cli/")
     assert all(m.startswith(folders) for m in members), "only graphc and its command are installed"
     installed = tmp_path / "installed"

@@ -1,40 +1,24 @@
 """Holding compiled results of random graphs against the reference meaning.
 
-How far two right answers may differ is measured, not guessed: the graph is evaluated in float64
-several times, each time with every rounding of the graph (and every operand of a sum, which rounds
-many times) moved by a random part of a unit. The spread of an output is what roundings alone do.
+How far two right answers may differ is measured, not guessed: `graphc.cli.expectation`.
 """
 
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import graphc
-from graphc.base.dtypes import dtype_of, from_storage, to_storage
-from graphc.ir.evaluate import bind_feeds
-from graphc.ir.graph import bind_sizes
-from graphc.ir.node import Node, Tensor
+from graphc.base.dtypes import from_storage, to_storage
+from graphc.cli.expectation import UNIT, Expected, expect
+from graphc.ir.node import Tensor
 from graphc.ir.parse import parse
-from graphc.ops.families import Composite, Contraction, Elementwise
 from tests.conformance.running import Compiled
 
 Array = np.ndarray[Any, Any]
-UNIT = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
-TRIALS = 3
-# Elementwise ops that return one of their operands, or something that no rounding moves.
-SELECTING = frozenset(
-    "negative abs maximum minimum where sign floor ceil trunc round copysign nextafter".split()
-)
-ACCUMULATING = frozenset(
-    "sum mean prod cumulative_sum cumulative_prod linear_recurrence scatter align_windows "
-    "unalign_windows".split()
-)
-LOGARITHMIC = frozenset("logsumexp log_softmax softmax_cross_entropy".split())
 # name: optimize, numerics, fuse
 MODES: dict[str, tuple[bool, str, bool]] = {
     "unoptimized": (False, "exact", True),
@@ -43,111 +27,6 @@ MODES: dict[str, tuple[bool, str, bool]] = {
     "standard": (True, "standard", True),
     "fast": (True, "fast", True),
 }
-
-
-@dataclass(frozen=True)
-class Expected:
-    """The reference results by key (outputs, then "update:" and the variable), with tensors.
-
-    wide: the float64 values of the same; spread: what roundings may do to each element. finite:
-    whether everything on the way is finite.
-    """
-
-    values: dict[str, Array]
-    tensors: dict[str, Tensor]
-    wide: dict[str, Array]
-    spread: dict[str, Array]
-    finite: bool
-
-
-def results_of(graph: graphc.Graph) -> dict[str, Tensor]:
-    """Outputs and new values of variables, keyed as `evaluate(updates=True)` does."""
-    updates = {f"update:{graph.name_of(v)}": t for v, t in graph.updates}
-    return dict(graph.outputs) | updates
-
-
-def expect(graph: graphc.Graph, feeds: dict[str, Array]) -> Expected:
-    """The reference meaning with its measured tolerance."""
-    tensors = results_of(graph)
-    values = graph.evaluate(feeds, updates=True)
-    floats = {k: t for k, t in tensors.items() if t.dtype.is_float}
-    runs = [_wide_values(graph, feeds, seed) for seed in range(TRIALS + 1)]
-    wide = {k: runs[0][id(t)] for k, t in floats.items()}
-    spread = {}
-    finite = _stays_finite(graph, runs[0])
-    with np.errstate(all="ignore"):
-        for k, t in floats.items():
-            distances = np.abs(np.stack([r[id(t)] for r in runs[1:]]) - wide[k])
-            spread[k] = np.where(np.isnan(distances), 0.0, distances).max(axis=0)
-    return Expected(values, tensors, wide, spread, finite)
-
-
-def _stays_finite(graph: graphc.Graph, values: dict[int, Any]) -> bool:
-    """Whether nothing is infinite or NaN on the way to the results."""
-    found = (values[id(node)] for node in graph.nodes)
-    return all(
-        bool(np.isfinite(v).all())
-        for v in found
-        if isinstance(v, np.ndarray) and v.dtype.kind == "f"
-    )
-
-
-def _wide_values(graph: graphc.Graph, feeds: dict[str, Array], seed: int) -> dict[int, Any]:
-    """All values with floats in float64; roundings are imitated by noise unless the seed is 0."""
-    rng = np.random.default_rng(seed) if seed else None
-    bound, sizes = bind_feeds(graph, feeds)
-    values: dict[int, Any] = {i: _widened(a) for i, a in bound.items()}
-    with np.errstate(all="ignore"):
-        for node in graph.nodes:
-            if id(node) in values:
-                continue
-            if node.op.name == "variable":
-                values[id(node)] = _widened(node.attr("value").values)
-            else:
-                values[id(node)] = _wide_node(
-                    node, [values[id(i)] for i in node.inputs], sizes, rng
-                )
-    return values
-
-
-def _widened(value: Any) -> Array:
-    array = np.asarray(value)
-    return array.astype(np.float64) if array.dtype.kind == "f" else array
-
-
-def _wide_node(node: Node, operands: list[Any], sizes: dict[str, int], rng: Any) -> Any:
-    attrs = {k: bind_sizes(v, sizes) for k, v in node.attributes.items()}
-    if getattr(attrs.get("dtype"), "is_float", False):
-        attrs["dtype"] = dtype_of("float64")
-    form, reference = node.op.form, node.op.reference
-    assert reference is not None
-    if not isinstance(node, Tensor):
-        return tuple(_widened(v) for v in reference(*operands, **attrs))
-    unit = UNIT.get(node.dtype.name, 0.0)
-    many = isinstance(form, Composite | Contraction) or node.op.name in ACCUMULATING
-    if rng is not None and unit and many:
-        operands = [_noisy(o, unit, rng) for o in operands]
-    value = _widened(reference(*operands, **attrs))
-    if not unit:
-        return value.astype(node.dtype.numpy)
-    rounds = many or (isinstance(form, Elementwise) and node.op.name not in SELECTING)
-    value = value.astype(np.float64)
-    if rng is None or not rounds:
-        return value
-    if node.op.name in LOGARITHMIC:  # rounds at the size of its operands, or of 1, and cancels
-        size = 1.0 + np.abs(np.nan_to_num(operands[0], posinf=0.0, neginf=0.0)).max(initial=0.0)
-        value = value + unit * size * rng.uniform(-1.0, 1.0, value.shape)
-    if many:  # roundings of one sign add up where the terms are alike
-        count = max((o.size for o in operands if isinstance(o, np.ndarray)), default=1)
-        unit *= 1.0 + 0.3 * (count / max(value.size, 1)) ** 0.5
-    return _noisy(value, unit, rng)
-
-
-def _noisy(value: Array, unit: float, rng: Any) -> Array:
-    if value.dtype.kind != "f":
-        return value
-    noise = unit * rng.uniform(-1.0, 1.0, value.shape)
-    return np.asarray(value * (1.0 + noise))
 
 
 def differences(expected: Expected, got: dict[str, Array], numerics: str = "exact") -> list[str]:
