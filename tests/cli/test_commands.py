@@ -151,7 +151,7 @@ def test_verify(models: Path) -> None:
     printed = good("verify", "small.g", "--numerics", "all", "--json", folder=models)
     facts = json.loads(printed)
     assert facts["failed"] == 0 and facts["samples"] == 7 and not facts["skipped"]
-    seen = {(row["numerics"], row["result"]) for row in facts["results"]}
+    seen = {(row["mode"], row["result"]) for row in facts["results"]}
     assert len(seen) == 9 and ("fast", "update:w") in seen
     assert "all right" in good("verify", "small.g", "--samples", "1", folder=models)
     bad("verify", "small.g", "--artifact", ".", folder=models, says="--artifact")
