@@ -7,10 +7,10 @@ from pathlib import Path
 
 from graphc.base.atomic_file import replacing
 from graphc.cli.model import Model, check_folder, compilation, load
-from graphc.view.dot import dot_text
-from graphc.view.model_explorer import json_of
-from graphc.view.page import page
-from graphc.view.scenes import scene, scenes
+from graphc.viewer.dot import dot_text
+from graphc.viewer.model_explorer import json_of
+from graphc.viewer.page import page
+from graphc.viewer.scenes import scene, scenes
 
 
 def execute(options: argparse.Namespace) -> int:

@@ -48,8 +48,8 @@ def test_the_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
     shipped |= {Path("graphc") / p.relative_to(ROOT) for p in (ROOT / "kernels").rglob("*.py")}
     assert members >= {str(p) for p in shipped} | {
         "graphc/py.typed",
-        "graphc/view/viewer.js",
-        "graphc/view/viewer.css",
+        "graphc/viewer/viewer.js",
+        "graphc/viewer/viewer.css",
     }
     folders = ("graphc/", "graphc_cli/")
     assert all(m.startswith(folders) for m in members), "only graphc and its command are installed"

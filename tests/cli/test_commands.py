@@ -154,7 +154,7 @@ def test_verify(models: Path) -> None:
     seen = {(row["mode"], row["result"]) for row in facts["results"]}
     assert len(seen) == 9 and ("fast", "update:w") in seen
     assert "all right" in good("verify", "small.g", "--samples", "1", folder=models)
-    bad("verify", "small.g", "--artifact", ".", folder=models, says="--artifact")
+    bad("verify", "small.g", "--artifact", ".", folder=models, says="no library in")
 
 
 def test_view(models: Path) -> None:

@@ -13,10 +13,10 @@ import pytest
 
 import graphc
 from graphc.cli.model import compilation
-from graphc.view.dot import dot_text, quoted
-from graphc.view.model_explorer import json_of
-from graphc.view.page import page
-from graphc.view.scenes import Scene, scene, scenes
+from graphc.viewer.dot import dot_text, quoted
+from graphc.viewer.model_explorer import json_of
+from graphc.viewer.page import page
+from graphc.viewer.scenes import Scene, scene, scenes
 
 HOSTILE = (
     "</script><script>alert(1)</script>",

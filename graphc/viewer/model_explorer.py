@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from graphc.view.scenes import Scene, SceneNode
+from graphc.viewer.scenes import Scene, SceneNode
 
 
 def json_of(name: str, scenes: Sequence[Scene]) -> str:

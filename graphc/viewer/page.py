@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-from graphc.view.scenes import Scene, SceneNode
+from graphc.viewer.scenes import Scene, SceneNode
 
 
 def page(name: str, scenes: Sequence[Scene]) -> str:
@@ -57,7 +57,7 @@ orient="auto"><path d="M0,0 L8,4 L0,8 z" fill="#9aa5b1"/></marker></defs>
 
 
 def _resource(name: str) -> str:
-    return files("graphc.view").joinpath(name).read_text(encoding="utf-8")
+    return files("graphc.viewer").joinpath(name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:

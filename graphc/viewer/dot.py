@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphc.view.scenes import Scene
+from graphc.viewer.scenes import Scene
 
 _COLORS = {
     "input": "#d6eaf8",
