@@ -446,10 +446,11 @@ endif()
 """)
 
 _PKG_CONFIG = Template("""\
-# Works where the folder lies: PKG_CONFIG_PATH=<this folder> pkg-config --cflags --libs $p
+# Works where the folder lies, without white space in its path:
+#   PKG_CONFIG_PATH=<this folder> pkg-config --cflags --libs $p
 Name: $p
 Description: compiled graph $title
 Version: $abi
 Cflags: -I$${pcfiledir}
-Libs: $${pcfiledir}/$library $rpath
+Libs: -L$${pcfiledir} -l:$library $rpath
 """)
