@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from graphc import checkout as _checkout
 from graphc import compiler as _compiler
 from graphc import debug, linalg, nn, optimizers, random, testing
+from graphc.aot import compile
+from graphc.artifact import load
 from graphc.autodiff import (
     checkpoint,
     custom_gradient,
@@ -61,6 +63,7 @@ from graphc.base.errors import (
     UnsupportedError,
     VerifyError,
 )
+from graphc.base.limits import Limits
 from graphc.ir import evaluate as _evaluate
 from graphc.ir import text as _text
 from graphc.ir.graph import Graph
@@ -308,6 +311,7 @@ __all__ = [
     "Graph",
     "GraphError",
     "GraphcError",
+    "Limits",
     "NumericsError",
     "Session",
     "ShapeError",
@@ -347,6 +351,7 @@ __all__ = [
     "ceil",
     "checkpoint",
     "clip",
+    "compile",
     "concat",
     "conj",
     "constant",
@@ -412,6 +417,7 @@ __all__ = [
     "lgamma",
     "linalg",
     "linspace",
+    "load",
     "log",
     "log1p",
     "log2",

@@ -1,38 +1,76 @@
-"""Constant values (floor 1): arrays as attributes, interned by a digest of their bytes."""
+"""Constant values (floor 1): arrays as attributes, interned by a digest of their bytes.
+
+A value whose bytes lie in a file may come with the digest that the file claims.  Its bytes are then
+not read before somebody wants them, and are compared with the digest at that moment.  Invariant:
+only values whose bytes were seen to have their digest are interned.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import math
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from graphc.base.dtypes import Array, DType, from_storage, to_storage
+from graphc.base.errors import FormatError
 from graphc.base.intern import InternTable
 
 _VALUES: InternTable[ConstantValue] = InternTable()
+_CHUNK = 1 << 20  # bytes that are hashed at a time
 
 
 class ConstantValue:
     """A read-only C-contiguous array in stored form (`dtype.storage`) with its dtype and sha256
     digest.
 
-    Equal contents (bit for bit), shape and dtype are the same object.
+    Equal contents (bit for bit), shape and dtype are the same object, but for values of a large
+    file that nobody has read yet.
     """
 
-    __slots__ = ("__weakref__", "digest", "dtype", "stored")
+    __slots__ = ("__weakref__", "_array", "_failed", "digest", "dtype", "shape")
+    _array: Array
+    _failed: Callable[[str], FormatError] | None  # None: the bytes are known to have the digest
     digest: str
     dtype: DType
-    stored: Array
+    shape: tuple[int, ...]
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.stored.shape
+    def stored(self) -> Array:
+        """The elements in stored form, not to be written.
+
+        The first use of a value of a file reads it: raises FormatError where its bytes have another
+        digest than the file says.
+        """
+        if self._failed is not None:
+            self.check()
+        return self._array
+
+    @property
+    def size(self) -> int:
+        """The number of elements; nothing is read."""
+        return int(self._array.size)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stored form; nothing is read."""
+        return int(self._array.nbytes)
 
     @property
     def values(self) -> Array:
         """The values in reference form (`dtype.numpy`), not to be written."""
         return from_storage(self.stored, self.dtype)
+
+    def check(self) -> None:
+        """Compare the bytes with the digest, once. Raises FormatError where they differ."""
+        if self._failed is not None:
+            found = digest_of(self._array, self.dtype)
+            if found != self.digest:
+                raise self._failed(found)
+            self._failed = None
 
     def __repr__(self) -> str:
         return f"<constant {self.dtype.short}{list(self.shape)} {self.digest[:12]}>"
@@ -48,19 +86,59 @@ def constant_value(values: Any, dtype: DType) -> ConstantValue:
 
 def from_stored(stored: Array, dtype: DType) -> ConstantValue:
     """The interned constant of stored elements; copied so that nobody can change it."""
-    array = np.array(stored, dtype=dtype.storage.newbyteorder("="), order="C", copy=True)
+    return from_owned(
+        np.array(stored, dtype=dtype.storage.newbyteorder("="), order="C", copy=True), dtype
+    )
+
+
+def from_owned(array: Array, dtype: DType) -> ConstantValue:
+    """The interned constant of a C-contiguous array in stored form that nobody else writes."""
     array.flags.writeable = False
-    header = f"{dtype.name}:{array.shape}:".encode()
-    digest = hashlib.sha256(header + array.tobytes()).hexdigest()
+    digest = digest_of(array, dtype)
+    return _VALUES.get(digest, lambda: _new(array, dtype, digest, None))
 
-    def build() -> ConstantValue:
-        value = ConstantValue()
-        value.digest = digest
-        value.dtype = dtype
-        value.stored = array
-        return value
 
-    return _VALUES.get(digest, build)
+def from_file(
+    array: Array, dtype: DType, digest: str, failed: Callable[[str], FormatError]
+) -> ConstantValue:
+    """The constant of a read-only mapped array; not interned, its bytes are not read yet.
+
+    failed: called with the digest that the bytes have where that is not `digest`; gives the error.
+    """
+    return _new(array, dtype, digest, failed)
+
+
+def _new(
+    array: Array, dtype: DType, digest: str, failed: Callable[[str], FormatError] | None
+) -> ConstantValue:
+    value = ConstantValue()
+    value.digest = digest
+    value.dtype = dtype
+    value.shape = array.shape
+    value._array = array
+    value._failed = failed
+    return value
+
+
+def digest_of(stored: Array, dtype: DType) -> str:
+    """The sha256, in hexadecimal, of the type's text (`f32[2, 3]`), ":" and the stored bytes,
+    little-endian. `stored` is C-contiguous.
+    """
+    shape = ", ".join(map(str, stored.shape))
+    state = hashlib.sha256(f"{dtype.short}[{shape}]:".encode())
+    for part in byte_parts(stored):
+        state.update(part)
+    return state.hexdigest()
+
+
+def byte_parts(stored: Array) -> list[memoryview]:
+    """The bytes of a C-contiguous array, little-endian, in parts: no copy of the whole is made."""
+    if math.prod(stored.shape) == 0:
+        return []
+    if sys.byteorder == "big":  # the words of files are little-endian
+        stored = stored.astype(stored.dtype.newbyteorder("<"))
+    data = stored.reshape(-1).view(np.uint8).data
+    return [data[k : k + _CHUNK] for k in range(0, len(data), _CHUNK)]
 
 
 def by_digest(digest: str) -> ConstantValue | None:

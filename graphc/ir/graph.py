@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,10 @@ import numpy as np
 from graphc.base import dims
 from graphc.base.dims import Symbol
 from graphc.base.dtypes import Array, from_storage, to_storage
-from graphc.base.errors import GraphError, UnsupportedError, message
+from graphc.base.errors import GraphError, message
 from graphc.base.order import topological
 from graphc.ir import provenance
-from graphc.ir.node import OPERATORS, Node, Tensor, TensorType, describe
+from graphc.ir.node import OPERATORS, Node, Tensor, TensorType, describe, make
 
 if TYPE_CHECKING:
     from graphc.ir.constant import ConstantValue
@@ -41,12 +42,23 @@ class Graph:
     that is used but not listed, duplicate names, or anything that is not a graphc tensor.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "inputs", "name", "names", "outputs", "updates")
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "current",
+        "inputs",
+        "name",
+        "names",
+        "outputs",
+        "updates",
+    )
     inputs: tuple[tuple[str, Tensor], ...]
     outputs: tuple[tuple[str, Tensor], ...]
     updates: tuple[tuple[Tensor, Tensor], ...]
     names: dict[str, Node]
     name: str
+    # The current values of variables, for the graph of a session's function; no part of equality.
+    current: Callable[[Sequence[Tensor]], Sequence[ConstantValue]] | None
 
     def __init__(
         self,
@@ -56,6 +68,7 @@ class Graph:
         name: str | None = None,
     ) -> None:
         self.name = name or "graph"
+        self.current = None
         placeholders = tuple(inputs)
         self.inputs = tuple(zip(_input_names(placeholders), placeholders, strict=True))
         self.outputs = _named_outputs(outputs)
@@ -77,6 +90,7 @@ class Graph:
         """A graph out of parts that are already checked (passes, the parser)."""
         graph = cls.__new__(cls)
         graph.inputs, graph.outputs, graph.updates, graph.name = inputs, outputs, updates, name
+        graph.current = None
         live = {id(n) for n in graph.nodes}
         graph.names = {k: n for k, n in names.items() if id(n) in live}
         return graph
@@ -206,18 +220,41 @@ class Graph:
         """The graph after the rewriting passes ("exact", "standard" or "fast")."""
         return OPTIMIZER["optimize"](self, numerics)
 
-    def save(self, path: Any) -> None:
-        """Write the graph and its variables' values to a `.graphc` file.
+    def save(self, path: str | os.PathLike[str], *, provenance: bool = True) -> None:
+        """Write the graph and its variables' values to a `.graphc` file; `graphc.load` reads it.
 
-        Raises UnsupportedError in this version: the file format comes later, `str(graph)` and
-        `graphc.parse` hold a graph as text.
+        The values are the current ones of the session for the graph of a function
+        (`function.graph.save`), all of the same moment, and the first ones otherwise. The file is
+        the old one or the new one at every moment, a kill included. provenance: write the file
+        names (without folders) and line numbers of the code that declared the nodes. Raises
+        OSError; the old file is then as it was.
         """
-        raise UnsupportedError(
-            message(
-                "graph.save: this version of graphc has no file format yet",
-                hint="keep str(graph); graphc.parse reads it back",
-            )
+        SAVER["save"](self, path, provenance=provenance)
+
+    def with_current_values(self) -> Graph:
+        """The graph whose variables' first values are the current ones of the session that the
+        graph belongs to; the graph itself where it belongs to none.
+        """
+        if self.current is None or not self.variables:
+            return self
+        values = self.current(self.variables)
+        mapping: dict[int, Node] = {}
+        for variable, value in zip(self.variables, values, strict=True):
+            name, _, trainable, uid = variable.attrs
+            provenance.set_derived(variable)
+            mapping[id(variable)] = make(variable.op, (), (name, value, trainable, uid))
+        for node in self.nodes:
+            inputs = tuple(mapping.get(id(i), i) for i in node.inputs)
+            if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)):
+                provenance.set_derived(node)
+                mapping[id(node)] = make(node.op, inputs, node.attrs)
+        provenance.set_derived(None)
+        rebuilt = self.rebuild(mapping)
+        updates = tuple(
+            (mapping[id(old)], new)
+            for (old, _), (_, new) in zip(self.updates, rebuilt.updates, strict=True)
         )
+        return Graph.build(rebuilt.inputs, rebuilt.outputs, updates, self.name, rebuilt.names)  # type: ignore[arg-type]  # tensors become tensors
 
     # -- change by copy ---------------------------------------------------------------------------
     def rebuild(self, mapping: Mapping[int, Node]) -> Graph:
@@ -233,13 +270,15 @@ class Graph:
             return found
 
         names = {name: mapping.get(id(node), node) for name, node in self.names.items()}
-        return Graph.build(
+        graph = Graph.build(
             self.inputs,
             tuple((name, new(t)) for name, t in self.outputs),
             tuple((v, new(t)) for v, t in self.updates),
             self.name,
             names,
         )
+        graph.current = self.current
+        return graph
 
     def map(self, visit: Callable[[Node, tuple[Tensor, ...]], Node]) -> Graph:
         """Rebuild bottom-up: `visit(node, new_inputs)` gives each node's replacement."""
@@ -256,9 +295,11 @@ class Graph:
         self, outputs: tuple[tuple[str, Tensor], ...], *, updates: bool = True
     ) -> Graph:
         """The same inputs with other outputs."""
-        return Graph.build(
+        graph = Graph.build(
             self.inputs, outputs, self.updates if updates else (), self.name, self.names
         )
+        graph.current = self.current
+        return graph
 
     # -- checks -----------------------------------------------------------------------------------
     def _collect_names(self) -> dict[str, Node]:
@@ -443,3 +484,4 @@ def bind_sizes(value: Any, sizes: Mapping[str, int]) -> Any:
 PRINTER: dict[str, Callable[[Graph], str]] = {}
 EVALUATOR: dict[str, Callable[..., dict[str, Array]]] = {}
 OPTIMIZER: dict[str, Callable[..., Graph]] = {}
+SAVER: dict[str, Callable[..., None]] = {}

@@ -13,6 +13,7 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +22,13 @@ import numpy as np
 from graphc.base.dims import Dim, Size, Symbol, divide
 from graphc.base.dtypes import ALL, DType
 from graphc.base.errors import FormatError, GraphcError, message
+from graphc.base.limits import Limits
+from graphc.ir import provenance
 from graphc.ir.constant import ConstantValue, by_digest, constant_value, from_stored
 from graphc.ir.graph import Graph, _check_updates
 from graphc.ir.node import Node, Tensor, fresh_uid, make
 from graphc.ir.opdef import REGISTRY
+from graphc.ir.provenance import Location
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\r]+|\#[^\n]*) | (?P<newline>\n) | (?P<string>"(?:[^"\\\n]|\\.)*") |
@@ -48,13 +52,24 @@ class Token:
     column: int
 
 
-def parse(text: str, constants: Mapping[str, ConstantValue] | None = None) -> Graph:
+def parse(
+    text: str,
+    constants: Mapping[str, ConstantValue] | None = None,
+    *,
+    limits: Limits | None = None,
+    own_constants: bool = False,
+    file: str | None = None,
+) -> Graph:
     """The graph of a text as `str(graph)` writes it.
 
     constants: values by sha256 digest for constants that the text names by digest; those alive in
-    this process are found by themselves. Raises FormatError naming line and column.
+    this process are found by themselves, unless `own_constants`. file: where the text stands;
+    nodes then point at their lines there, otherwise at the line that is running. Raises
+    FormatError naming line and column.
     """
-    reader = _Reader(_tokens(text), dict(constants or {}))
+    reader = _Reader(_tokens(text), constants or {})
+    reader.own_constants = own_constants
+    reader.file = file
     graph = reader.graph()
     reader.expect_end()
     return graph
@@ -96,12 +111,14 @@ def _tokens(text: str) -> list[Token]:
 
 
 class _Reader:
-    def __init__(self, tokens: list[Token], constants: dict[str, ConstantValue]) -> None:
+    def __init__(self, tokens: list[Token], constants: Mapping[str, ConstantValue]) -> None:
         self.tokens = tokens
         self.position = 0
         self.constants = constants
         self.symbols: dict[str, Dim] = {}
         self.depth = 0
+        self.own_constants = False
+        self.file: str | None = None
 
     # -- tokens -----------------------------------------------------------------------------------
     @property
@@ -185,12 +202,20 @@ class _Reader:
             "update": self.update,
         }
         if token.kind == "label":
-            self.node(scope)
+            with self.located(token):
+                self.node(scope)
         elif token.kind == "word" and token.text in handlers:
             self.position += 1
-            handlers[token.text](scope)
+            with self.located(token):
+                handlers[token.text](scope)
         else:
             raise self.fail("a statement (dim, input, variable, %label = …, output, update) or '}'")
+
+    def located(self, token: Token) -> AbstractContextManager[None]:
+        """What is made inside stands on the line of `token`."""
+        if self.file is None:
+            return nullcontext()
+        return provenance.standing_at(Location(self.file, token.line))
 
     def dim(self, scope: _Scope) -> None:
         token = self.current
@@ -495,7 +520,9 @@ class _Reader:
     def by_digest(self, dtype: DType, shape: tuple[int, ...]) -> ConstantValue:
         token = self.current
         digest = self.take("digest")[1:]
-        value = self.constants.get(digest) or by_digest(digest)
+        value = self.constants.get(digest)
+        if value is None and not self.own_constants:
+            value = by_digest(digest)
         if value is None:
             raise _format_error(
                 f"line {token.line}: the constant @{digest[:12]}… is not in this text",

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import CodeType
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING
 
 from graphc.base.errors import LOCATOR, GraphError, message
@@ -64,12 +64,15 @@ class _State(threading.local):
 _state = _State()
 
 
-def _is_internal(code: CodeType) -> bool:
+def _is_internal(frame: FrameType) -> bool:
+    code = frame.f_code
     known = _inside.get(code)
     if known is None:
         name = code.co_filename
         standard = name.startswith(_STANDARD) and "-packages" not in name
-        known = name.startswith((_PACKAGE, _KERNELS, "<frozen")) or standard
+        # Methods that dataclasses make have no file, but the globals of their module.
+        own = str(frame.f_globals.get("__name__")).startswith("graphc.")
+        known = own or standard or name.startswith((_PACKAGE, _KERNELS, "<frozen"))
         _inside[code] = known
     return known
 
@@ -90,7 +93,7 @@ def hide_callers() -> None:
 def _user_frame() -> tuple[CodeType, int] | None:
     frame = sys._getframe(2)
     while frame is not None:
-        if not _is_internal(frame.f_code):
+        if not _is_internal(frame):
             return frame.f_code, frame.f_lineno
         if frame.f_back is None:
             return None
@@ -188,6 +191,35 @@ def name_scope(name: str) -> Iterator[None]:
         yield
     finally:
         _state.scopes = old
+
+
+@contextmanager
+def recording(on: bool) -> Iterator[None]:
+    """Whether nodes made inside take the user's line that is running; without, they have none."""
+    old = _state.derived
+    if not on:
+        _state.derived = ()
+    try:
+        yield
+    finally:
+        _state.derived = old
+
+
+@contextmanager
+def standing_at(place: Location) -> Iterator[None]:
+    """Nodes made inside, and errors, point at `place`: a line of a text graph."""
+    old = _state.derived
+    _state.derived = (place,)
+    try:
+        yield
+    finally:
+        _state.derived = old
+
+
+def restore(node: Node, places: tuple[Location, ...]) -> None:
+    """Give a node without locations those that a file has for it."""
+    if places and not _locations.get(node, ()):
+        _locations[node] = places[:_MAX_LOCATIONS]
 
 
 def check_name(name: str) -> None:

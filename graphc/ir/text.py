@@ -33,8 +33,10 @@ INLINE_BYTES = 1 << 16  # … up to this size as base64, larger ones by digest
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./]*\Z")
 
 
-def graph_text(graph: Graph, indent: str = "") -> str:
-    """The text of a graph."""
+def graph_text(graph: Graph, indent: str = "", inline: int = INLINE_BYTES) -> str:
+    """The text of a graph. Constants of more than `inline` bytes (and more than 16 elements) are
+    named by digest.
+    """
     labels = _labels(graph)
     inner = indent + "  "
     lines = [f"graph {json.dumps(graph.name)} {{"]
@@ -42,7 +44,9 @@ def graph_text(graph: Graph, indent: str = "") -> str:
     inputs = {id(t): name for name, t in graph.inputs}
     for node in graph.nodes:
         lines.append(
-            inner + _node_text(node, labels, inputs, inner) + _names_text(graph, node, labels)
+            inner
+            + _node_text(node, labels, inputs, inner, inline)
+            + _names_text(graph, node, labels)
         )
     lines += [f"{inner}output {json.dumps(name)} = %{labels[id(t)]}" for name, t in graph.outputs]
     lines += [f"{inner}update %{labels[id(v)]} = %{labels[id(t)]}" for v, t in graph.updates]
@@ -72,7 +76,9 @@ def _symbol_text(symbol: Symbol) -> str:
     return text
 
 
-def _node_text(node: Node, labels: dict[int, str], inputs: dict[int, str], indent: str) -> str:
+def _node_text(
+    node: Node, labels: dict[int, str], inputs: dict[int, str], indent: str, inline: int
+) -> str:
     label = labels[id(node)]
     if id(node) in inputs:
         return f"input %{label} {json.dumps(inputs[id(node)])} : {node.type}"
@@ -80,11 +86,12 @@ def _node_text(node: Node, labels: dict[int, str], inputs: dict[int, str], inden
         trainable = "true" if node.attr("trainable") else "false"
         name = node.attr("name")
         own = "" if name is None else json.dumps(name) + " "
-        value = value_text(node.attr("value"), indent)
+        value = value_text(node.attr("value"), indent, inline)
         return f"variable %{label} {own}trainable={trainable} = {value} : {node.type}"
     operands = ", ".join("%" + labels[id(i)] for i in node.inputs)
     attrs = ", ".join(
-        f"{k}={value_text(v, indent)}" for k, v in zip(node.op.attributes, node.attrs, strict=True)
+        f"{k}={value_text(v, indent, inline)}"
+        for k, v in zip(node.op.attributes, node.attrs, strict=True)
     )
     return (
         f"%{label} = {node.op.name}({operands})"
@@ -101,7 +108,7 @@ def _names_text(graph: Graph, node: Node, labels: dict[int, str]) -> str:
     return "".join(f" name {json.dumps(name)}" for name in more)
 
 
-def value_text(value: Any, indent: str = "") -> str:
+def value_text(value: Any, indent: str = "", inline: int = INLINE_BYTES) -> str:
     """An attribute as text."""
     if value is None:
         return "none"
@@ -121,27 +128,27 @@ def value_text(value: Any, indent: str = "") -> str:
     if isinstance(value, tuple):
         return (
             "("
-            + ", ".join(value_text(v, indent) for v in value)
+            + ", ".join(value_text(v, indent, inline) for v in value)
             + ("," if len(value) == 1 else "")
             + ")"
         )
     if isinstance(value, ConstantValue):
-        return constant_text(value)
+        return constant_text(value, inline)
     if isinstance(value, Graph):
-        return graph_text(value, indent)
+        return graph_text(value, indent, inline)
     raise TypeError(f"an attribute of type {type(value).__name__} has no textual form")
 
 
-def constant_text(value: ConstantValue) -> str:
+def constant_text(value: ConstantValue, inline: int = INLINE_BYTES) -> str:
     """`const f32[2] [0.5, 1.0]`, `const f32[99] "base64 of the stored bytes"` or `const f32[9999]
     @sha256`.
     """
     head = f"const {value.dtype.short}[{', '.join(map(str, value.shape))}] "
-    if value.stored.size <= LITERAL_ELEMENTS and not _odd_nan(value):
+    if value.size <= LITERAL_ELEMENTS and prints_as_numbers(value):
         return (
             head + "[" + ", ".join(value_text(v) for v in value.values.reshape(-1).tolist()) + "]"
         )
-    if value.stored.nbytes <= INLINE_BYTES:
+    if value.nbytes <= inline:
         return head + f'"{base64.b64encode(little_endian(value)).decode()}"'
     return head + f"@{value.digest}"
 
@@ -151,13 +158,15 @@ def little_endian(value: ConstantValue) -> bytes:
     return value.stored.astype(value.stored.dtype.newbyteorder("<")).tobytes()
 
 
-def _odd_nan(value: ConstantValue) -> bool:
-    # `nan` reads back as the standard quiet NaN: other NaN bits need the exact form.
+def prints_as_numbers(value: ConstantValue) -> bool:
+    """Whether numbers read back to the same bits: `nan` reads back as the standard quiet NaN, other
+    NaN bits need the exact form.
+    """
     if not value.dtype.is_float or not np.isnan(value.values).any():
-        return False
+        return True
     standard = np.full((), np.nan, value.dtype.numpy)
     nans = value.values[np.isnan(value.values)]
-    return any(n.tobytes() != standard.tobytes() for n in nans.reshape(-1))
+    return all(n.tobytes() == standard.tobytes() for n in nans.reshape(-1))
 
 
 PRINTER["text"] = graph_text

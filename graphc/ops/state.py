@@ -6,7 +6,6 @@ This is the lowest module of `ops`: it converts arrays, and knows nothing of pro
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -18,11 +17,9 @@ from graphc.base.dtypes import ALL, Array, DType, DTypeLike, bool_, dtype_of, fl
 from graphc.base.errors import DTypeError, GraphError, what_and_hint
 from graphc.ir import provenance
 from graphc.ir.constant import ConstantValue, constant_value, from_stored
-from graphc.ir.node import Node, Tensor, TensorType, as_index
+from graphc.ir.node import Node, Tensor, TensorType, as_index, fresh_uid
 from graphc.ir.opdef import REGISTRY, OpDef, dtype_error, fail, shape_error
 from graphc.ops.families import Constant, Source
-
-_uids = itertools.count()
 
 
 def _source_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
@@ -96,7 +93,7 @@ def placeholder(
 
         x = graphc.placeholder(("batch", 64), "float32", name="x")
     """
-    uid = next(_uids)
+    uid = fresh_uid()
     kind = _dtype(dtype, "placeholder")
     full_name = _scoped("placeholder", name)
     node = PLACEHOLDER(name=full_name, shape=_declared_shape(shape, uid), dtype=kind, uid=uid)
@@ -126,7 +123,7 @@ def variable(
         )
     first = array_constant(value, None if dtype is None else _dtype(dtype, "variable"), "variable")
     full_name = _scoped("variable", name)
-    node = VARIABLE(name=full_name, value=first, trainable=bool(trainable), uid=next(_uids))
+    node = VARIABLE(name=full_name, value=first, trainable=bool(trainable), uid=fresh_uid())
     if full_name is not None:
         provenance.add_name(node, full_name)
     return node

@@ -9,12 +9,12 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from graphc.base.atomic_file import replacing
 from graphc.base.dtypes import ALL, dtype_of
 from graphc.base.errors import FormatError, message
 from graphc.runtime.feeding import here
@@ -30,19 +30,9 @@ _HINT = "give the path of a file that session.save wrote"
 
 def write_checkpoint(path: str | os.PathLike[str], values: Mapping[str, Saved]) -> None:
     """Write `values`; the file at `path` is the old one or the new one at every moment."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            for part in _parts(values):
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(target.parent)
+    with replacing(path) as file:
+        for part in _parts(values):
+            file.write(part)
 
 
 def _parts(values: Mapping[str, Saved]) -> Iterator[bytes | memoryview]:
@@ -65,17 +55,6 @@ def _parts(values: Mapping[str, Saved]) -> Iterator[bytes | memoryview]:
         stored = saved.stored
         array = np.ascontiguousarray(stored, stored.dtype.newbyteorder("<"))
         yield array.reshape(-1).view(np.uint8).data
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself last. Not every system lets a folder be opened."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Saved]:

@@ -48,6 +48,7 @@ class Function:
         self._workshop = workshop
         self._structure = structure
         self._graph = graph
+        graph.current = workshop.variables.stored_values
         self._compiled = graph
         if len(structure.distinct) != len(structure.leaves):
             labels = [name for name, _ in graph.outputs]
@@ -195,7 +196,7 @@ class Function:
     # -- looking inside -----------------------------------------------------------------------
     @property
     def graph(self) -> Graph:
-        """The declared graph."""
+        """The declared graph; its `save` writes the session's current values of variables."""
         return self._graph
 
     @property

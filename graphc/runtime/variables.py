@@ -17,6 +17,7 @@ import numpy as np
 from graphc.base.dims import shape_text
 from graphc.base.dtypes import Array
 from graphc.base.errors import DTypeError, FormatError, GraphError, ShapeError, message
+from graphc.ir.constant import ConstantValue, from_owned
 from graphc.ir.node import Tensor, describe
 from graphc.runtime.feeding import here
 from graphc.runtime.signature import ArraySpec, CallSignature, read_arguments, to_user
@@ -78,6 +79,13 @@ class Variables:
                 e.name: Saved(e.variable.dtype.name, e.cell.current.copy())
                 for e in self._entries.values()
             }
+
+    def stored_values(self, variables: Sequence[Tensor]) -> list[ConstantValue]:
+        """Copies of current values as constants, all of the same moment."""
+        cells = self.cells(variables)
+        with self._lock.threads, self._lock:
+            arrays = [cell.current.copy() for cell in cells]
+        return [from_owned(a, v.dtype) for a, v in zip(arrays, variables, strict=True)]
 
     def replace_all(self, values: Mapping[str, Saved], origin: str) -> None:
         """Set all known variables from `values`, and keep the others for variables that come later.

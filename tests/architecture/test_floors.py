@@ -23,6 +23,7 @@ FLOORS = {
     "graphc.kernels": 5,
     "graphc.backend": 6,
     "graphc.runtime": 7,
+    "graphc.artifact": 8,
     "graphc": 8,
     "graphc_cli": 8,
 }

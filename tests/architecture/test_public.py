@@ -17,10 +17,10 @@ from tests.architecture.source_tree import library
 from tests.conftest import Golden
 
 # The names that users' programs are written against; the golden files list all that exist.
-# load, compile, cond and scan come with files, ahead-of-time output and control flow.
+# cond and scan come with control flow.
 PROMISED = """
 placeholder Dim variable constant name_scope Tensor grad vjp jvp jacobian hessian stop_gradient
-custom_gradient checkpoint Session Function Graph parse where
+custom_gradient checkpoint Session Function Graph parse load where
 nn.relu nn.gelu nn.silu nn.elu nn.sigmoid nn.softplus nn.softmax nn.log_softmax
 nn.softmax_cross_entropy nn.binary_cross_entropy_with_logits nn.conv nn.conv_transpose nn.max_pool
 nn.avg_pool nn.batch_norm nn.layer_norm nn.rms_norm nn.group_norm nn.dropout nn.embedding nn.one_hot
