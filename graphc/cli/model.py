@@ -10,6 +10,8 @@ import importlib
 import os
 import sys
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +54,8 @@ def load(source: str) -> Model:
     with open(path, "rb") as file:
         head = file.read(len(_ZIP))
         if head == _ZIP:
-            return Model(_loaded(path), source, "graphc", _members(path))
+            with _naming(source):
+                return Model(graphc.load(path), source, "graphc", _members(path))
         data = head + file.read()
     if path.suffix.lower() == ".onnx":
         raise UnsupportedError(
@@ -65,13 +68,13 @@ def load(source: str) -> Model:
     return Model(_parse(data, source), source, "text")
 
 
-def _loaded(path: Path) -> Graph:
-    reader = getattr(graphc, "load", None)
-    if reader is None:
-        what = f"{path}: this version of graphc does not read .graphc files"
-        raise UnsupportedError(message(what, at="", hint="write the graph as text: str(graph)"))
-    graph: Graph = reader(path)
-    return graph
+@contextmanager
+def _naming(source: str) -> Iterator[None]:
+    """Name the file in errors about what stands in it."""
+    try:
+        yield
+    except FormatError as error:
+        raise FormatError(f"{source}: {error}") from None
 
 
 def _members(path: Path) -> tuple[tuple[str, int], ...]:
@@ -86,10 +89,8 @@ def _parse(data: bytes, source: str) -> Graph:
         raise _not_a_model(source, f"the byte at {error.start} is no UTF-8 text") from None
     if "\0" in text:
         raise _not_a_model(source, f"there is a NUL byte at {text.index(chr(0))}")
-    try:
-        return graphc.parse(text)
-    except FormatError as error:
-        raise FormatError(f"{source}: {error}") from None
+    with _naming(source):
+        return graphc.parse(text, file=source)
 
 
 def _not_a_model(source: str, why: str) -> FormatError:

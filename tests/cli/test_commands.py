@@ -186,3 +186,35 @@ def test_python_m_graphc_is_the_same_command(models: Path) -> None:
         cwd=ROOT,
     )
     assert done.returncode == 0 and graphc.parse(done.stdout) == graphc.parse(SMALL).optimize()
+
+
+def test_saved_graphs(models: Path) -> None:
+    good("run", "small.g", "--random", "--updates-to", "next.graphc", folder=models)
+    facts = json.loads(good("inspect", "next.graphc", "--json", folder=models))
+    assert facts["kind"] == "graphc" and facts["nodes"] == 9
+    assert {"manifest.json", "graph.txt"} <= {m["name"] for m in facts["members"]}
+    assert good("opt", "next.graphc", "--passes", "canonicalize", folder=models)
+    whole = (models / "next.graphc").read_bytes()
+    (models / "cut.graphc").write_bytes(whole[: len(whole) // 2])
+    bad("inspect", "cut.graphc", folder=models, says="graphc inspect: error: cut.graphc: ")
+
+
+def test_errors_point_at_lines_of_the_text(models: Path) -> None:
+    says = "at small.g:10   %p = gather(%w, %t)"
+    bad("run", "small.g", "--feed", "t=[9]", "--random", folder=models, says=says)
+    log = cli("opt", "small.g", "--numerics", "fast", "--log", folder=models).stderr
+    assert "small.g:9" in log.splitlines()[0]
+    profile = good("bench", "small.g", "--seconds", "0.01", "--profile", folder=models)
+    assert "small.g:7" in profile
+
+
+def test_compile(models: Path) -> None:
+    facts = json.loads(good("compile", "small.g", "-o", "library", "--json", folder=models))
+    assert all((models / name).exists() for name in facts["files"])
+    text = good("compile", "small.g", "-o", "text", "--emit", "llvm", "--name", "n", folder=models)
+    assert text.splitlines()[0].split()[0].startswith("text/n.")
+    bad("compile", "small.g", "-o", "x", "--target", "pdp11", folder=models, says="'pdp11'")
+    bad("compile", "small.g", "-o", "x", "--max-size", "9", folder=models, says="max_size=9")
+    bad("compile", "small.g", "-o", "x", "--emit", "tar", folder=models, says="tar", code=2)
+    report = good("verify", "small.g", "--artifact", "library", "--samples", "1", folder=models)
+    assert "all right" in report
