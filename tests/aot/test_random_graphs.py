@@ -1,4 +1,4 @@
-"""Random graphs as libraries: the session's bits on its own instruction set, right on all others."""
+"""Random graphs as libraries: the session's bits on their own instruction set, right on others."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import graphc
 import numpy as np
 import pytest
+
+import graphc
 from graphc.aot.library import Library
 from graphc.cli.expectation import expect
-
 from tests.fuzz.checking import differences, different_bits
 from tests.fuzz.random_graphs import RandomGraph
 
