@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import sys
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 from graphc.base.atomic_file import replacing
 from graphc.base.dtypes import Array, DType
 from graphc.base.errors import GraphError, message
-from graphc.cli.inputs import gather
+from graphc.cli.inputs import Inputs, gather
 from graphc.cli.model import check_folder, compiled, load, save, with_values
 from graphc.cli.table import json_text, table
 from graphc.ir.graph import Graph
@@ -36,29 +38,41 @@ def execute(options: argparse.Namespace) -> int:
         write_array(path, results[name])
     if options.updates_to:
         save(with_values(graph, state), options.updates_to)
-    types = dict((*graph.inputs, *graph.outputs))
-    shown_inputs = [
-        summary(name, array, types[name].dtype) | {"from": inputs.origins[name]}
-        for name, array in inputs.arrays.items()
-    ]
-    outputs = dict(graph.outputs)
-    shown_outputs = [
-        summary(name, array, outputs[name].dtype) | {"file": wanted.get(name)}
-        for name, array in results.items()
-    ]
+    # A graph on stdout leaves no place there for the tables.
+    with contextlib.redirect_stdout(sys.stderr if options.updates_to == "-" else sys.stdout):
+        _report(graph, inputs, results, wanted, options)
+    return 0
+
+
+def _report(
+    graph: Graph,
+    inputs: Inputs,
+    results: dict[str, Array],
+    files: dict[str, str],
+    options: argparse.Namespace,
+) -> None:
+    fed, computed = dict(graph.inputs), dict(graph.outputs)
+    rows = {
+        "inputs": [
+            summary(name, array, fed[name].dtype) | {"from": inputs.origins[name]}
+            for name, array in inputs.arrays.items()
+        ],
+        "outputs": [
+            summary(name, array, computed[name].dtype) | {"file": files.get(name)}
+            for name, array in results.items()
+        ],
+    }
     if options.json:
-        report = {"inputs": shown_inputs, "outputs": shown_outputs, "dims": inputs.sizes}
-        print(json_text(report))
-        return 0
+        print(json_text(rows | {"dims": inputs.sizes}))
+        return
     if inputs.sizes:
         print("dims: " + ", ".join(f"{name}={size}" for name, size in inputs.sizes.items()))
-    for title, rows in (("inputs", shown_inputs), ("outputs", shown_outputs)):
-        print(f"{title}:" + ("" if rows else " none"))
-        if rows:
-            print(table(rows))
+    for title, listed in rows.items():
+        print(f"{title}:" + ("" if listed else " none"))
+        if listed:
+            print(table(listed))
     if options.updates_to:
         print(f"{len(graph.updates)} updated variables, in {options.updates_to}")
-    return 0
 
 
 def _outputs(graph: Graph, assignments: list[tuple[str, str]]) -> dict[str, str]:

@@ -43,6 +43,12 @@ def test_run_makes_inputs_that_fit(models: Path) -> None:
     assert json.loads(named)["inputs"][1]["shape"] == [2]
 
 
+def test_a_graph_on_stdout_is_alone_there(models: Path) -> None:
+    done = cli("run", "small.g", "--random", "--updates-to", "-", folder=models)
+    assert done.returncode == 0 and "outputs:" in done.stderr
+    assert [name for name, _ in graphc.parse(done.stdout).outputs] == ["y", "picked"]
+
+
 def test_run_says_what_is_wrong(models: Path) -> None:
     def fails(*arguments: str, says: str) -> None:
         bad("run", "small.g", *arguments, folder=models, says=says)
