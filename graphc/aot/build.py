@@ -90,6 +90,7 @@ class _Job:
 def build(graph: Graph, path: str | os.PathLike[str], options: Options) -> Artifact:
     """`graphc.compile` with its options checked."""
     folder = Path(path)
+    graph = graph.with_current_values()
     driver = importlib.import_module("graphc.backend.llvm_driver")
     targets = targets_of(options.target, driver.host_target())
     own = options.name or identifier(folder.resolve().name)

@@ -128,7 +128,7 @@ def _layout(
     named = [(f"variable {graph.name_of(v)}", v.attr("value")) for v in graph.variables]
     numbered = [(f"constant {k}", value) for k, value in enumerate(constants)]
     if weights.external:
-        weights.plan_file([(n.removeprefix("variable "), v) for n, v in named] + numbered)
+        weights.plan_file([(n.removeprefix("variable "), v) for n, v in named], numbered)
     return Layout(
         variables=tuple(
             updated[id(v)] if id(v) in updated else weights.data(name, value)

@@ -13,7 +13,7 @@ import numpy as np
 
 from graphc.aot.data import bytes_global
 from graphc.aot.wrapper import Data
-from graphc.base.dtypes import DType
+from graphc.artifact.tensors import CODES
 from graphc.base.errors import UnsupportedError, message
 from graphc.ir.constant import ConstantValue
 
@@ -36,11 +36,18 @@ class Weights:
         self.header = b""
         self.end = 0
 
-    def plan_file(self, values: list[tuple[str, ConstantValue]]) -> None:
-        """Give every value that goes into the file its place there."""
-        places: dict[int, tuple[str, ConstantValue]] = {}
-        for name, value in values:
-            if _goes_outside(name, value):
+    def plan_file(
+        self,
+        variables: list[tuple[str, ConstantValue]],
+        constants: list[tuple[str, ConstantValue]],
+    ) -> None:
+        """Give every variable, and every large constant, its place in the file."""
+        places = {id(value): (name, value) for name, value in reversed(variables)}
+        taken = {name for name, _ in variables}
+        for name, value in constants:
+            while name in taken:
+                name += "_"
+            if value.nbytes >= _LEAST_OUTSIDE:
                 places.setdefault(id(value), (name, value))
         # No gaps between tensors: the widest elements first keeps all of them aligned.
         items = sorted(places.values(), key=lambda item: -item[1].stored.dtype.itemsize)
@@ -48,10 +55,10 @@ class Weights:
         offsets: dict[int, int] = {}
         end = 0
         for name, value in items:
-            start, end = end, end + value.stored.nbytes
+            start, end = end, end + value.nbytes
             offsets[id(value)] = start
             table[name] = {
-                "dtype": _code(value.dtype),
+                "dtype": CODES[value.dtype],
                 "shape": list(value.shape),
                 "data_offsets": [start, end],
             }
@@ -65,11 +72,11 @@ class Weights:
     def data(self, name: str, value: ConstantValue) -> Data:
         """Where `value` is."""
         if self._offsets is not None and id(value) in self._offsets:
-            return Data(value.stored.nbytes, offset=self._offsets[id(value)])
+            return Data(value.nbytes, offset=self._offsets[id(value)])
         found = self._inside.get(id(value))
         if found is None:
             symbol = f"graphc.data.{len(self._inside)}"
-            self.sizes[name] = value.stored.nbytes
+            self.sizes[name] = value.nbytes
             if sum(self.sizes.values()) > _MOST_INSIDE:
                 raise UnsupportedError(
                     message(
@@ -78,7 +85,7 @@ class Weights:
                         hint='keep them beside it: weights="external" (--weights external)',
                     )
                 )
-            found = self._inside[id(value)] = Data(value.stored.nbytes, symbol)
+            found = self._inside[id(value)] = Data(value.nbytes, symbol)
             self._keep.append(value)
             self.globals.append(bytes_global(symbol, _bytes(value)))
         return found
@@ -90,7 +97,7 @@ class Weights:
             if value.stored.ndim
             else not _bytes(value).strip(b"\0")
         ):
-            return Data(value.stored.nbytes, zero=True)
+            return Data(value.nbytes, zero=True)
         return self.data(name, value)
 
     def file_parts(self) -> list[bytes]:
@@ -98,13 +105,5 @@ class Weights:
         return [self.header, *(_bytes(value) for _, value in self._names.values())]
 
 
-def _goes_outside(name: str, value: ConstantValue) -> bool:
-    return not name.startswith("constant ") or value.stored.nbytes >= _LEAST_OUTSIDE
-
-
 def _bytes(value: ConstantValue) -> bytes:
     return value.stored.astype(value.stored.dtype.newbyteorder("<"), copy=False).tobytes()
-
-
-def _code(dtype: DType) -> str:
-    return "BOOL" if dtype.is_bool else "BF16" if dtype.name == "bfloat16" else dtype.short.upper()

@@ -122,6 +122,26 @@ def test_training_equals_the_session(libraries: dict[str, Library], name: str) -
             same(value, session.value(graph[label]))
 
 
+def test_a_function_is_compiled_with_its_current_values(tmp_path: Path) -> None:
+    graph = training()
+    with graphc.Session() as session:
+        inputs = [tensor for _, tensor in graph.inputs]
+        step = session.function(inputs, dict(graph.outputs), updates=dict(graph.updates))
+        for k in range(3):
+            step(**batch(6, k))
+        graphc.compile(step.graph, tmp_path / "now", target="native")
+        step.graph.save(tmp_path / "now.graphc")
+        loaded = graphc.load(tmp_path / "now.graphc")
+        graphc.compile(loaded, tmp_path / "later", target="native")
+        libraries = [Library(graph, tmp_path / "now"), Library(loaded, tmp_path / "later")]
+        states = [library.new_state() for library in libraries]
+        expected = step(**batch(6, 3))
+        for library, state in zip(libraries, states, strict=True):
+            same(library.run(batch(6, 3), state)["loss"], expected["loss"])
+            for label, value in library.values(state).items():
+                same(value, session.value(graph[label]))
+
+
 def test_a_failed_call_leaves_the_state(libraries: dict[str, Library]) -> None:
     library = libraries["step"]
     state = library.new_state()
