@@ -3,7 +3,7 @@
 A page's ```python blocks are one program, in order. A ```text block directly after a python block
 is what that block prints; in it, a line `...` stands for any lines, and `<n>` for any number. A
 block that is only to be looked at says so: ```python no-run; one that quotes the source says from
-where: ```python from=graphc/ops/special.py, and stands there word for word.
+where: ```python from=graphc/ops/special.py, and stands there word for word. ```c is not run.
 `pytest --update-golden` writes what is printed into the text blocks.
 """
 
@@ -114,7 +114,7 @@ def test_the_code_runs(page: Path, in_folder: Path, golden: Any) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_quoted_source_is_the_source(page: Path) -> None:
     for block in blocks(page):
-        found = re.fullmatch(r"python from=(\S+)", block.info)
+        found = re.fullmatch(r"(?:python|c) from=(\S+)", block.info)
         if found:
             source = (ROOT / found[1]).read_text()
             assert block.text in source, f"{page.name}:{block.line} is not in {found[1]}"
@@ -122,7 +122,7 @@ def test_quoted_source_is_the_source(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_blocks_say_what_they_are(page: Path) -> None:
-    known = r"python( no-run| from=\S+)?|text|sh"
+    known = r"python( no-run| from=\S+)?|c( from=\S+)?|text|sh"
     wrong = [
         f"{page.name}:{b.line} {b.info!r}" for b in blocks(page) if not re.fullmatch(known, b.info)
     ]
