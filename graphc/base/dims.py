@@ -52,6 +52,11 @@ class Dim:
     The same name means the same size everywhere in a graph. `+ - * //` and `%` with ints and dims
     give dims (an int where the result is known). Bounds are checked at every call of the compiled
     function.
+
+    `==` asks whether two sizes are the same expression, hence equal at every call; it never asks
+    about one call. So `n == 3` is False even where n may turn out to be 3, and dims are keys of
+    dicts. `<`, `<=`, `>`, `>=` answer from the bounds, and raise where these leave it open. For an
+    answer per call, compare as tensors: `graphc.equal(graphc.asarray(n), 3)`.
     """
 
     __slots__ = ("_hash", "terms")

@@ -6,8 +6,9 @@ also spread elements apart (`interior`), which is the transpose of a slice with 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from graphc.ops.promotion import TensorLike, as_tensor, promoted
 from graphc.ops.reshape import expand_dims, to_shape
 from graphc.ops.sampling import draw, strided
 from graphc.ops.view import broadcasted, flip
+
+F = TypeVar("F", bound=Callable[..., Tensor])
 
 
 def take_slice(x: Tensor, axis: int, start: Size, size: Size, step: int = 1) -> Tensor:
@@ -144,6 +147,24 @@ def _operands(op: str, arrays: Any) -> tuple[Tensor, ...]:
     return promoted(op, *arrays)
 
 
+def _of_one_sequence(function: F) -> F:
+    """`function` takes one sequence and keywords; other calls raise an error that shows how."""
+
+    @functools.wraps(function)
+    def checked(*args: Any, **keywords: Any) -> Tensor:
+        if len(args) != 1:
+            op = function.__name__
+            shape_error(
+                f"{op}: expected one list or tuple of tensors, got {len(args)} arguments",
+                [a for a in args if isinstance(a, Tensor)],
+                f"graphc.{op}([a, b], axis=0): the tensors in a list, the axis by its name",
+            )
+        return function(*args, **keywords)
+
+    return cast(F, checked)
+
+
+@_of_one_sequence
 def concat(arrays: Sequence[Any], /, *, axis: int | None = 0) -> Tensor:
     """The arrays one after another along `axis` (None: all flattened first), promoted to one dtype.
 
@@ -160,6 +181,7 @@ def concat(arrays: Sequence[Any], /, *, axis: int | None = 0) -> Tensor:
     return tensors[0] if len(tensors) == 1 else CONCAT(*tensors, axis=axis)
 
 
+@_of_one_sequence
 def stack(arrays: Sequence[Any], /, *, axis: int = 0) -> Tensor:
     """The arrays, all of one shape, along a new axis. Raises ShapeError where shapes differ."""
     tensors = _operands("stack", arrays)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.base.dims import Shape, Size
+from graphc.base.dims import Shape, Size, shape_text
 from graphc.base.dtypes import (
     ALL,
     FLOAT,
@@ -28,6 +28,7 @@ from graphc.base.dtypes import (
     int64,
     uint64,
 )
+from graphc.base.errors import ShapeError, message
 from graphc.ir.node import OPERATORS, Node, Tensor, TensorType
 from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error, shape_error
 from graphc.ops import elementwise, logical
@@ -168,6 +169,15 @@ def _position_reference(find: Callable[..., Any]) -> Callable[..., Array]:
     def reference(x: Array, axes: AxesTuple, keepdims: bool) -> Array:
         rest = [i for i in range(x.ndim) if i not in axes]
         count = math.prod(x.shape[a] for a in axes)  # -1 cannot be found out where a dim is 0
+        if not count:
+            raise ShapeError(
+                message(
+                    f"{find.__name__}: there is no position among no elements: the operand is "
+                    f"{shape_text(x.shape)}, the axes {list(axes)}",
+                    hint="feed at least one element along them, or declare the size with "
+                    "graphc.Dim(name, min=1)",
+                )
+            )
         flat = np.transpose(x, (*rest, *axes)).reshape(*(x.shape[i] for i in rest), count)
         found = np.asarray(find(flat, axis=-1))
         shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape))

@@ -111,7 +111,7 @@ class Workshop:
         )
         with self.lock:
             executable = compile_graph(graph, options)
-            self.compilations += 1
+            self.compilations += not executable.from_cache
             loaded = self.device.load(executable.object)
             signature = _signature(executable, single)
             cells = self.variables.cells(executable.variables)

@@ -161,7 +161,7 @@ class Session:
     # -- the session itself -------------------------------------------------------------------
     @property
     def compilations(self) -> int:
-        """How many programs were compiled (or loaded from the cache) so far."""
+        """How many programs were compiled so far; those loaded from the cache do not count."""
         return self._workshop.compilations
 
     @property

@@ -221,3 +221,10 @@ def an_output_array_of_another_shape() -> object:
     with graphc.Session() as session:
         function = session.function([x], x + 1)
         return function(THREE, out=np.zeros(4, np.float32))  # wrong
+
+
+@mistake("ShapeError", "argmax", "no elements", "[0, 3]", hint=r"min=1")
+def the_position_of_the_largest_of_nothing() -> object:
+    x = graphc.placeholder(("n", 3), name="x")
+    graph = graphc.Graph([x], {"y": graphc.argmax(x, axis=0)})
+    return graph.evaluate({"x": np.zeros((0, 3), np.float32)})  # wrong

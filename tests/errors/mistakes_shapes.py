@@ -94,6 +94,24 @@ def concat_of_two_ranks() -> object:
     return graphc.concat([x, y])  # wrong
 
 
+@mistake("ShapeError", "concat", "got 2 arguments", "x : f32[2]", hint=r"concat\(\[a, b\]")
+def concat_without_a_list() -> object:
+    x, y = tensor(2), tensor(3, name="y")
+    return graphc.concat(x, y)  # wrong
+
+
+@mistake("ShapeError", "stack", "got 3 arguments", hint=r"stack\(\[a, b\]")
+def stack_without_a_list() -> object:
+    x, y, z = tensor(2), tensor(2, name="y"), tensor(2, name="z")
+    return graphc.stack(x, y, z)  # wrong
+
+
+@mistake("ShapeError", "concat", "got 2 arguments", hint=r"axis=0.*by its name")
+def concat_with_a_positional_axis() -> object:
+    x, y = tensor(2, 3), tensor(2, 4, name="y")
+    return graphc.concat([x, y], 1)  # wrong
+
+
 @mistake("ShapeError", "concat", hint=r"one|at least")
 def concat_of_nothing() -> object:
     return graphc.concat([])  # wrong

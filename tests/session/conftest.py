@@ -21,3 +21,10 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def session() -> Iterator[graphc.Session]:
     with graphc.Session() as opened:
         yield opened
+
+
+@pytest.fixture
+def uncached() -> Iterator[graphc.Session]:
+    """A session that loads nothing from the disk: it counts what it compiles."""
+    with graphc.Session(cache_dir="") as opened:
+        yield opened

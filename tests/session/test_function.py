@@ -84,25 +84,25 @@ def test_outputs_keep_their_structure_and_names(session: graphc.Session) -> None
     assert session.function([x], [])(X) == [] and session.function([x], None)(X) is None
 
 
-def test_the_same_function_is_made_once(session: graphc.Session) -> None:
+def test_the_same_function_is_made_once(uncached: graphc.Session) -> None:
     x, _ = inputs()
     w = graphc.variable(np.zeros(3, np.float32))
     y = x + w
-    f = session.function([x], y, updates={w: w + 1})
-    assert session.function([x], y, updates={w: w + 1}) is f
-    assert session.function([x], y) is not f
-    assert session.compilations == 2
+    f = uncached.function([x], y, updates={w: w + 1})
+    assert uncached.function([x], y, updates={w: w + 1}) is f
+    assert uncached.function([x], y) is not f
+    assert uncached.compilations == 2
 
 
-def test_one_compile_serves_all_sizes(session: graphc.Session) -> None:
+def test_one_compile_serves_all_sizes(uncached: graphc.Session) -> None:
     x, _ = inputs()
-    f = session.function([x], graphc.mean(x * x, axis=1))
+    f = uncached.function([x], graphc.mean(x * x, axis=1))
     for n in range(1000):
         a = np.full((n, 3), n, np.float32)
         assert f(a).shape == (n,)
         if n in (0, 1, 7, 999):
             np.testing.assert_array_equal(f(a), np.full(n, n * n, np.float32))
-    assert session.compilations == 1
+    assert uncached.compilations == 1
 
 
 def test_bounds_of_dims_are_checked(session: graphc.Session) -> None:
@@ -322,13 +322,13 @@ def test_fetch_gives_named_nodes_and_commits_nothing(session: graphc.Session) ->
     assert step.fetch("w", X)["w"].tolist() == session.value(w).tolist() != [[0.5, 0.5]] * 3
 
 
-def test_fetch_compiles_once_per_set_of_names(session: graphc.Session) -> None:
-    step, _ = training_step(session)
+def test_fetch_compiles_once_per_set_of_names(uncached: graphc.Session) -> None:
+    step, _ = training_step(uncached)
     step.fetch(["hidden"], X)
-    before = session.compilations
+    before = uncached.compilations
     for n in range(1, 5):
         assert step.fetch(["hidden"], np.ones((n, 3), np.float32))["hidden"].shape == (n, 2)
-    assert session.compilations == before
+    assert uncached.compilations == before
     assert step.fetch([], X) == {}
 
 
@@ -424,6 +424,7 @@ def test_a_cached_program_is_the_same(tmp_path: Path) -> None:
         with graphc.Session(cache_dir=tmp_path) as session:
             f = session.function([x, k], [graphc.sum(hidden), picked], updates={w: w * 2})
             assert f._program.executable.from_cache is bool(attempt)
+            assert session.compilations == int(not attempt)  # a loaded program is not compiled
             got = f(X, [7])
             results.append((*got, session.value(w), f.fetch("hidden", X, [0])["hidden"]))
             with pytest.raises(graphc.ExecutionError) as caught:

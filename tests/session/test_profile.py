@@ -58,12 +58,12 @@ def test_without_arguments_sizes_must_be_known(session: graphc.Session) -> None:
         step.profile()
 
 
-def test_profiling_compiles_once(session: graphc.Session) -> None:
-    step, _ = training_step(session)
+def test_profiling_compiles_once(uncached: graphc.Session) -> None:
+    step, _ = training_step(uncached)
     step.profile(X, calls=1)
-    before = session.compilations
+    before = uncached.compilations
     step.profile(X[:5], calls=1)
-    assert session.compilations == before
+    assert uncached.compilations == before
 
 
 def test_the_chrome_trace(session: graphc.Session, tmp_path: Path) -> None:
