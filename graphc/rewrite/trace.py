@@ -1,16 +1,20 @@
 """The rewrite log (floor 3): every application of a rule, in order, with what it changed and where.
 
 It prints as a table for people; `debug.bisect` reads it to name the rule that changed an answer.
+The logger "graphc.rewrite" gets every application as it happens, at level DEBUG.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass, field
 
 from graphc.ir import provenance
 from graphc.ir.node import Tensor
 from graphc.rewrite.pattern import AnyRule
+
+_log = logging.getLogger("graphc.rewrite")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,11 +31,12 @@ class Application:
     seconds: float
 
     def __str__(self) -> str:
-        place = provenance.locations(self.before)
+        place, names = provenance.locations(self.before), provenance.names(self.before)
+        name = f"{names[0]} = " if names else ""
         where = f"   {place[0]}" if place else ""
         return (
             f"{self.index:5d} {self.stage}: {self.rule.name} ({self.rule.cls.value})  "
-            f"{expression(self.before)}  ->  {expression(self.after)}{where}"
+            f"{name}{_written(self.before)}  ->  {_written(self.after)}{where}"
         )
 
 
@@ -51,9 +56,10 @@ class Trace:
 
     def add(self, stage: str, rule: AnyRule, before: Tensor, after: Tensor, seconds: float) -> None:
         """Note one application."""
-        self.applications.append(
-            Application(len(self.applications), stage, rule, before, after, seconds)
-        )
+        done = Application(len(self.applications), stage, rule, before, after, seconds)
+        self.applications.append(done)
+        if _log.isEnabledFor(logging.DEBUG):  # the text costs more than the rewrite
+            _log.debug("%s", done)
 
     def counts(self) -> dict[str, int]:
         """How often each rule applied, the most frequent first."""
@@ -73,14 +79,19 @@ class Trace:
 def expression(node: Tensor, depth: int = 3) -> str:
     """A node as a short expression: `log(add(1, exp(x)))`; deeper parts as `…`."""
     name = provenance.names(node)
+    if name and node.op.name != "constant":
+        return name[0]
+    if node.inputs and depth == 0:
+        return "…"
+    return _written(node, depth)
+
+
+def _written(node: Tensor, depth: int = 3) -> str:
+    """The same, the outermost op shown even where the node has a name."""
     if node.op.name == "constant":
         values = node.attr("value").values
         return f"{values.item():g}" if values.size == 1 else f"<{node.type}>"
-    if name:
-        return name[0]
     if not node.inputs:
-        return node.op.name
-    if depth == 0:
-        return "…"
+        return (provenance.names(node) or (node.op.name,))[0]
     inside = ", ".join(expression(i, depth - 1) for i in node.inputs)
     return f"{node.op.name}({inside})"
