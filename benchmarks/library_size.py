@@ -3,7 +3,7 @@
 Ours: the file that `graphc.compile` writes, beyond its weights; it needs libc and nothing else.
 Peers: the shared libraries that a C or C++ program must carry to run any model, as the installed
 wheels hold them (only those that are installed here; `pip install torch==2.13.0 onnxruntime
-jaxlib` adds them).
+tflite-runtime jaxlib` adds them).
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from benchmarks.table import Row
 # Package, and the libraries (by pattern inside it) that a program links at the least.
 PEERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "libtorch (AOTInductor), CPU": ("torch", ("lib/libtorch_cpu.so", "lib/libc10.so")),
-    "ONNX Runtime, inference only": ("onnxruntime", ("capi/onnxruntime_pybind11_state*.so",)),
-    "jaxlib": ("jaxlib", ("libjax_common.so", "*.so")),
+    "ONNX Runtime, inference only": ("onnxruntime", ("capi/libonnxruntime.so*",)),
+    "TensorFlow Lite, inference only": ("tflite_runtime", ("*interpreter_wrapper*.so",)),
+    "XLA (jaxlib; with its Python)": ("jaxlib", ("libjax_common.so",)),
 }
 
 
