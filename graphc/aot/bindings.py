@@ -17,11 +17,10 @@ _FILES: Mapping[str, Callable[[Interface], dict[str, str]]] = {
     "rust": rust_files,
     "scipy": lambda i: {f"{i.name}_scipy.py": scipy_text(i)},
 }
-BINDINGS = tuple(_FILES)
 
 
 def binding_files(interface: Interface, folder: Path, bindings: Iterable[str]) -> list[Path]:
-    """Write the files of the bindings (names of BINDINGS) beside the library NAME.so.
+    """Write the files of the bindings (names of options.BINDINGS) beside the library NAME.so.
 
     Raises UnsupportedError where a graph has no form that a binding needs.
     """
