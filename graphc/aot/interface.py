@@ -50,7 +50,7 @@ _WORDS = frozenset(
     "union unsigned using virtual void volatile wchar_t while xor xor_eq NULL errno stdin "
     "stdout stderr "
     # names of the functions' own parameters and members
-    "state weights workspace workspace_bytes graphc_layout "
+    "state weights workspace workspace_bytes graphc_layout linux unix "
     # types of the headers that the library's includes
     "int8_t int16_t int32_t int64_t uint8_t uint16_t uint32_t uint64_t size_t".split()
 )
