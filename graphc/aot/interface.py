@@ -15,9 +15,9 @@ from typing import Any
 
 from graphc.base.dims import Dim, Shape, Size, Symbol, product
 from graphc.base.dtypes import DType, float64
-from graphc.ir import provenance
 from graphc.ir.graph import Graph
-from graphc.ir.node import Tensor, TensorType
+from graphc.ir.node import Tensor
+from graphc.ops.conditions import Condition, size_conditions
 
 ABI_VERSION = 1
 # Codes from FIRST_SITE on name a place in the graph that met a value it cannot compute with.
@@ -103,7 +103,7 @@ class Interface:
     """All that a caller sees.
 
     state: the variables that a call updates, members of the caller's struct in this order;
-    conditions: sizes inside the graph that must not be negative, with the user's lines;
+    conditions: what the sizes inside the graph must satisfy;
     sites: what each status from FIRST_SITE on says; external: the weights are in a file of their
     own.
     """
@@ -114,7 +114,7 @@ class Interface:
     inputs: tuple[Operand, ...]
     outputs: tuple[Operand, ...]
     state: tuple[Operand, ...]
-    conditions: tuple[tuple[Dim, str], ...]
+    conditions: tuple[Condition, ...]
     sites: tuple[str, ...]
     external: bool
 
@@ -230,22 +230,10 @@ def interface(graph: Graph, name: str, sites: Iterable[str], *, external: bool) 
         tuple(operand(arguments, label, t) for label, t in graph.inputs),
         tuple(operand(arguments, label, t) for label, t in graph.outputs),
         tuple(operand(members, graph.name_of(v), v) for v in graph.variables if id(v) in updated),
-        nonnegative_sizes(graph),
+        size_conditions(graph),
         tuple(sites),
         external,
     )
-
-
-def nonnegative_sizes(graph: Graph) -> tuple[tuple[Dim, str], ...]:
-    """Sizes inside that are negative for some sizes of the symbols, each with the user's line."""
-    found: dict[Dim, str | None] = {}
-    for node in graph.nodes:
-        for t in (node.type,) if isinstance(node.type, TensorType) else node.type.items:
-            for size in t.shape:
-                if isinstance(size, Dim) and size not in found:
-                    low, _ = size.bounds()
-                    found[size] = provenance.where(node) if low is None or low < 0 else None
-    return tuple((size, where) for size, where in found.items() if where is not None)
 
 
 def public_symbols(interface: Interface) -> tuple[str, ...]:

@@ -182,7 +182,7 @@ class Wrapper:
         quotients = dict.fromkeys(d for size in sizes for d in _denominators(size))
         for denominator in quotients:
             f.branch(e.emit(f"icmp sgt i64 {f.size(denominator)}, 0"), "bad")
-        good = [e.emit(f"icmp sge i64 {f.size(size)}, 0") for size, _ in self.i.conditions]
+        good = [e.emit(f"icmp sge i64 {f.size(c.size)}, 0") for c in self.i.conditions]
         total = f.all_of(good)
         parameters = ", ".join(self._size_parameters())
         return "\n".join(

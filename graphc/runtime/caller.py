@@ -314,7 +314,8 @@ def _write_arguments(
                 checks += (i, k, record.table(_code(size, numbers)))
         flags = C_CONTIGUOUS | ALIGNED | (WRITEABLE if is_output else 0)
         arguments += (record.keep(spec.host), flags, len(spec.shape), record.table(dims), slot)
-    for wanted, _ in signature.nonnegative:
+    for condition in signature.conditions:
+        wanted = condition.size
         # Checks compare a length with a size: floor(wanted / 2**62) adds 0, or -1 if negative.
         i, k = places[wanted.symbols()[0].name]
         expected = signature.inputs[i].shape[k] + wanted // _HUGE

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 from graphc.base.dims import Dim, Size, product
 from graphc.base.errors import ExecutionError, GraphError, NumericsError, message
-from graphc.ir import provenance
 from graphc.ir.graph import Graph
-from graphc.ir.node import TensorType, describe
+from graphc.ir.node import describe
+from graphc.ops.conditions import size_conditions
 from graphc.runtime.caller import RELEASE_WORK, Bindings, Caller
 from graphc.runtime.cpu_device import CpuDevice
 from graphc.runtime.executable import CompileOptions, Executable, Site, compile_graph
@@ -140,20 +140,8 @@ def _signature(executable: Executable, single: bool) -> CallSignature:
         single,
         _work(executable),
         executable.graph.name,
-        _nonnegative(executable.graph),
+        size_conditions(executable.graph),
     )
-
-
-def _nonnegative(graph: Graph) -> tuple[tuple[Dim, str], ...]:
-    """Sizes inside that are negative for some sizes of the symbols: to be checked at every call."""
-    found: dict[Dim, str | None] = {}
-    for node in graph.nodes:
-        for t in (node.type,) if isinstance(node.type, TensorType) else node.type.items:
-            for size in t.shape:
-                if isinstance(size, Dim) and size not in found:
-                    low, _ = size.bounds()
-                    found[size] = provenance.where(node) if low is None or low < 0 else None
-    return tuple((size, where) for size, where in found.items() if where is not None)
 
 
 def _work(executable: Executable) -> Size:

@@ -26,6 +26,7 @@ from graphc.base.dtypes import (
 )
 from graphc.base.errors import DTypeError, GraphcError, GraphError, ShapeError, message
 from graphc.ir.node import Node, describe
+from graphc.ops.conditions import Condition
 from graphc.runtime.feeding import here
 
 Array = npt.NDArray[Any]
@@ -60,8 +61,8 @@ class CallSignature:
     """Inputs in order, outputs in order, and the symbols whose sizes the program takes, in order.
 
     single: the only output is returned itself, not in a tuple. work: scalar operations of one call;
-    it decides whether the interpreter's lock is released. nonnegative: sizes of values inside that
-    some symbols would make negative, each with the user's line.
+    it decides whether the interpreter's lock is released. conditions: what the sizes inside
+    the graph must satisfy.
     """
 
     inputs: tuple[ArraySpec, ...]
@@ -70,7 +71,7 @@ class CallSignature:
     single: bool = False
     work: Size = 0
     name: str = "function"
-    nonnegative: tuple[tuple[Dim, str], ...] = ()
+    conditions: tuple[Condition, ...] = ()
 
     @property
     def has_foreign_dtypes(self) -> bool:
@@ -247,15 +248,14 @@ def read_sizes(signature: CallSignature, arrays: Sequence[Array]) -> dict[str, i
         if size < symbol.min or (high is not None and size > high) or size % symbol.multiple_of:
             i, _ = places[symbol.name]
             raise _shape_error(signature.inputs[i], arrays[i], [_bounds_text(symbol, size)])
-    for wanted, place in signature.nonnegative:
-        if evaluate(wanted, sizes) < 0:
-            reasons = _reasons(signature, arrays, places, wanted, sizes)
+    for condition in signature.conditions:
+        value = evaluate(condition.size, sizes)
+        if value < 0:
             raise ShapeError(
                 message(
-                    f"{signature.name}: a value inside would have {wanted} = "
-                    f"{evaluate(wanted, sizes)} elements in one dim",
-                    operands=reasons,
-                    at=place or here(),
+                    f"{signature.name}: {condition.says(value)}",
+                    operands=_reasons(signature, arrays, places, condition.size, sizes),
+                    at=condition.where or here(),
                     hint="feed larger arrays; give the dim bounds, for example "
                     'graphc.Dim("n", min=3), to have this checked first',
                 )
