@@ -71,6 +71,7 @@ from graphc.ir.node import HOOKS as _HOOKS
 from graphc.ir.node import Tensor
 from graphc.ir.parse import parse
 from graphc.ir.provenance import name_scope
+from graphc.ops import attribute_rules as _attribute_rules
 from graphc.ops import namespace_info as _namespace_info
 from graphc.ops import operators as _operators
 from graphc.ops.contraction import (
@@ -288,7 +289,7 @@ from graphc.runtime.session import Session
 from graphc.version import __version__
 
 # Imported for what they register on lower floors.
-_LOADED = (_checkout, _compiler, _evaluate, _operators, _text)
+_LOADED = (_attribute_rules, _checkout, _compiler, _evaluate, _operators, _text)
 
 __array_api_version__ = _namespace_info.VERSION
 __array_namespace_info__ = _namespace_info.array_namespace_info

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from graphc.base.dtypes import DType
 from graphc.base.errors import DTypeError, GraphcError, ShapeError, message
+from graphc.base.limits import Limits
 from graphc.ir.node import Node, Tensor, Type, describe, make
 
 Gradient = Callable[[Tensor, Tensor], "Sequence[Tensor | None]"]
@@ -92,6 +93,12 @@ class Registry:
 
 
 REGISTRY = Registry()
+
+# Filled by floor 2 (`ops/attribute_rules.py`), asked by readers of texts before a node is made:
+# what is wrong with the attributes of an op on these inputs, None where nothing is. Builders give
+# right ones by construction.
+AttributeRule = Callable[[tuple[Node, ...], tuple[Any, ...], Limits], str | None]
+ATTRIBUTE_RULES: dict[str, AttributeRule] = {}
 
 
 def fail(

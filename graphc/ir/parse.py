@@ -1,8 +1,8 @@
 """The parser of the textual form (floor 1): `parse(str(g))` equals `g`.
 
 Linear in the text; every mistake is a FormatError with line, column, what was expected and what
-came. Types are recomputed by the ops and compared with the written ones, so a text cannot lie about
-them.
+came. Types are recomputed by the ops and compared with the written ones, and attributes are checked
+by the ops' rules, so a text cannot lie about them.  No value is computed.
 """
 
 from __future__ import annotations
@@ -10,46 +10,27 @@ from __future__ import annotations
 import base64
 import binascii
 import difflib
-import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from graphc.base.dims import Dim, Size, Symbol, divide
-from graphc.base.dtypes import ALL, DType
-from graphc.base.errors import FormatError, GraphcError, message
+from graphc.base.dims import Dim, Size, Symbol
+from graphc.base.dtypes import DType
+from graphc.base.errors import FormatError, GraphcError
 from graphc.base.limits import Limits
 from graphc.ir import provenance
 from graphc.ir.constant import ConstantValue, by_digest, constant_value, from_stored
 from graphc.ir.graph import Graph, _check_updates
-from graphc.ir.node import Node, Tensor, fresh_uid, make
-from graphc.ir.opdef import REGISTRY
+from graphc.ir.node import Node, Tensor, TensorType, fresh_uid, make
+from graphc.ir.opdef import ATTRIBUTE_RULES, REGISTRY, OpDef
+from graphc.ir.parse_sizes import SHORT, SizeReader, shape_problem
 from graphc.ir.provenance import Location
+from graphc.ir.tokens import Token, format_error
 
-_TOKEN = re.compile(
-    r"""(?P<space>[ \t\r]+|\#[^\n]*) | (?P<newline>\n) | (?P<string>"(?:[^"\\\n]|\\.)*") |
-    (?P<label>%[A-Za-z0-9_./]+)
-      | (?P<digest>@[0-9a-f]{64}) | (?P<number>-?(?:inf|nan)\b|-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)
-      | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
-      | (?P<sign>//|[-{}()\[\]<>,:=+*])""",
-    re.VERBOSE,
-)
-_SHORT = {d.short: d for d in ALL}
-MAX_NESTING = 64
-
-
-@dataclass(slots=True)
-class Token:
-    """One token with its place."""
-
-    kind: str
-    text: str
-    line: int
-    column: int
+# What op definitions raise for operands and attributes that no builder would give them.
+_MISUSE = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 
 
 def parse(
@@ -63,26 +44,29 @@ def parse(
     """The graph of a text as `str(graph)` writes it.
 
     constants: values by sha256 digest for constants that the text names by digest; those alive in
-    this process are found by themselves, unless `own_constants`. file: where the text stands;
-    nodes then point at their lines there, otherwise at the line that is running. Raises
-    FormatError naming line and column.
+    this process are found by themselves, unless `own_constants`. limits: what is accepted, for
+    texts from strangers. file: where the text stands; nodes then point at their lines there,
+    otherwise at the line that is running. Raises FormatError naming line and column.
     """
-    reader = _Reader(_tokens(text), constants or {})
-    reader.own_constants = own_constants
+    bounds = Limits() if limits is None else limits
+    # A character is at most 4 bytes: encoding is only needed near the limit.
+    if 4 * len(text) > bounds.text_bytes:
+        size = len(text.encode(errors="surrogatepass"))
+        if size > bounds.text_bytes:
+            raise format_error(
+                f"expected at most {bounds.text_bytes} bytes of text (limit text_bytes), got {size}"
+            )
+    reader = _Reader(text, bounds, constants or {}, own_constants)
     reader.file = file
     graph = reader.graph()
     reader.expect_end()
     return graph
 
 
-def _format_error(what: str, hint: str | None = None) -> FormatError:
-    hint = hint or "graphs are written as str(graph) writes them: graph name { … }"
-    return FormatError(message(what, hint=hint))
-
-
 def parse_size(text: str, symbols: Iterable[Symbol]) -> Size:
     """The size that `str(size)` wrote, over the given symbols. Raises FormatError."""
-    reader = _Reader(_tokens(text), {})
+    # The compiler's own numbers (of operations, say) may be larger than a file's.
+    reader = SizeReader(text, Limits(size=1 << 512, size_terms=1 << 20, size_factors=1 << 20))
     for symbol in symbols:
         reader.symbols[symbol.name] = Dim(symbol.name, symbol.min, symbol.max, symbol.multiple_of)
     size = reader.size()
@@ -90,90 +74,34 @@ def parse_size(text: str, symbols: Iterable[Symbol]) -> Size:
     return size
 
 
-def _tokens(text: str) -> list[Token]:
-    result: list[Token] = []
-    line, start, position = 1, 0, 0
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise _format_error(
-                f"line {line}, column {position - start + 1}: "
-                f"unexpected character {text[position]!r}"
-            )
-        kind = match.lastgroup or ""
-        if kind == "newline":
-            line, start = line + 1, match.end()
-        elif kind != "space":
-            result.append(Token(kind, match.group(), line, position - start + 1))
-        position = match.end()
-    result.append(Token("end", "the end of the text", line, position - start + 1))
-    return result
+class _Scope:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.nodes: dict[str, Node] = {}
+        self.inputs: dict[str, Tensor] = {}
+        self.outputs: dict[str, Tensor] = {}
+        self.updates: dict[Tensor, Tensor] = {}
+        self.names: dict[str, Node] = {}
 
 
-class _Reader:
-    def __init__(self, tokens: list[Token], constants: Mapping[str, ConstantValue]) -> None:
-        self.tokens = tokens
-        self.position = 0
+class _Reader(SizeReader):
+    def __init__(
+        self,
+        text: str,
+        limits: Limits,
+        constants: Mapping[str, ConstantValue],
+        own_constants: bool,
+    ) -> None:
+        super().__init__(text, limits)
         self.constants = constants
-        self.symbols: dict[str, Dim] = {}
-        self.depth = 0
-        self.own_constants = False
+        self.own_constants = own_constants
         self.file: str | None = None
-
-    # -- tokens -----------------------------------------------------------------------------------
-    @property
-    def current(self) -> Token:
-        return self.tokens[self.position]
-
-    def fail(
-        self, expected: str, token: Token | None = None, hint: str | None = None
-    ) -> FormatError:
-        t = token or self.current
-        what = f"line {t.line}, column {t.column}: expected {expected}, got {t.text!r:.60}"
-        return _format_error(what, hint)
-
-    def take(self, kind: str, what: str = "") -> str:
-        token = self.current
-        if token.kind != kind:
-            raise self.fail(what or kind)
-        self.position += 1
-        return token.text
-
-    def sign(self, text: str) -> None:
-        if self.current.text != text or self.current.kind not in ("sign", "word"):
-            raise self.fail(repr(text))
-        self.position += 1
-
-    def accept(self, text: str) -> bool:
-        if self.current.text == text and self.current.kind in ("sign", "word"):
-            self.position += 1
-            return True
-        return False
-
-    def expect_end(self) -> None:
-        if self.current.kind != "end":
-            raise self.fail("the end of the text")
-
-    def string(self) -> str:
-        token = self.current
-        try:
-            return str(json.loads(self.take("string", "a string")))
-        except json.JSONDecodeError as error:
-            raise self.fail(f"a string ({error.msg})", token) from None
-
-    def integer(self) -> int:
-        token = self.current
-        text = self.take("number", "an integer")
-        try:
-            return int(text)
-        except ValueError:
-            raise self.fail("an integer", token) from None
+        self.count = 0
 
     # -- graphs -----------------------------------------------------------------------------------
     def graph(self) -> Graph:
-        self.depth += 1
-        if self.depth > MAX_NESTING:
-            raise self.fail(f"at most {MAX_NESTING} nested levels")
+        token = self.current
+        self.enter()
         outer = self.symbols
         self.symbols = dict(outer)
         self.sign("graph")
@@ -183,11 +111,14 @@ class _Reader:
             self.statement(scope)
         self.symbols = outer
         self.depth -= 1
-        _check_updates(tuple(scope.updates))
+        try:
+            _check_updates(tuple(scope.updates.items()))
+        except GraphcError as error:
+            raise FormatError(f"line {token.line}: {error}") from None
         return Graph.build(
-            tuple(scope.inputs),
+            tuple(scope.inputs.items()),
             tuple(scope.outputs.items()),
-            tuple(scope.updates),
+            tuple(scope.updates.items()),
             scope.name,
             scope.names,
         )
@@ -205,7 +136,7 @@ class _Reader:
             with self.located(token):
                 self.node(scope)
         elif token.kind == "word" and token.text in handlers:
-            self.position += 1
+            self.advance()
             with self.located(token):
                 handlers[token.text](scope)
         else:
@@ -219,27 +150,34 @@ class _Reader:
 
     def dim(self, scope: _Scope) -> None:
         token = self.current
-        name = self.take("word", "the name of a dim")
+        name = self.new_symbol()
         bounds: dict[str, int] = {}
         while self.current.text in ("min", "max", "multiple_of"):
             key = self.take("word")
             self.sign("=")
+            place = self.current
             bounds[key] = self.integer()
+            if bounds[key] > self.limits.size:
+                raise self.fail(f"at most {self.limits.size} (limit size)", place)
         try:
             dim = Dim(name, **bounds)
         except GraphcError as error:
             raise FormatError(f"line {token.line}: {error}") from None
-        self.symbols[name] = dim
+        if self.symbols.setdefault(name, dim) != dim:
+            raise self.fail("a dim with the bounds that it was declared with above", token)
+        self.limited(len(self.symbols), "symbols", "dims", token)
 
     def input(self, scope: _Scope) -> None:
         label = self.new_label(scope)
+        token = self.current
         name = self.string()
-        dtype, shape = self.type()
-        node = make(REGISTRY["placeholder"], (), (name, shape, dtype, fresh_uid()))
+        if name in scope.inputs:
+            raise self.fail("an input name that is not taken", token)
+        found = self.type()
+        attrs = (name, found.shape, found.dtype, fresh_uid())
+        node = make(REGISTRY["placeholder"], (), attrs)
         assert isinstance(node, Tensor)
-        if any(name == n for n, _ in scope.inputs):
-            raise self.fail(f"an input name other than {name!r}, which is taken")
-        scope.inputs.append((name, node))
+        scope.inputs[name] = node
         self.define(scope, label, node, extra=(name,))
 
     def variable(self, scope: _Scope) -> None:
@@ -251,11 +189,9 @@ class _Reader:
         if not trainable:
             self.sign("false")
         self.sign("=")
-        token = self.current
-        value = self.value()
-        if not isinstance(value, ConstantValue):
-            raise self.fail("a constant", token)
-        node = make(REGISTRY["variable"], (), (name, value, trainable, fresh_uid()))
+        if self.current.text != "const":
+            raise self.fail("a constant")
+        node = make(REGISTRY["variable"], (), (name, self.constant(), trainable, fresh_uid()))
         self.check_type(node)
         self.define(scope, label, node, extra=(name,) if name else ())
 
@@ -265,49 +201,69 @@ class _Reader:
         self.sign("=")
         token = self.current
         name = self.take("word", "the name of an op")
-        if name not in REGISTRY:
-            near = difflib.get_close_matches(name, [op.name for op in REGISTRY], 3, 0.5)
+        if name not in REGISTRY or name in ("placeholder", "variable"):
+            near = difflib.get_close_matches(name[:60], [op.name for op in REGISTRY], 3, 0.5)
             hint = f"ops of that kind: {', '.join(near)}" if near else None
             raise self.fail("the name of an op that graphc has", token, hint)
         op = REGISTRY[name]
         inputs = self.operands(scope)
         attrs = self.attributes(op.attributes, name)
         try:
+            self.check_attributes(op, inputs, attrs)
             node = make(op, inputs, attrs)
+        except FormatError as error:
+            raise FormatError(f"line {start.line}: {error}") from None
         except GraphcError as error:
             raise FormatError(f"line {start.line}: {error}") from None
-        except (
-            TypeError,
-            ValueError,
-            IndexError,
-            AttributeError,
-            KeyError,
-            OverflowError,
-        ) as error:
+        except _MISUSE as error:
             what = f"{name} does not accept these operands and attributes: {error}"
-            raise _format_error(f"line {start.line}: {what}") from None
+            raise format_error(f"line {start.line}: {what}") from None
+        types = (node.type,) if isinstance(node.type, TensorType) else node.type.items
+        for t in types:
+            problem = shape_problem(t.shape, t.dtype.itemsize, self.limits)
+            if problem:
+                raise self.fail(f"{problem} as the result of {name}", start)
         self.check_type(node)
         self.define(scope, label, node)
+
+    def check_attributes(self, op: OpDef, inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> None:
+        problem = None
+        if op.dtypes and inputs and isinstance(inputs[0], Tensor):
+            if inputs[0].dtype not in op.dtypes:
+                names = " ".join(d.short for d in op.dtypes)
+                problem = f"expected a first operand of {names}, got {inputs[0].type}"
+        rule = ATTRIBUTE_RULES.get(op.name)
+        if problem is None and rule is not None:
+            problem = rule(inputs, attrs, self.limits)
+        elif problem is None and op.attributes:
+            problem = "ops without a rule for their attributes are not read from text"
+        if problem:
+            raise format_error(f"{op.name}: {problem}", "docs/format.md lists ops and attributes")
 
     def output(self, scope: _Scope) -> None:
         token = self.current
         name = self.string()
         self.sign("=")
         if name in scope.outputs:
-            raise self.fail(f"an output name other than {name!r}, which is taken", token)
+            raise self.fail("an output name that is not taken", token)
         scope.outputs[name] = self.tensor(scope)
 
     def update(self, scope: _Scope) -> None:
+        token = self.current
         variable = self.tensor(scope)
         self.sign("=")
-        scope.updates.append((variable, self.tensor(scope)))
+        if variable in scope.updates:
+            raise self.fail("a variable that has no update yet", token)
+        scope.updates[variable] = self.tensor(scope)
 
     # -- parts ------------------------------------------------------------------------------------
     def new_label(self, scope: _Scope) -> str:
         token = self.current
         label = self.take("label", "a label such as %0")[1:]
         if label in scope.nodes:
-            raise self.fail(f"a label other than %{label}, which is taken", token)
+            raise self.fail(f"a label other than %{label[:60]}, which is taken", token)
+        self.count += 1
+        self.limited(self.count, "nodes", "nodes", token)
         return label
 
     def tensor(self, scope: _Scope) -> Tensor:
@@ -328,6 +284,7 @@ class _Reader:
             if label not in scope.nodes:
                 raise self.fail("a label defined above", token)
             found.append(scope.nodes[label])
+            self.limited(len(found), "operands", "operands", token)
         return tuple(found)
 
     def attributes(self, expected: tuple[str, ...], op: str) -> tuple[Any, ...]:
@@ -338,6 +295,8 @@ class _Reader:
                 if found:
                     self.sign(",")
                 key = self.take("word", "the name of an attribute")
+                if key not in expected or key in found:
+                    break
                 self.sign("=")
                 found[key] = self.value()
         if tuple(found) != expected:
@@ -355,85 +314,17 @@ class _Reader:
             names.append(self.string())
         for name in names:
             if scope.names.setdefault(name, node) is not node:
-                raise self.fail(f"a name other than {name!r}, which is taken")
+                raise self.fail(f"a name other than {name[:60]!r}, which is taken")
 
     def check_type(self, node: Node) -> None:
         token = self.current
-        dtype, shape = self.type()
-        written = f"{dtype.short}[{', '.join(map(str, shape))}]"
-        if str(node.type) != written:
+        written = self.type()
+        if node.type != written:
             raise self.fail(
                 f"the type {node.type} that {node.op.name} computes",
-                Token("type", written, token.line, token.column),
+                Token("type", str(written), token.line, token.column),
                 "types follow from the operands: correct the type, or the operands",
             )
-
-    def type(self) -> tuple[DType, tuple[Size, ...]]:
-        self.sign(":")
-        return self.dtype(), self.shape()
-
-    def dtype(self) -> DType:
-        token = self.current
-        name = self.take("word", "a dtype such as f32")
-        if name not in _SHORT:
-            raise self.fail("a dtype: " + " ".join(_SHORT), token)
-        return _SHORT[name]
-
-    def shape(self) -> tuple[Size, ...]:
-        self.sign("[")
-        sizes: list[Size] = []
-        while not self.accept("]"):
-            if sizes:
-                self.sign(",")
-            sizes.append(self.size())
-        return tuple(sizes)
-
-    # -- sizes: sum of products of factors --------------------------------------------------------
-    def size(self) -> Size:
-        negative = self.accept("-")
-        total = self.product()
-        total = total * -1 if negative else total
-        while self.current.text in ("+", "-") or (
-            self.current.kind == "number" and self.current.text[0] == "-"
-        ):
-            if self.accept("+"):
-                total = total + self.product()
-            elif self.accept("-"):
-                total = total - self.product()
-            else:
-                total = total + self.product()
-        return total
-
-    def product(self) -> Size:
-        value = self.factor()
-        while self.current.text in ("*", "//"):
-            value = value * self.factor() if self.accept("*") else self.quotient(value)
-        return value
-
-    def quotient(self, value: Size) -> Size:
-        self.sign("//")
-        token = self.current
-        divisor = self.factor()
-        if isinstance(divisor, int) and divisor < 1:
-            raise self.fail("a positive divisor", token)
-        return divide(value, divisor)
-
-    def factor(self) -> Size:
-        token = self.current
-        if self.accept("("):
-            self.depth += 1
-            if self.depth > MAX_NESTING:
-                raise self.fail(f"at most {MAX_NESTING} nested levels", token)
-            value = self.size()
-            self.sign(")")
-            self.depth -= 1
-            return value
-        if token.kind == "number":
-            return self.integer()
-        name = self.take("word", "a size")
-        if name not in self.symbols:
-            raise self.fail("a dim declared above with `dim`", token)
-        return self.symbols[name]
 
     # -- attribute values -------------------------------------------------------------------------
     def value(self) -> Any:
@@ -445,7 +336,7 @@ class _Reader:
         if token.text == "(":
             return self.sequence()
         if token.text == "<":
-            self.position += 1
+            self.advance()
             size = self.size()
             self.sign(">")
             return size
@@ -457,18 +348,12 @@ class _Reader:
         name = self.take("word", "a value")
         if name in words:
             return words[name]
-        if name in _SHORT:
-            return _SHORT[name]
+        if name in SHORT:
+            return SHORT[name]
         raise self.fail("a value", token)
 
-    def number(self) -> int | float:
-        text = self.take("number")
-        return float(text) if any(c in text for c in ".eEn") else int(text)
-
     def sequence(self) -> tuple[Any, ...]:
-        self.depth += 1
-        if self.depth > MAX_NESTING:
-            raise self.fail(f"at most {MAX_NESTING} nested levels")
+        self.enter()
         self.sign("(")
         items: list[Any] = []
         while not self.accept(")"):
@@ -477,44 +362,55 @@ class _Reader:
                 if self.accept(")"):
                     break
             items.append(self.value())
+            self.limited(len(items), "tuple_items", "values")
         self.depth -= 1
         return tuple(items)
 
     def constant(self) -> ConstantValue:
-        token = self.current
         self.sign("const")
-        dtype, sizes = self.dtype(), self.shape()
-        if any(not isinstance(s, int) or s < 0 for s in sizes):
+        token = self.current
+        found = self.bare_type()
+        shape = tuple(s for s in found.shape if isinstance(s, int))
+        if len(shape) != len(found.shape):
             raise self.fail("a constant of known shape", token)
-        shape = tuple(int(s) for s in sizes if isinstance(s, int))
         if self.current.kind == "digest":
-            return self.by_digest(dtype, shape)
+            return self.by_digest(found.dtype, shape)
         if self.current.kind == "string":
-            return self.from_base64(dtype, shape)
-        values = self.literals()
+            return self.from_base64(found.dtype, shape)
+        return self.from_literals(found.dtype, shape, token)
+
+    def from_literals(self, dtype: DType, shape: tuple[int, ...], token: Token) -> ConstantValue:
+        values = self.literals(dtype)
         count = 1
         for s in shape:
             count *= s
         if len(values) != count:
             raise self.fail(f"{count} elements for shape {list(shape)}, not {len(values)}", token)
         try:
-            return constant_value(np.array(values, dtype=dtype.numpy).reshape(shape), dtype)
+            with np.errstate(over="ignore"):  # 1e99 is an infinity in float32
+                array = np.array(values, dtype=dtype.numpy).reshape(shape)
         except (OverflowError, ValueError, TypeError) as error:
             raise self.fail(f"elements of dtype {dtype} ({error})", token) from None
+        return constant_value(array, dtype)
 
-    def literals(self) -> list[Any]:
+    def literals(self, dtype: DType) -> list[Any]:
         self.sign("[")
         values: list[Any] = []
         while not self.accept("]"):
             if values:
                 self.sign(",")
-            if self.current.kind == "number":
-                values.append(self.number())
+            token = self.current
+            if token.kind == "number" and not dtype.is_bool:
+                value = self.number()
+                if isinstance(value, float) and not dtype.is_float:
+                    raise self.fail(f"an integer for {dtype}", token)
+                values.append(value)
             elif self.accept("true"):
                 values.append(True)
             else:
                 self.sign("false")
                 values.append(False)
+            self.limited(len(values), "literal_elements", "elements")
         return values
 
     def by_digest(self, dtype: DType, shape: tuple[int, ...]) -> ConstantValue:
@@ -524,8 +420,9 @@ class _Reader:
         if value is None and not self.own_constants:
             value = by_digest(digest)
         if value is None:
-            raise _format_error(
-                f"line {token.line}: the constant @{digest[:12]}… is not in this text",
+            raise format_error(
+                f"line {token.line}: the constant @{digest[:12]}… is not in this "
+                + ("file" if self.own_constants else "text"),
                 "pass it: graphc.parse(text, constants=graph.constants)",
             )
         if value.dtype is not dtype or value.shape != shape:
@@ -536,19 +433,12 @@ class _Reader:
 
     def from_base64(self, dtype: DType, shape: tuple[int, ...]) -> ConstantValue:
         token = self.current
+        self.limited(len(token.text) * 3 // 4, "inline_bytes", "bytes of base64", token)
         try:
-            data = base64.b64decode(self.string(), validate=True)
+            data = base64.b64decode(self.string(long=True), validate=True)
+            if not data:
+                raise ValueError("no bytes")
             stored = np.frombuffer(data, dtype.storage.newbyteorder("<")).reshape(shape)
         except (binascii.Error, ValueError) as error:
             raise self.fail(f"base64 of a {dtype.short}{list(shape)} ({error})", token) from None
         return from_stored(stored, dtype)
-
-
-class _Scope:
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.nodes: dict[str, Node] = {}
-        self.inputs: list[tuple[str, Tensor]] = []
-        self.outputs: dict[str, Tensor] = {}
-        self.updates: list[tuple[Tensor, Tensor]] = []
-        self.names: dict[str, Node] = {}
