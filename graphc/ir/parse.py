@@ -63,6 +63,14 @@ def parse(
     return graph
 
 
+def _at_line(token: Token, error: GraphcError) -> FormatError:
+    """What an op or a dim says, with the line of the text."""
+    text = f"line {token.line}: {error}"
+    if "  hint: " not in text:
+        text += "\n  hint: correct the operands or attributes; docs/format.md lists them by op"
+    return FormatError(text)
+
+
 def parse_size(text: str, symbols: Iterable[Symbol]) -> Size:
     """The size that `str(size)` wrote, over the given symbols. Raises FormatError."""
     # The compiler's own numbers (of operations, say) may be larger than a file's.
@@ -114,7 +122,7 @@ class _Reader(SizeReader):
         try:
             _check_updates(tuple(scope.updates.items()))
         except GraphcError as error:
-            raise FormatError(f"line {token.line}: {error}") from None
+            raise _at_line(token, error) from None
         return Graph.build(
             tuple(scope.inputs.items()),
             tuple(scope.outputs.items()),
@@ -162,7 +170,7 @@ class _Reader(SizeReader):
         try:
             dim = Dim(name, **bounds)
         except GraphcError as error:
-            raise FormatError(f"line {token.line}: {error}") from None
+            raise _at_line(token, error) from None
         if self.symbols.setdefault(name, dim) != dim:
             raise self.fail("a dim with the bounds that it was declared with above", token)
         self.limited(len(self.symbols), "symbols", "dims", token)
@@ -211,10 +219,8 @@ class _Reader(SizeReader):
         try:
             self.check_attributes(op, inputs, attrs)
             node = make(op, inputs, attrs)
-        except FormatError as error:
-            raise FormatError(f"line {start.line}: {error}") from None
         except GraphcError as error:
-            raise FormatError(f"line {start.line}: {error}") from None
+            raise _at_line(start, error) from None
         except _MISUSE as error:
             what = f"{name} does not accept these operands and attributes: {error}"
             raise format_error(f"line {start.line}: {what}") from None
