@@ -238,11 +238,10 @@ class _Reader(SizeReader):
             if inputs[0].dtype not in op.dtypes:
                 names = " ".join(d.short for d in op.dtypes)
                 problem = f"expected a first operand of {names}, got {inputs[0].type}"
-        rule = ATTRIBUTE_RULES.get(op.name)
-        if problem is None and rule is not None:
-            problem = rule(inputs, attrs, self.limits)
-        elif problem is None and op.attributes:
-            problem = "ops without a rule for their attributes are not read from text"
+        if problem is None and op.name in ATTRIBUTE_RULES:
+            problem = ATTRIBUTE_RULES[op.name](inputs, attrs, self.limits)
+        elif problem is None:
+            problem = "an op without a rule for its attributes is not read from text"
         if problem:
             raise format_error(f"{op.name}: {problem}", "docs/format.md lists ops and attributes")
 
@@ -302,14 +301,16 @@ class _Reader(SizeReader):
                     self.sign(",")
                 key = self.take("word", "the name of an attribute")
                 if key not in expected or key in found:
-                    break
+                    raise self.wrong_attributes(expected, op, token)
                 self.sign("=")
                 found[key] = self.value()
         if tuple(found) != expected:
-            raise self.fail(
-                f"the attributes of {op}: {', '.join(expected) or 'none'} (in this order)", token
-            )
+            raise self.wrong_attributes(expected, op, token)
         return tuple(found.values())
+
+    def wrong_attributes(self, expected: tuple[str, ...], op: str, token: Token) -> FormatError:
+        names = ", ".join(expected) or "none"
+        return self.fail(f"the attributes of {op}: {names} (in this order)", token)
 
     def define(self, scope: _Scope, label: str, node: Node, extra: tuple[str, ...] = ()) -> None:
         scope.nodes[label] = node

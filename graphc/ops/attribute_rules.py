@@ -1,8 +1,8 @@
-"""Rules for attributes (floor 2): what each op's attributes may be, for readers of texts.
+"""Rules for operands and attributes (floor 2): what each op takes, for readers of texts.
 
 Functions of graphc make nodes with right attributes, and type rules trust them.  A text may hold
-anything: a permutation that names a dim twice, a slice beyond the end.  Each op with attributes has
-a rule here, which says what is wrong before a node is made; compiled code then needs no checks.
+anything: a permutation that names a dim twice, a slice beyond the end.  Each op has a
+rule here, which says what is wrong before a node is made; compiled code then needs no checks.
 """
 
 from __future__ import annotations
@@ -212,6 +212,18 @@ def _position(given: _Given) -> Problem:
     return None if axes and position <= most else f"axes, and a position from 0 to {most}"
 
 
+def _gather(given: _Given) -> Problem:
+    count = len(given.values["axes"])
+    fits = len(given.inputs) == 1 + count
+    return _position(given) or (None if fits else f"{count} indices, one for each axis")
+
+
+def _scatter(given: _Given) -> Problem:
+    count = len(given.values["axes"])
+    fits = len(given.inputs) == 2 + count
+    return _position(given) or (None if fits else f"{count} indices, one for each axis")
+
+
 def _pad(given: _Given) -> Problem:
     first = given.inputs[0]
     assert isinstance(first, Tensor)
@@ -262,70 +274,110 @@ def _nextafter(given: _Given) -> Problem:
 
 
 @dataclass(frozen=True)
-class AttributeKinds:
-    """What an op's attributes may be: a kind each, then a rule for all together."""
+class OpRule:
+    """How many operands an op takes, what its attributes may be: a kind each, then a rule for all
+    together.
+    """
 
+    least: int
+    most: int
     names: tuple[str, ...]
     kinds: tuple[Kind, ...]
     rule: Rule | None = None
 
     def __call__(self, inputs: tuple[Node, ...], attrs: tuple[Any, ...], limits: Limits) -> Problem:
         """What is wrong, or None."""
+        if not self.least <= len(inputs) <= self.most:
+            many = "" if self.most == self.least else " or more"
+            return f"expected {self.least}{many} operands, got {len(inputs)}"
         given = _Given(inputs, dict(zip(self.names, attrs, strict=True)), limits)
         for name, kind, value in zip(self.names, self.kinds, attrs, strict=True):
             problem = kind(value, given)
             if problem:
                 return f"{name}: expected {problem}, got {value!r:.60}"
         problem = None if self.rule is None else self.rule(given)
-        return None if problem is None else f"expected {problem}"
+        if problem is None:
+            return None
+        shown = ", ".join(f"{name}={value!r:.40}" for name, value in given.values.items())
+        return f"expected {problem}, got {shown}"
 
 
-def _declare(ops: str, rule: Rule | None = None, **kinds: Kind) -> None:
-    for op in ops.split():
-        ATTRIBUTE_RULES[op] = AttributeKinds(tuple(kinds), tuple(kinds.values()), rule)
-
-
+_ANY = 1 << 30
 _ANY_INT = _int(-(1 << 62))
 
-_declare("constant", value=_constant)
-_declare("cast", dtype=_dtype)
-_declare("nextafter", _nextafter, dtype=_dtype)
-_declare("size", size=_size, dtype=_dtype)
-_declare("reshape broadcast_to random_bits", shape=_shape)
-_declare("permute_dims", axes=_permutation)
-_declare("flip", axes=_axes)
-_declare("roll", _same_lengths("shift", "axes"), shift=_sizes, axes=_axes)
-_declare("diagonal", _diagonal, axes=_axes, offset=_ANY_INT)
-_declare("embed_diagonal", _embed_diagonal, axes=_ints(0), offset=_ANY_INT, sizes=_shape)
-_declare("full", _full, value=_anything, shape=_shape, dtype=_dtype)
-_declare("iota", _iota, shape=_shape, axis=_int(0), dtype=_number_dtype)
-_declare("slice", _slice, starts=_sizes, steps=_ints(-(1 << 62)), shape=_shape)
-_declare("gather", _position, axes=_axes, position=_int(0))
+
+def _declare(
+    operands: int | tuple[int, int], ops: str, rule: Rule | None = None, **k: Kind
+) -> None:
+    least, most = (operands, operands) if isinstance(operands, int) else operands
+    for op in ops.split():
+        ATTRIBUTE_RULES[op] = OpRule(least, most, tuple(k), tuple(k.values()), rule)
+
+
 _declare(
+    1,
+    "abs acos acosh asin asinh atan atanh bitwise_count bitwise_invert ceil cos cosh digamma erf "
+    "erfc exp exp2 expm1 floor isfinite isinf isnan lgamma log log10 log1mexp log1p log2 negative "
+    "reciprocal round rsqrt sigmoid sign signbit sin sinh softplus sqrt square stop_gradient tan "
+    "tanh trunc",
+)
+_declare(
+    2,
+    "add atan2 bitwise_and bitwise_left_shift bitwise_or bitwise_right_shift bitwise_xor "
+    "chain_divide chain_multiply copysign divide equal exp_sum floor_divide greater greater_equal "
+    "hypot less less_equal log_product log_quotient logaddexp maximum minimum multiply not_equal "
+    "pow remainder subtract",
+)
+_declare(3, "where")
+_declare((1, _ANY), "barrier")
+_declare(0, "constant", value=_constant)
+_declare(1, "cast", dtype=_dtype)
+_declare(2, "nextafter", _nextafter, dtype=_dtype)
+_declare(0, "size", size=_size, dtype=_dtype)
+_declare(1, "reshape broadcast_to random_bits", shape=_shape)
+_declare(1, "permute_dims", axes=_permutation)
+_declare(1, "flip", axes=_axes)
+_declare(1, "roll", _same_lengths("shift", "axes"), shift=_sizes, axes=_axes)
+_declare(1, "diagonal", _diagonal, axes=_axes, offset=_ANY_INT)
+_declare(1, "embed_diagonal", _embed_diagonal, axes=_ints(0), offset=_ANY_INT, sizes=_shape)
+_declare(0, "full", _full, value=_anything, shape=_shape, dtype=_dtype)
+_declare(0, "iota", _iota, shape=_shape, axis=_int(0), dtype=_number_dtype)
+_declare(1, "slice", _slice, starts=_sizes, steps=_ints(-(1 << 62)), shape=_shape)
+_declare((2, _ANY), "gather", _gather, axes=_axes, position=_int(0))
+_declare(
+    (3, _ANY),
     "scatter",
-    _position,
+    _scatter,
     axes=_axes,
     position=_int(0),
     mode=_one_of("set", "add", "multiply", "min", "max"),
 )
-_declare("take_along_axis concat softmax log_softmax softmax_cross_entropy", axis=_axis)
-_declare("copy", slot=_int(0))
-_declare("with_gradient", _with_gradient, backward=_graph)
-_declare("pad", _pad, low=_sizes, high=_sizes, interior=_ints(0), value=_anything)
+_declare(1, "softmax log_softmax", axis=_axis)
+_declare(2, "softmax_cross_entropy take_along_axis", axis=_axis)
+_declare((1, _ANY), "concat", axis=_axis)
+_declare(1, "copy", slot=_int(0))
+_declare((1, _ANY), "with_gradient", _with_gradient, backward=_graph)
+_declare(1, "pad", _pad, low=_sizes, high=_sizes, interior=_ints(0), value=_anything)
 _declare(
-    "sum mean prod max min any all argmax argmin norm logsumexp", axes=_sorted_axes, keepdims=_flag
+    1,
+    "sum mean prod max min any all argmax argmin norm logsumexp",
+    axes=_sorted_axes,
+    keepdims=_flag,
 )
-_declare("einsum", spec=_spec)
-_declare("polygamma", n=_int(0, 1 << 20))
+_declare(2, "einsum", spec=_spec)
+_declare(1, "polygamma", n=_int(0, 1 << 20))
 _declare(
-    "cumulative_sum linear_recurrence cumulative_prod cumulative_max cumulative_min",
+    1,
+    "cumulative_sum cumulative_prod cumulative_max cumulative_min",
     axis=_axis,
     reverse=_flag,
 )
-_declare("argsort sort", axis=_axis, descending=_flag)
-_declare("searchsorted", side=_one_of("left", "right"))
-_declare("windows", _windows, axes=_axes, size=_ints(1), stride=_ints(1), dilation=_ints(1))
+_declare(2, "linear_recurrence", axis=_axis, reverse=_flag)
+_declare(1, "argsort sort", axis=_axis, descending=_flag)
+_declare(2, "searchsorted", side=_one_of("left", "right"))
+_declare(1, "windows", _windows, axes=_axes, size=_ints(1), stride=_ints(1), dilation=_ints(1))
 _declare(
+    1,
     "align_windows unalign_windows",
     _aligned,
     axes=_axes,
@@ -334,6 +386,7 @@ _declare(
     sizes=_shape,
 )
 _declare(
+    2,
     "conv",
     _conv,
     stride=_ints(1),

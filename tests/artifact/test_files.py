@@ -42,7 +42,8 @@ def test_a_graph_comes_back_equal(name: str, tmp_path: Path) -> None:
 def test_the_golden_files_are_read(name: str, request: pytest.FixtureRequest) -> None:
     """Files of format 1 as the first release wrote them, and what they computed then."""
     path, values = GOLDEN / f"{name}.graphc", GOLDEN / f"{name}.npz"
-    if request.config.getoption("--update-golden"):
+    # A file of a released format is never written again: it is removed by hand to be made anew.
+    if request.config.getoption("--update-golden") and not path.exists():
         graph = MODELS[name]()
         graph.save(path)
         np.savez(values, **graph.evaluate(feeds_of(graph), updates=True))
