@@ -132,10 +132,7 @@ def _constants(
         _check_crc(places[WEIGHTS], content)
         check_member(WEIGHTS, content, members[WEIGHTS].sha256)
     values = {digest: _view(content, tensor) for digest, tensor in tensors.items()}
-    if eager:
-        for value in values.values():
-            value.check()
-    return values
+    return {digest: v.check() for digest, v in values.items()} if eager else values
 
 
 def _view(content: memoryview, tensor: Stored) -> ConstantValue:

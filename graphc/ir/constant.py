@@ -64,13 +64,17 @@ class ConstantValue:
         """The values in reference form (`dtype.numpy`), not to be written."""
         return from_storage(self.stored, self.dtype)
 
-    def check(self) -> None:
-        """Compare the bytes with the digest, once. Raises FormatError where they differ."""
+    def check(self) -> ConstantValue:
+        """Compare the bytes with the digest, once; the interned constant of these contents.
+
+        Raises FormatError where they differ.
+        """
         if self._failed is not None:
             found = digest_of(self._array, self.dtype)
             if found != self.digest:
                 raise self._failed(found)
             self._failed = None
+        return _VALUES.get(self.digest, lambda: self)
 
     def __repr__(self) -> str:
         return f"<constant {self.dtype.short}{list(self.shape)} {self.digest[:12]}>"

@@ -16,13 +16,13 @@ from graphc.base.limits import Limits
 
 # Every repetition is of single characters that its successor cannot match: linear in the text.
 _TOKEN = re.compile(
-    r"""(?P<space>[ \t\r]+|\#[^\n]*) | (?P<newline>\n)
+    r"""[ \t\r]* (?:(?P<newline>\n) | (?P<comment>\#[^\n]*) | (?P<end>\Z)
       | (?P<string>"[^"\\\n]*(?:\\.[^"\\\n]*)*")
       | (?P<label>%[A-Za-z0-9_./]+)
       | (?P<digest>@[0-9a-f]{64})
       | (?P<number>-?(?:inf|nan)\b|-?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?)
       | (?P<word>[^\W\d]\w*)
-      | (?P<sign>//|[-{}()\[\]<>,:=+*])""",
+      | (?P<sign>//|[-{}()\[\]<>,:=+*]))""",
     re.VERBOSE,
 )
 _NUMBER_LENGTH = 64  # no number that is written exactly is longer
@@ -49,19 +49,24 @@ def tokens(text: str) -> Iterator[Token]:
     """The tokens of a text, the last one of the kind "end"."""
     line, start, position = 1, 0, 0
     match = _TOKEN.match
-    while position < len(text):
+    while True:
         found = match(text, position)
         if found is None:
+            while text[position] in " \t\r":
+                position += 1
             raise format_error(
                 f"line {line}, column {position - start + 1}: "
                 f"unexpected character {text[position]!r}"
             )
         kind = found.lastgroup or ""
-        if kind == "newline":
-            line, start = line + 1, found.end()
-        elif kind != "space":
-            yield Token(kind, found.group(), line, position - start + 1)
         position = found.end()
+        if kind == "newline":
+            line, start = line + 1, position
+        elif kind == "end":
+            break
+        elif kind != "comment":
+            word = found[kind]
+            yield Token(kind, word, line, position - len(word) - start + 1)
     yield Token("end", "the end of the text", line, position - start + 1)
 
 

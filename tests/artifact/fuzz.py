@@ -65,7 +65,7 @@ class Fuzzer:
         self.seed = seed
         self.files = {name: golden(name) for name in MODELS}
         self.parts = {name: parts(name) for name in MODELS}
-        # Alive as long as the fuzzer: texts name the tensors of these by digest.
+        # Alive as long as the fuzzer: texts for `parse` name the tensors of these by digest.
         self.graphs = {
             name: load_bytes(memoryview(data), check=None, limits=Limits())
             for name, data in self.files.items()

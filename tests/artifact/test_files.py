@@ -33,6 +33,7 @@ def test_a_graph_comes_back_equal(name: str, tmp_path: Path) -> None:
     graph.save(tmp_path / "g.graphc")
     loaded = graphc.load(tmp_path / "g.graphc")
     assert loaded == graph and str(loaded) == str(graph)
+    assert loaded.constants == graph.constants  # the same objects
     feeds = feeds_of(graph)
     same(loaded.evaluate(feeds, updates=True), graph.evaluate(feeds, updates=True))
     assert [p.name for p in tmp_path.iterdir()] == ["g.graphc"]
