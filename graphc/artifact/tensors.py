@@ -122,11 +122,12 @@ def _read_record(name: str, record: Any, digest: Any, base: int, limits: Limits)
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(is_count, offsets)):
         refuse(where, "data_offsets", offsets, "two offsets")
     dtype = _DTYPES[code]
-    nbytes = dtype.itemsize
+    nbytes = room = dtype.itemsize
     for size in shape:
         nbytes *= size
-        if size > limits.size or nbytes > limits.size:
-            refuse(where, "shape", shape, f"at most {limits.size} bytes")
+        room *= max(size, 1)  # an array without elements has bounded sizes as well
+        if room > limits.size:
+            refuse(where, "shape", shape, f"at most {limits.size} bytes (limit size)")
     if offsets[1] - offsets[0] != nbytes:
         refuse(where, "data_offsets", offsets, f"{nbytes} bytes for {dtype.short}{shape}")
     return Stored(name, digest, dtype, tuple(shape), base + offsets[0], nbytes)

@@ -239,16 +239,16 @@ class Graph:
             return self
         values = self.current(self.variables)
         mapping: dict[int, Node] = {}
-        for variable, value in zip(self.variables, values, strict=True):
-            name, _, trainable, uid = variable.attrs
-            provenance.set_derived(variable)
-            mapping[id(variable)] = make(variable.op, (), (name, value, trainable, uid))
-        for node in self.nodes:
-            inputs = tuple(mapping.get(id(i), i) for i in node.inputs)
-            if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)):
-                provenance.set_derived(node)
-                mapping[id(node)] = make(node.op, inputs, node.attrs)
-        provenance.set_derived(None)
+        with provenance.recording(True):
+            for variable, value in zip(self.variables, values, strict=True):
+                name, _, trainable, uid = variable.attrs
+                provenance.set_derived(variable)
+                mapping[id(variable)] = make(variable.op, (), (name, value, trainable, uid))
+            for node in self.nodes:
+                inputs = tuple(mapping.get(id(i), i) for i in node.inputs)
+                if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)):
+                    provenance.set_derived(node)
+                    mapping[id(node)] = make(node.op, inputs, node.attrs)
         rebuilt = self.rebuild(mapping)
         updates = tuple(
             (mapping[id(old)], new)

@@ -58,8 +58,12 @@ def parse(
             )
     reader = _Reader(text, bounds, constants or {}, own_constants)
     reader.file = file
-    graph = reader.graph()
-    reader.expect_end()
+    try:
+        graph = reader.graph()
+        reader.expect_end()
+    except RecursionError:  # nesting is bounded, but the caller may have used up the stack
+        hint = "call it from a place that is less deep in calls, or raise sys.setrecursionlimit"
+        raise format_error("expected less nesting: Python's stack is used up", hint) from None
     return graph
 
 

@@ -191,6 +191,9 @@ _TABLE: dict[str, Edit] = {
     "negative shape": _set(_W, "shape", to=[-8, -6]),
     "large shape": _set(_W, "shape", to=[1 << 60, 1 << 60]),
     "large shape without elements": _set(_W, "shape", to=[0, 1 << 61, 1 << 61]),
+    "no elements in a large shape": lambda table: _set(_W, "data_offsets", to=[320, 320])(
+        _set(_W, "shape", to=[0, 1 << 61, 1 << 61])(table)
+    ),
     "shape of bools": _set(_W, "shape", to=[True, 48]),
     "rank": _set(_W, "shape", to=[1] * 100),
     "offsets": _set(_W, "data_offsets", to=[320]),
