@@ -60,7 +60,7 @@ def compile(
         target,
         emit,
         weights,
-        tuple(bindings),
+        bindings if isinstance(bindings, str) else tuple(bindings),
         max_size,
         numerics,
         check_numerics,

@@ -12,6 +12,7 @@ from graphc.aot.c_text import (
     FLOOR_DIV,
     call_text,
     has_quotient,
+    names_for,
     plain,
     shape_text,
     size_text,
@@ -19,6 +20,9 @@ from graphc.aot.c_text import (
 )
 from graphc.aot.interface import Interface, Operand, c_type
 from graphc.base.dims import Dim, Symbol
+
+# Of the class `call`: a parameter of such a name would hide it.
+_MEMBERS = frozenset({"call", "memory", "run"})
 
 
 def cpp_text(interface: Interface) -> str:
@@ -49,9 +53,10 @@ def _state(interface: Interface) -> str:
 
 def _call(interface: Interface) -> str:
     p = interface.name
-    sizes = [f"int64_t {s.name}" for s in interface.sizes]
-    names = [s.name for s in interface.sizes]
-    first = "".join(f"{s.name}_size({s.name}), " for s in interface.sizes)
+    own = names_for(interface, _MEMBERS)
+    names = [own(s.name) for s in interface.sizes]
+    sizes = [f"int64_t {name}" for name in names]
+    first = "".join(f"{s.name}_size({own(s.name)}), " for s in interface.sizes)
     lines = [
         "/// Calls with the same sizes, one after the other; one object for each thread.",
         "class call {",

@@ -8,9 +8,10 @@ them before their addresses go to C.
 from __future__ import annotations
 
 import keyword
+from collections.abc import Callable
 from string import Template
 
-from graphc.aot.c_text import factor, one_line, shape_text, size_text, symbol_names
+from graphc.aot.c_text import factor, names_for, one_line, shape_text, size_text, symbol_names
 from graphc.aot.interface import ABI_VERSION, Interface, Operand
 from graphc.base.dims import Dim, Size, Symbol
 from graphc.base.dtypes import DType
@@ -38,14 +39,14 @@ def python_text(interface: Interface) -> str:
     return "\n\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
-def python_name(name: str) -> str:
-    """A C name as a Python parameter."""
-    return f"{name}_" if keyword.iskeyword(name) or name in _TAKEN else name
+def _names(interface: Interface) -> Callable[[str], str]:
+    """C names as Python parameters."""
+    return names_for(interface, {*keyword.kwlist, *_TAKEN})
 
 
 def python_size(size: Size, interface: Interface) -> str:
     """A size as a Python expression over the sizes' parameters."""
-    names = symbol_names(interface)
+    names, python_name = symbol_names(interface), _names(interface)
 
     def name(symbol: Symbol) -> str:
         return python_name(names(symbol))
@@ -68,6 +69,7 @@ def numpy_name(dtype: DType) -> str:
 
 
 def _tables(interface: Interface) -> str:
+    python_name = _names(interface)
     parameters = ", ".join(python_name(s.name) for s in interface.sizes)
     lines = ["# For each array: name in the graph, dtype, shape by the sizes."]
     for title, operands in (("INPUTS", interface.inputs), ("OUTPUTS", interface.outputs)):
@@ -108,7 +110,7 @@ def _shown(operand: Operand, interface: Interface) -> str:
 
 
 def _run(interface: Interface) -> str:
-    p = interface.name
+    p, python_name = interface.name, _names(interface)
     inputs = [python_name(o.name) for o in interface.inputs]
     sizes = [python_name(s.name) for s in interface.sizes]
     given = ["state"] if interface.state else []
@@ -118,7 +120,7 @@ def _run(interface: Interface) -> str:
     ]
     parameters = [*given, *inputs, "*", *(f"{s}=None" for s in sizes), "out=None"]
     notes = [f"    {python_name(o.name)}: {_about(o, interface)}" for o in interface.inputs]
-    results = [f"    {o.label!r}: {_about(o, interface)}" for o in interface.outputs]
+    results = [f"    '{_quoted(o.label)}': {_about(o, interface)}" for o in interface.outputs]
     feeds = ", ".join(f"{name!r}: {name}" for name in inputs)
     known = ", ".join(f"{name!r}: {name}" for name in sizes)
     lines = [
@@ -154,7 +156,7 @@ def _run(interface: Interface) -> str:
 def _about(o: Operand, interface: Interface) -> str:
     bits = " (bfloat16 as its bits)" if o.dtype.name == "bfloat16" else ""
     shape = _quoted(_shown(o, interface))
-    return f"{numpy_name(o.dtype)}{bits}, shape {shape}, {_quoted(o.label)!r} of the graph"
+    return f"{numpy_name(o.dtype)}{bits}, shape {shape}, '{_quoted(o.label)}' of the graph"
 
 
 _HEAD = Template('''\

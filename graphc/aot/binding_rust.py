@@ -6,11 +6,12 @@ to C, so that the safe functions are safe.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from string import Template
 
-from graphc.aot.c_text import factor, has_quotient, plain, shape_text, size_text, symbol_names
+from graphc.aot.c_text import names_for, plain, shape_text, size_text, symbol_names
 from graphc.aot.interface import STATUSES, Interface, Operand
-from graphc.base.dims import Symbol
+from graphc.base.dims import Dim, Symbol
 from graphc.base.dtypes import DType
 
 _TYPES = {"bool": "bool", "float16": "u16", "bfloat16": "u16", "float32": "f32", "float64": "f64"}
@@ -19,7 +20,9 @@ _WORDS = frozenset(
     "abstract as async await become box break const continue crate do dyn else enum extern false "
     "final fn for gen if impl in let loop macro match mod move mut override priv pub ref return "
     "self static struct super trait true try type typeof union unsafe unsized use virtual where "
-    "while yield".split()
+    "while yield Self "
+    # what cannot be a parameter, as a pattern would mean it, and what the generated code uses
+    "None Some Ok Err Error BAD_SIZE check wrong bytes".split()
 )
 
 
@@ -38,8 +41,10 @@ def rust_type(dtype: DType) -> str:
     return _TYPES.get(dtype.name) or f"{dtype.kind}{dtype.bits}"
 
 
-def _name(name: str) -> str:
-    return f"{name}_" if name in _WORDS else name
+def _names(interface: Interface) -> Callable[[str], str]:
+    """C names in Rust; a parameter must not hide a function of the library."""
+    functions = (f"{interface.name}_{name}" for name in ("workspace_size", "run", "message"))
+    return names_for(interface, {*_WORDS, *functions})
 
 
 def _library(interface: Interface) -> str:
@@ -61,6 +66,7 @@ def _library(interface: Interface) -> str:
 
 
 def _state_type(interface: Interface) -> str:
+    rust = _names(interface)
     lines = [
         "/// The variables that a call updates.",
         "#[repr(C)]",
@@ -73,23 +79,24 @@ def _state_type(interface: Interface) -> str:
         for n in reversed(m.shape):
             kind = f"[{kind}; {n}]"
         if m.elements != 0:
-            lines.append(f"    pub {_name(m.name)}: {kind},")
+            lines.append(f"    pub {rust(m.name)}: {kind},")
     return "\n".join([*lines, "}"])
 
 
 def _foreign(interface: Interface) -> list[str]:
     """The parameters of NAME_run."""
+    rust = _names(interface)
     parameters = ["state: *mut State"] if interface.state else []
     parameters += ["weights: *const Handle"] if interface.external else []
-    parameters += [f"{_name(s.name)}: i64" for s in interface.sizes]
-    parameters += [f"{_name(o.name)}: *const {rust_type(o.dtype)}" for o in interface.inputs]
-    parameters += [f"{_name(o.name)}: *mut {rust_type(o.dtype)}" for o in interface.outputs]
+    parameters += [f"{rust(s.name)}: i64" for s in interface.sizes]
+    parameters += [f"{rust(o.name)}: *const {rust_type(o.dtype)}" for o in interface.inputs]
+    parameters += [f"{rust(o.name)}: *mut {rust_type(o.dtype)}" for o in interface.outputs]
     return [*parameters, "workspace: *mut c_void", "workspace_bytes: usize"]
 
 
 def _declarations(interface: Interface) -> str:
-    p = interface.name
-    sizes = ", ".join(f"{_name(s.name)}: i64" for s in interface.sizes)
+    p, rust = interface.name, _names(interface)
+    sizes = ", ".join(f"{rust(s.name)}: i64" for s in interface.sizes)
     lines = [
         'extern "C" {',
         f"    fn {p}_workspace_size({sizes}) -> usize;",
@@ -132,21 +139,23 @@ def _weights(interface: Interface) -> str:
 
 
 def _size(o: Operand, interface: Interface) -> str:
-    names = symbol_names(interface)
+    names, rust = symbol_names(interface), _names(interface)
 
     def name(symbol: Symbol) -> str:
-        return f"self.{_name(names(symbol))}"
+        return f"self.{rust(names(symbol))}"
 
     def divide(a: str, b: str) -> str:
         return f"{f'({a})' if not a.isidentifier() else a}.div_euclid({b})"
 
     text = size_text(o.elements, name, divide)
-    return f"{factor(text)} as usize" if interface.sizes or has_quotient([o.elements]) else text
+    if not isinstance(o.elements, Dim):
+        return text
+    return f"({text}) as usize" if " " in text else f"{text} as usize"
 
 
 def _call(interface: Interface) -> str:
-    p = interface.name
-    names = [_name(s.name) for s in interface.sizes]
+    p, rust = interface.name, _names(interface)
+    names = [rust(s.name) for s in interface.sizes]
     sizes = ", ".join(f"{n}: i64" for n in names)
     lines = [
         "/// Calls with the same sizes, one after the other; one for each thread.",
@@ -178,19 +187,19 @@ def _call(interface: Interface) -> str:
 
 
 def _run(interface: Interface) -> list[str]:
-    p = interface.name
+    p, rust = interface.name, _names(interface)
     parameters = ["&mut self"]
     parameters += ["state: &mut State"] if interface.state else []
     parameters += ["weights: &Weights"] if interface.external else []
-    parameters += [f"{_name(o.name)}: &[{rust_type(o.dtype)}]" for o in interface.inputs]
-    parameters += [f"{_name(o.name)}: &mut [{rust_type(o.dtype)}]" for o in interface.outputs]
+    parameters += [f"{rust(o.name)}: &[{rust_type(o.dtype)}]" for o in interface.inputs]
+    parameters += [f"{rust(o.name)}: &mut [{rust_type(o.dtype)}]" for o in interface.outputs]
     arguments = ["state"] if interface.state else []
     arguments += ["&weights.0"] if interface.external else []
-    arguments += [f"self.{_name(s.name)}" for s in interface.sizes]
-    arguments += [f"{_name(o.name)}.as_ptr()" for o in interface.inputs]
-    arguments += [f"{_name(o.name)}.as_mut_ptr()" for o in interface.outputs]
+    arguments += [f"self.{rust(s.name)}" for s in interface.sizes]
+    arguments += [f"{rust(o.name)}.as_ptr()" for o in interface.inputs]
+    arguments += [f"{rust(o.name)}.as_mut_ptr()" for o in interface.outputs]
     arguments += ["self.workspace.as_mut_ptr().cast()", "self.workspace.len()"]
-    lengths = [f"{_name(o.name)}.len() != self.{o.name}_count()" for o in interface.operands]
+    lengths = [f"{rust(o.name)}.len() != self.{o.name}_count()" for o in interface.operands]
     return [
         "    /// Fails where a slice has another number of elements, or as the library says.",
         "    pub fn run(",

@@ -21,7 +21,7 @@ from graphc.aot.bindings import binding_files
 from graphc.aot.dispatch import targets_of
 from graphc.aot.example import build_files, example_text
 from graphc.aot.header import header_text
-from graphc.aot.interface import Interface, identifier, public_symbols
+from graphc.aot.interface import Interface, library_name, public_symbols
 from graphc.aot.linker import compile_program, link_shared
 from graphc.aot.module import Module, make_module
 from graphc.aot.options import Options
@@ -93,7 +93,7 @@ def build(graph: Graph, path: str | os.PathLike[str], options: Options) -> Artif
     graph = graph.with_current_values()
     driver = importlib.import_module("graphc.backend.llvm_driver")
     targets = targets_of(options.target, driver.host_target())
-    own = options.name or identifier(folder.resolve().name)
+    own = options.name or library_name(folder.resolve().name)
     settings = CompileOptions(numerics=options.numerics, check_numerics=options.check_numerics)
     external = options.weights == "external"
     module = make_module(graph, own, targets, settings, external=external)
@@ -120,6 +120,7 @@ def _manifest(job: _Job) -> str:
         "producer": f"graphc {__version__}",
         "emit": job.options.emit,
         "numerics": job.options.numerics,
+        "check_numerics": job.options.check_numerics,
         "targets": [t.name for t in job.module.targets],
     }
     return json.dumps(content, indent=1) + "\n"

@@ -6,7 +6,7 @@ once `NAME_workspace_size` has accepted the sizes: it estimates every term witho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from textwrap import wrap
 
 from graphc.aot.interface import Interface, Operand, c_type
@@ -72,6 +72,22 @@ def symbol_names(interface: Interface) -> Callable[[Symbol], str]:
     """The C name of each symbol."""
     names = {s.symbol.name: s.name for s in interface.sizes}
     return lambda symbol: names[symbol.name]
+
+
+def names_for(interface: Interface, words: Collection[str]) -> Callable[[str], str]:
+    """C names in another language: with underscores where they are words of it, still unique.
+
+    words: none may end with an underscore.
+    """
+    arguments = [*(s.name for s in interface.sizes), *(o.name for o in interface.operands)]
+    taken = {*words, *arguments, *(m.name for m in interface.state)}
+    found = {}
+    for word in taken.intersection(words):
+        name = f"{word}_"
+        while name in taken:
+            name += "_"
+        found[word] = name
+    return lambda name: found.get(name, name)
 
 
 def shape_text(operand: Operand, name_of: Callable[[Symbol], str]) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from graphc.aot.c_words import is_word, why_not_a_library
 from graphc.base.dims import Dim, Shape, Size, Symbol, product
 from graphc.base.dtypes import DType, float64
 from graphc.ir.graph import Graph
@@ -39,21 +40,6 @@ _TYPES = {
     "float32": "float",
     "float64": "double",
 }
-_WORDS = frozenset(
-    # of C and C++
-    "alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl "
-    "concept const constexpr continue decltype default delete do double else enum explicit "
-    "export extern false float for friend goto if inline int long main mutable namespace new "
-    "noexcept not not_eq nullptr operator or or_eq private protected public register "
-    "reinterpret_cast requires restrict return short signed sizeof static static_assert "
-    "struct switch template this thread_local throw true try typedef typeid typename typeof "
-    "union unsigned using virtual void volatile wchar_t while xor xor_eq NULL errno stdin "
-    "stdout stderr "
-    # names of the functions' own parameters and members
-    "state weights workspace workspace_bytes graphc_layout linux unix "
-    # types of the headers that the library's includes
-    "int8_t int16_t int32_t int64_t uint8_t uint16_t uint32_t uint64_t size_t".split()
-)
 
 
 def c_type(dtype: DType) -> str:
@@ -198,7 +184,13 @@ def identifier(text: str) -> str:
     name = re.sub(r"[^A-Za-z0-9_]+", "_", text).strip("_") or "value"
     if name[0].isdigit():
         name = f"n{name}"
-    return name + "_" if name in _WORDS else name
+    return name + "_" if is_word(name) else name
+
+
+def library_name(text: str) -> str:
+    """`text`, a folder's name, as the name of a library."""
+    name = identifier(text)
+    return f"{name}_" if why_not_a_library(name) else name
 
 
 class _Names:

@@ -38,6 +38,7 @@ class Library:
         self.interface: Interface = own
         self.targets: tuple[str, ...] = tuple(manifest["targets"])
         self.numerics: str = manifest["numerics"]
+        self.check_numerics = bool(manifest.get("check_numerics"))
         described = {k: v for k, v in own.describe().items() if k != "messages"}
         if any(manifest.get(key) != value for key, value in described.items()):
             raise GraphError(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from graphc.aot.c_words import why_not_a_library
 from graphc.base.errors import GraphError, UnsupportedError, message
 
 EMIT = ("c-library", "static", "executable", "object", "llvm")
@@ -30,6 +31,13 @@ class Options:
     linker: str | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.bindings, str):
+            raise GraphError(
+                message(
+                    f"bindings must be a sequence of names, got the text {self.bindings!r}",
+                    hint=f"bindings={(self.bindings,)!r}; there are {', '.join(BINDINGS)}",
+                )
+            )
         if self.emit == "ptx" or self.target.startswith("cuda"):
             raise UnsupportedError(
                 message(
@@ -55,5 +63,13 @@ class Options:
                 message(
                     f"name={self.name!r} cannot start names of C",
                     hint="letters, digits and underscores, a letter first",
+                )
+            )
+        reason = why_not_a_library(self.name) if self.name is not None else ""
+        if reason:
+            raise GraphError(
+                message(
+                    f"name={self.name!r} cannot name a library: it is {reason}",
+                    hint=f"name={f'{self.name}_model'!r}",
                 )
             )

@@ -5,7 +5,8 @@ of [0, n): the caller works too, workers join while there are chunks left, and t
 those that joined.  A job is published and left under a mutex, and counters that several threads
 change are changed by locked instructions only: race checkers follow both.
 Invariants: no thread exists before a call that was allowed several; one job at a time, a second
-caller runs serially; after `graphc.pool.resize` to fewer threads none is left over.
+caller runs serially; after `graphc.pool.resize` to fewer threads none is left over; a forked child
+starts with no worker and free locks, whatever its parent was doing.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _TEXT = """
 @graphc.open = internal global i64 0
 @graphc.quit = internal global i64 0
 @graphc.started = internal global i64 0
-@graphc.process = internal global i32 0
+@graphc.process = internal global i32 0, align 64
 
 declare i32 @pthread_create(ptr, ptr, ptr, ptr)
 declare i32 @pthread_join(i64, ptr)
@@ -156,20 +157,40 @@ leave:
   ret ptr null
 }}
 
+; Before anything else of the pool: a forked child has none of its parent's workers, but the locks
+; and conditions as they happened to be. `process` is whose they are, negative while its first
+; caller clears them.
+define internal void @graphc.enter() nounwind {{
+entry:
+  %pid = call i32 @getpid()
+  %clearing = sub i32 0, %pid
+  br label %look
+look:
+  %pair = cmpxchg ptr @graphc.process, i32 -1, i32 -1 seq_cst seq_cst, align 4
+  %owner = extractvalue {{ i32, i1 }} %pair, 0
+  %own = icmp eq i32 %owner, %pid
+  br i1 %own, label %done, label %foreign
+foreign:
+  %busy = icmp eq i32 %owner, %clearing
+  br i1 %busy, label %look, label %claim
+claim:
+  %mark = cmpxchg ptr @graphc.process, i32 %owner, i32 %clearing seq_cst seq_cst, align 4
+  %mine = extractvalue {{ i32, i1 }} %mark, 1
+  br i1 %mine, label %clear, label %look
+clear:
+{clear}
+  %x = atomicrmw xchg ptr @graphc.process, i32 %pid seq_cst
+  br label %done
+done:
+  ret void
+}}
+
 ; Have `wanted` workers if the system gives them; returns how many there are. The callers' mutex is
 ; held.
 define internal i64 @graphc.start(i64 %wanted) nounwind {{
 entry:
   %blocked = alloca [16 x i64], align 8
   %old = alloca [16 x i64], align 8
-  %pid = call i32 @getpid()
-  %owner = load i32, ptr @graphc.process, align 4
-  %own = icmp eq i32 %pid, %owner
-  br i1 %own, label %look, label %forget
-forget:
-  ; The first job of a process: a forked child has none of its parent's workers.
-  store i32 %pid, ptr @graphc.process, align 4
-  store i64 0, ptr @graphc.started, align 8
   br label %look
 look:
   %have = load i64, ptr @graphc.started, align 8
@@ -212,6 +233,7 @@ count:
   %many = icmp sgt i64 %team, 1
   br i1 %many, label %lock, label %serial
 lock:
+  call void @graphc.enter()
   %taken = call i32 @pthread_mutex_trylock(ptr @graphc.callers)
   %mine = icmp eq i32 %taken, 0
   br i1 %mine, label %locked, label %serial
@@ -280,6 +302,7 @@ finish:
 ; Allow that many threads a call; ends workers that are too many.
 define internal void @graphc.pool.resize(i64 %threads) nounwind {{
 entry:
+  call void @graphc.enter()
   %l0 = call i32 @pthread_mutex_lock(ptr @graphc.callers)
   %x0 = atomicrmw xchg ptr @graphc.threads, i64 %threads seq_cst
   %keep = call i64 @graphc.start(i64 0)
@@ -321,9 +344,17 @@ def pool_text(target: Target) -> str:
         read=_READ.format(at="%at"),
         polls=_POLLS,
         pauses="\n".join(f"  {pause}" for _ in range(_PAUSES_PER_POLL)) if pause else "",
+        clear="\n".join(_clear()),
         copy_job="\n".join(_copy_job()),
         store_mask="\n".join(_store_mask()),
     )
+
+
+def _clear() -> list[str]:
+    locks = ("mutex", "posted", "finished", "callers")
+    zeros = [f"  store [8 x i64] zeroinitializer, ptr @graphc.{name}, align 64" for name in locks]
+    counts = ("active", "open", "quit", "started")
+    return [*zeros, *(f"  store i64 0, ptr @graphc.{name}, align 8" for name in counts)]
 
 
 def _copy_job() -> list[str]:

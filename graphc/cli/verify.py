@@ -27,6 +27,7 @@ from graphc.ir.graph import Graph
 from graphc.runtime.session import Session
 
 _THREADS = 4  # of a library, besides one
+_STOPPED = Verdict("stopped at a NaN or an infinity", 0.0, 0.0, (), None, None)
 _OTHER_SIZE = 17  # no multiple of any vector's length
 
 
@@ -90,6 +91,8 @@ def check_library(
 ) -> Iterator[Finding]:
     """Run every sample in every instruction set that this machine has, on one thread and several,
     each from the first state.
+
+    A library made with check_numerics may stop where the graph meets a NaN or an infinity.
     """
     graph = library.graph
     for target in library.available():
@@ -99,7 +102,13 @@ def check_library(
             mode = f"{library.numerics}, {target}, {count} thread{'s' if count > 1 else ''}"
             for sample, right in progress(expected, f"verify {target}"):
                 state = library.new_state() if graph.updates else None
-                got: dict[str, Any] = dict(library.run(sample.feeds, state))
+                try:
+                    got: dict[str, Any] = dict(library.run(sample.feeds, state))
+                except ExecutionError:
+                    if right.finite or not library.check_numerics:
+                        raise
+                    yield Finding(mode, sample.title, _STOPPED)
+                    continue
                 if state is not None:
                     got |= {f"update:{k}": v for k, v in library.values(state).items()}
                 plain = {k: np.asarray(v).astype(right.values[k].dtype) for k, v in got.items()}

@@ -72,12 +72,42 @@ def integrand(symbolic: bool = False) -> graphc.Graph:
     return graphc.Graph([x], {"y": graphc.sum(x * x)}, name="integrand")
 
 
+# Words of some language, names of some header, and names that generated code uses itself.
+NAMES = (
+    "for int class NULL EOF INT64_MAX PRId64 SEEK_SET I errno linux status bytes size count k "
+    "lambda None True inputs need arrays out pointers match type Self self crate Some Ok Err "
+    "Error BAD_SIZE check wrong call run memory main argc names_run names_message char16_t"
+).split()
+
+
+def names(as_sizes: bool = False) -> graphc.Graph:
+    """Names that mean something elsewhere, as inputs and outputs, and members or sizes."""
+    inputs = [graphc.placeholder((n if as_sizes else 2,), name=f"{n}") for n in NAMES]
+    outputs = {f"{n}_": x + 1 for n, x in zip(NAMES, inputs, strict=True)}
+    outputs |= {'\'"""%s{}*/ \\': inputs[0] * 2}
+    if as_sizes:
+        return graphc.Graph(inputs, outputs, name="names")
+    held = [graphc.variable(np.ones(2, np.float32), name=f"{n}/") for n in NAMES]
+    return graphc.Graph(inputs, outputs, {v: v + 1 for v in held}, name="names")
+
+
+def products() -> graphc.Graph:
+    """Arrays whose numbers of elements are products, sums and quotients of sizes."""
+    n, m = graphc.Dim("n"), graphc.Dim("m", min=3)
+    x, y = graphc.placeholder((n, m), name="x"), graphc.placeholder((m - 3,), name="y")
+    z = graphc.placeholder((n // 2, m), name="z")
+    return graphc.Graph([x, y, z], {"a": x @ x.T, "b": y + 1, "c": z + z, "d": x[::2, 0]})
+
+
 GRAPHS = {
     "dtypes": (every_dtype, False),
     "steps": (stateful, False),
     "beside": (weighted, True),
     "square": (integrand, False),
     "squares": (functools.partial(integrand, True), False),
+    "names": (names, False),
+    "names_of_sizes": (functools.partial(names, True), False),
+    "products": (products, False),
 }
 
 

@@ -17,7 +17,15 @@ from graphc.aot.bindings import binding_files
 from graphc.aot.options import BINDINGS
 from graphc.base.dims import evaluate
 from graphc.base.errors import UnsupportedError
-from tests.aot.c_libraries import GRAPHS, every_dtype, interface_of, succeed, tool, write_library
+from tests.aot.c_libraries import (
+    GRAPHS,
+    NAMES,
+    every_dtype,
+    interface_of,
+    succeed,
+    tool,
+    write_library,
+)
 
 
 def load(folder: Path, name: str, binding: str = "python", suffix: str = "numpy") -> ModuleType:
@@ -84,6 +92,19 @@ def test_python_keeps_a_state(tmp_path: Path) -> None:
         other["w"] = np.zeros((2, 3), np.float32)
     with pytest.raises(KeyError, match="no variable 'v': there are w, flags"):
         other["v"]
+
+
+def test_python_takes_names_that_mean_something_elsewhere(tmp_path: Path) -> None:
+    module = load(tmp_path, "names")
+    state = module.State()
+    inputs = [np.full(2, k, np.float32) for k in range(len(NAMES))]
+    outputs = module.run(state, *inputs)
+    assert all((outputs[f"{name}_"] == k + 1).all() for k, name in enumerate(NAMES))
+    assert state.names() == [f"{name}/" for name in NAMES] and (state["lambda/"] == 2).all()
+    module = load(tmp_path, "names_of_sizes")
+    sizes = list(module.SIZES)
+    outputs = module.run(*inputs, **{sizes[3]: 2})
+    assert all((outputs[f"{name}_"] == k + 1).all() for k, name in enumerate(NAMES))
 
 
 def test_python_refuses_wrong_arrays_by_name(tmp_path: Path) -> None:
@@ -213,8 +234,8 @@ def test_cpp_of_every_library_compiles(tmp_path: Path) -> None:
         binding_files(interface_of(name), tmp_path, ["cpp"])
         source += f'#include "{name}.hpp"\n'
     (tmp_path / "all.cpp").write_text(source)
-    command = [tool("c++"), "-std=c++17", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "all.cpp"]
-    succeed(command, tmp_path)
+    command = [tool("c++"), "-std=c++17", "-Wall", "-Wextra", "-Wshadow", "-Werror"]
+    succeed([*command, "-fsyntax-only", "all.cpp"], tmp_path)
 
 
 RUST = """
@@ -250,7 +271,7 @@ def test_rust_compiles_without_a_warning_and_runs(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["dtypes", "beside"])
+@pytest.mark.parametrize("name", ["dtypes", "beside", "names", "names_of_sizes", "products"])
 def test_rust_of_other_libraries_compiles(tmp_path: Path, name: str) -> None:
     binding_files(interface_of(name), tmp_path, ["rust"])
     command = [tool("rustc"), "--edition=2021", "-D", "warnings", "--emit=metadata"]

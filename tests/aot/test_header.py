@@ -8,9 +8,18 @@ from pathlib import Path
 
 import pytest
 
+import graphc
 from graphc.aot.header import header_text
 from graphc.aot.interface import STATUSES, public_symbols
-from tests.aot.c_libraries import GRAPHS, STRICT, interface_of, succeed, tool, write_library
+from tests.aot.c_libraries import (
+    GRAPHS,
+    STRICT,
+    interface_of,
+    stateful,
+    succeed,
+    tool,
+    write_library,
+)
 
 COMPILERS = {
     "c99": ("cc", "-std=c99", "-x", "c", "-Wc++-compat", "-Wstrict-prototypes"),
@@ -118,3 +127,15 @@ def test_no_text_of_the_graph_ends_a_comment() -> None:
     assert "int bad" in text and "bad" not in outside
     for bad in ("\\", "??/", "@file", "\u202e"):
         assert bad not in text
+
+
+def test_names_that_no_library_may_have(tmp_path: Path) -> None:
+    graph = stateful()
+    for name, reason in (("int", "word of C"), ("std", "namespace"), ("math", "<math.h>")):
+        with pytest.raises(graphc.GraphError, match=reason):
+            graphc.compile(graph, tmp_path / "x", name=name, emit="object")
+    assert list(tmp_path.iterdir()) == []
+    made = graphc.compile(graph, tmp_path / "math", emit="object", target="native")
+    assert made.library.name == "math_.o"
+    with pytest.raises(graphc.GraphError, match=r"got the text 'cpp'"):
+        graphc.compile(graph, tmp_path / "x", bindings="cpp")

@@ -174,3 +174,72 @@ def test_valgrind_finds_nothing(checker: str, tmp_path: Path) -> None:
         step = session.function(inputs, graph.outputs[0][1], updates=dict(graph.updates))
         expected = [step(**feeds) for _ in range(3)][-1]
     np.testing.assert_allclose(found["loss"], expected, rtol=1e-6)
+
+
+FORKS = """\
+#include "forked.h"
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static float x[3000 * 8];
+static int64_t t[3000];
+static volatile int stop;
+
+static void *serve(void *forever)
+{
+    size_t bytes = forked_workspace_size(3000);
+    void *workspace = malloc(bytes);
+    forked_state *state = malloc(sizeof *state);
+    float loss;
+    forked_state_init(state);
+    do {
+        if (forked_run(state, 3000, x, t, &loss, workspace, bytes)) {
+            _exit(3);
+        }
+    } while (forever && !stop);
+    free(state);
+    free(workspace);
+    return NULL;
+}
+
+int main(void)
+{
+    pthread_t other;
+    forked_set_threads(3);
+    pthread_create(&other, NULL, serve, &other);
+    for (int k = 0; k < 40; k++) {
+        pid_t child = fork();
+        if (child == 0) {
+            alarm(20);
+            serve(NULL);
+            forked_set_threads(2 - k % 2);
+            serve(NULL);
+            forked_set_threads(1);
+            _exit(0);
+        }
+        int status;
+        waitpid(child, &status, 0);
+        if (status) {
+            return 1;
+        }
+        usleep(20 * (unsigned)k);
+    }
+    stop = 1;
+    pthread_join(other, NULL);
+    serve(NULL);
+    forked_set_threads(1);
+    return 0;
+}
+"""
+
+
+def test_a_forked_child_computes_whatever_its_parent_was_doing(tmp_path: Path) -> None:
+    compiler = tool("cc")
+    folder = tmp_path / "forked"
+    graphc.compile(training(), folder, emit="static", target="native")
+    (folder / "forks.c").write_text(FORKS)
+    build = [compiler, "forks.c", "forked.a", "-pthread", "-o", "forks"]
+    subprocess.run(build, cwd=folder, check=True, timeout=60)
+    subprocess.run(["./forks"], cwd=folder, check=True, timeout=120)

@@ -224,3 +224,13 @@ def test_compile(models: Path) -> None:
     bad("compile", "small.g", "-o", "x", "--emit", "tar", folder=models, says="tar", code=2)
     report = good("verify", "small.g", "--artifact", "library", "--samples", "1", folder=models)
     assert "all right" in report
+
+
+def test_verify_of_a_library_that_stops_at_nan(models: Path) -> None:
+    x = graphc.placeholder(("n",), name="x")
+    graph = graphc.Graph([x], {"y": graphc.log(x)}, name="stops")
+    graph.save(models / "stops.graphc")
+    graphc.compile(graph, models / "stops", target="native", check_numerics=True)
+    arguments = ("verify", "stops.graphc", "--artifact", "stops", "--samples", "1")
+    report = good(*arguments, folder=models)
+    assert "stopped at a NaN or an infinity" in report and "all right" in report
