@@ -98,8 +98,14 @@ def _introduction(interface: Interface) -> str:
     if interface.state:
         lines.append("--load and --save read and write the state, --steps calls that often.")
     lines.append("Each output is printed with the FNV-1a checksum (64 bits) of its bytes.")
-    lines.append(f"Build: cc -O2 example.c {p}.so -Wl,-rpath,. -o example   (or {p}.a -pthread)")
+    lines += ["Build:", f"    {build_command(f'{p}.so')}", f"    {build_command(f'{p}.a')}"]
     return comment(lines, start="/*")
+
+
+def build_command(library: str) -> str:
+    """The command that builds the example beside a library NAME.so or NAME.a."""
+    needs = "-pthread" if library.endswith(".a") else "'-Wl,-rpath,$ORIGIN'"
+    return f"cc -O2 example.c {library} {needs} -o example"
 
 
 def _pattern(dtype: DType) -> str:

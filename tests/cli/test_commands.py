@@ -217,6 +217,7 @@ def test_errors_point_at_lines_of_the_text(models: Path) -> None:
 def test_compile(models: Path) -> None:
     facts = json.loads(good("compile", "small.g", "-o", "library", "--json", folder=models))
     assert all((models / name).exists() for name in facts["files"])
+    assert facts["interface"]["name"] == "small"
     text = good("compile", "small.g", "-o", "text", "--emit", "llvm", "--name", "n", folder=models)
     assert text.splitlines()[0].split()[0].startswith("text/n.")
     bad("compile", "small.g", "-o", "x", "--target", "pdp11", folder=models, says="'pdp11'")
