@@ -238,7 +238,9 @@ def _compile(commands: Any) -> None:
         "x86-64-v3, aarch64-linux, … (default: %(default)s)",
     )
     parser.add_argument("--emit", choices=EMIT, default="c-library", help="(default: %(default)s)")
-    parser.add_argument("--name", help="of the library and its C names (default: MODEL's, or the folder's)")
+    parser.add_argument(
+        "--name", help="of the library and its C names (default: MODEL's, or the folder's)"
+    )
     parser.add_argument(
         "--weights",
         choices=("inside", "external"),

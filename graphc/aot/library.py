@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -111,36 +111,54 @@ class Library:
     def run(
         self, feeds: Mapping[str, Any], state: Array | None = None, *, shift: int = 0
     ) -> dict[str, Array]:
-        """One call on inputs by name; outputs by name, in reference form. `state` is changed.
+        """One call on inputs by name; outputs by name, in reference form. `state` is changed (None:
+        one of first values, which is lost).
 
         shift: bytes by which the workspace is moved from its natural place, to try its alignment.
         Raises ExecutionError with the library's own message.
         """
-        inputs, sizes = bind_feeds(self.graph, feeds)
-        arguments: list[Any] = []
-        if self.interface.state:
-            arguments.append(_address(self.new_state() if state is None else state))
-        if self._weights is not None:
-            arguments.append(_address(self._weights))
-        dims = [ctypes.c_int64(sizes[s.symbol.name]) for s in self.interface.sizes]
-        arguments += dims
-        given = [
-            np.ascontiguousarray(to_storage(np.asarray(inputs[id(tensor)]), operand.dtype))
-            for operand, (_, tensor) in zip(self.interface.inputs, self.graph.inputs, strict=True)
-        ]
-        made = [_output(operand, sizes) for operand in self.interface.outputs]
-        arguments += [_address(a) for a in (*given, *made)]
-        need = int(self._call("workspace_size", *dims, restype=ctypes.c_size_t))
-        workspace = np.empty(need + shift, np.uint8)
-        arguments += [
-            ctypes.c_void_p(workspace.ctypes.data + shift),
-            ctypes.c_size_t(need),
-        ]
-        self._check(self._call("run", *arguments))
+        call, made = self.bind(feeds, state, shift=shift)
+        self._check(call())
         return {
             operand.label: np.asarray(from_storage(stored, operand.dtype))
             for operand, stored in zip(self.interface.outputs, made, strict=True)
         }
+
+    def bind(
+        self, feeds: Mapping[str, Any], state: Array | None = None, *, shift: int = 0
+    ) -> tuple[Callable[[], int], list[Array]]:
+        """A function that calls the library on these arrays, and the arrays of its outputs in
+        stored form. It returns the status.
+        """
+        inputs, sizes = bind_feeds(self.graph, feeds)
+        kept: list[Array] = []  # whose addresses the call uses
+
+        def address(array: Array) -> ctypes.c_void_p:
+            kept.append(array)
+            return _address(array)
+
+        arguments: list[Any] = []
+        if self.interface.state:
+            arguments.append(address(self.new_state() if state is None else state))
+        if self._weights is not None:
+            arguments.append(address(self._weights))
+        dims = [ctypes.c_int64(sizes[s.symbol.name]) for s in self.interface.sizes]
+        arguments += dims
+        for operand, (_, tensor) in zip(self.interface.inputs, self.graph.inputs, strict=True):
+            stored = to_storage(np.asarray(inputs[id(tensor)]), operand.dtype)
+            arguments.append(address(np.ascontiguousarray(stored)))
+        made = [_output(operand, sizes) for operand in self.interface.outputs]
+        arguments += map(address, made)
+        need = int(self._call("workspace_size", *dims, restype=ctypes.c_size_t))
+        workspace = address(np.empty(need + shift, np.uint8)).value or 0
+        arguments += [ctypes.c_void_p(workspace + shift), ctypes.c_size_t(need)]
+        function = getattr(self._library, f"{self.interface.name}_run")
+        function.restype = ctypes.c_int32
+
+        def call(_kept: list[Array] = kept) -> int:
+            return int(function(*arguments))
+
+        return call, made
 
     def _call(self, name: str, *arguments: Any, restype: Any = ctypes.c_int32) -> Any:
         function = getattr(self._library, f"{self.interface.name}_{name}")

@@ -14,9 +14,9 @@ from __future__ import annotations
 from graphc.base.target import Target
 
 MAX_THREADS = 256
-# Polls before a worker sleeps and before a caller sleeps: some tens of microseconds, the time that
-# a sleeping thread needs to wake.
-_POLLS = 400
+# Polls before a worker sleeps and before a caller sleeps: some 0.1 ms, a few times what a sleeping
+# thread needs to wake.
+_POLLS = 1000
 _PAUSES_PER_POLL = 8
 _PAUSE = {
     "x86_64": "call void @llvm.x86.sse2.pause()",
