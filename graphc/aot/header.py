@@ -277,7 +277,9 @@ double {p}_callable(int n, double *x, void *scratch);"""
 _THREADS = """/**
  * Let a call use several threads: the caller's and workers, which are kept for later calls. The
  * default is 1, for which no thread is ever started; fewer than before ends workers, after the call
- * that they work for. Results do not depend on it; the size of the workspace does.
+ * that they work for. Results do not depend on it; the size of the workspace does. Set 1 before the
+ * library is unloaded (dlclose): the code of workers must stay where it is. A forked child starts
+ * workers of its own.
  * @param threads  1 to 256; other values are brought into this range
  * @return  the number set
  */
