@@ -17,18 +17,27 @@ from graphc.base.limits import Limits
 from graphc.ir import provenance
 from graphc.ir.node import Node
 from graphc.ir.provenance import Location
+from graphc.ops.families import Source
 
 _MOST = 4  # locations of one node
 _LAST_LINE = 1 << 31
 
 
 def provenance_bytes(nodes: Sequence[Node]) -> bytes:
-    """The lines of nodes, in their order: [file, line, file, line, …] each, files by number."""
+    """The lines of nodes, in their order: [file, line, file, line, …] each, files by number.
+
+    What is computed from constants alone has none: equal nodes are one node in the whole process,
+    and its first line may be that of another graph.
+    """
     files: dict[str, int] = {}
     listed: list[list[int]] = []
+    own: set[int] = set()  # ids of those that depend on an input or a variable
     for node in nodes:
         flat: list[int] = []
-        found = ((os.path.basename(p.file), p.line) for p in provenance.locations(node))
+        if isinstance(node.op.form, Source) or any(id(i) in own for i in node.inputs):
+            own.add(id(node))
+        places = provenance.locations(node) if id(node) in own else ()
+        found = ((os.path.basename(p.file), p.line) for p in places)
         for file, line in list(dict.fromkeys(found))[:_MOST]:
             flat += [files.setdefault(file, len(files)), line]
         listed.append(flat)

@@ -170,6 +170,13 @@ def _value_of_dtype(value: Any, dtype: DType) -> Problem:
     return None if fits else f"an integer value from {limits.min} to {limits.max}"
 
 
+def _scalar_of_dtype(value: Any, dtype: DType) -> Problem:
+    """As a user writes it: `1` for `1.0` or for true."""
+    if dtype.is_integer and not isinstance(value, bool):
+        return _value_of_dtype(value, dtype)
+    return None if isinstance(value, bool | int | float) else "a number"
+
+
 def _full(given: _Given) -> Problem:
     dtype = given.values["dtype"]
     problem = shape_problem(given.values["shape"], dtype.itemsize, given.limits)
@@ -230,7 +237,7 @@ def _pad(given: _Given) -> Problem:
     lengths = {len(given.values[name]) for name in ("low", "high", "interior")}
     if lengths != {first.ndim}:
         return f"low, high and interior for {first.ndim} dims"
-    return _value_of_dtype(given.values["value"], first.dtype)
+    return _scalar_of_dtype(given.values["value"], first.dtype)
 
 
 def _windows(given: _Given) -> Problem:

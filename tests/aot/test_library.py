@@ -6,6 +6,7 @@ import ctypes
 import shutil
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -197,15 +198,31 @@ def test_eight_threads_at_once(libraries: dict[str, Library]) -> None:
     assert not wrong
 
 
+def tasks() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+def settled() -> int:
+    """Threads of this process, once the number has not changed for a while: a thread that was
+    joined is listed a moment longer.
+    """
+    found, since = tasks(), time.monotonic()
+    while time.monotonic() - since < 0.1:
+        time.sleep(0.01)
+        if tasks() != found:
+            found, since = tasks(), time.monotonic()
+    return found
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no /proc to count threads in")
 def test_threads_start_and_end_as_asked(libraries: dict[str, Library]) -> None:
     library = libraries["net"]
     feeds = {"x": np.zeros((3000, 24), np.float32)}
-    before = len(list(Path("/proc/self/task").iterdir()))
+    before = settled()
     for threads in (1, 4, 2, 1):
         assert library.set_threads(threads) == threads
         library.run(feeds)
-        assert len(list(Path("/proc/self/task").iterdir())) == before + threads - 1
+        assert settled() == before + threads - 1
 
 
 def test_bad_calls_are_refused(libraries: dict[str, Library]) -> None:

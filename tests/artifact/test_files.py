@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,6 +70,21 @@ def test_equal_graphs_are_equal_bytes(name: str, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONHASHSEED": "7"}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, cwd=tmp_path)
     assert len({(tmp_path / c).read_bytes() for c in "abcd"}) == 1
+
+
+def test_a_shared_constant_tells_nothing_of_another_graph(tmp_path: Path) -> None:
+    """Equal constants are one node, whose line is that of whoever wrote it first."""
+    elsewhere: dict[str, Any] = {"graphc": graphc}
+    first = compile(
+        "value = graphc.broadcast_to(graphc.constant(0.8125), (3,))", "secret.py", "exec"
+    )
+    exec(first, elsewhere)
+    x = graphc.placeholder((3,), "float64", name="x")
+    y = x * graphc.broadcast_to(graphc.constant(0.8125), (3,))
+    graphc.Graph([x], {"y": y}).save(tmp_path / "g.graphc")
+    with zipfile.ZipFile(tmp_path / "g.graphc") as archive:
+        content = json.loads(archive.read("provenance.json"))
+    assert content["files"] == ["test_files.py"], elsewhere["value"]
 
 
 def test_other_tools_read_the_members(tmp_path: Path) -> None:
