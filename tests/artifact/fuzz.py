@@ -21,6 +21,7 @@ import sys
 import time
 import tracemalloc
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -47,6 +48,18 @@ _BYTES = (b"\0", b"\xff", b"\x7f", b"\x80", b"PK\3\4", b"PK\1\2", b"PK\5\6", b"\
 _JSON: tuple[Any, ...] = (0, -1, 1, 1 << 62, 1 << 64, True, None, "", "x", [], {}, [0], "0" * 64)
 
 
+# What is changed, and how often: "parse" gives a text to the parser, all others make files.
+KINDS = {
+    "bytes": 3,
+    "text": 8,
+    "parse": 4,
+    "table": 2,
+    "provenance": 1,
+    "manifest": 1,
+    "text bytes": 2,
+}
+
+
 @dataclass
 class Tally:
     """What a run saw."""
@@ -61,7 +74,8 @@ class Tally:
 class Fuzzer:
     """Cases by seed and number: each is made from its own random numbers alone."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, kinds: Mapping[str, int] = KINDS) -> None:
+        self.kinds = kinds
         self.seed = seed
         self.files = {name: golden(name) for name in MODELS}
         self.parts = {name: parts(name) for name in MODELS}
@@ -78,10 +92,7 @@ class Fuzzer:
         """The kind of a case and its bytes (a text for the kind "parse")."""
         rng = random.Random(self.seed * 1_000_003 + number)
         name = rng.choice(tuple(MODELS))
-        kind = rng.choices(
-            ("bytes", "text", "parse", "table", "provenance", "manifest", "text bytes"),
-            (3, 8, 4, 2, 1, 1, 2),
-        )[0]
+        kind = rng.choices(tuple(self.kinds), tuple(self.kinds.values()))[0]
         found = self.parts[name]
         if kind == "bytes":
             return kind, self.change_bytes(rng, self.files[name])
@@ -231,9 +242,15 @@ def unlike_itself(graph: graphc.Graph) -> str | None:
     return None
 
 
-def fuzz(seed: int, first: int, cases: int | None, seconds: float) -> tuple[Tally, list[str]]:
+def fuzz(
+    seed: int,
+    first: int,
+    cases: int | None,
+    seconds: float,
+    kinds: Mapping[str, int] = KINDS,
+) -> tuple[Tally, list[str]]:
     """Run cases from number `first` on until their count or the time is up; tally and failures."""
-    fuzzer, tally = Fuzzer(seed), Tally()
+    fuzzer, tally = Fuzzer(seed, kinds), Tally()
     failures: list[str] = []
     end = time.monotonic() + seconds
     number = first
@@ -252,10 +269,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--cases", type=int, default=None)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     options = parser.parse_args()
     # A file that asks for more is a MemoryError, which is a failure.
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
-    tally, failures = fuzz(options.seed, options.first, options.cases, 60 * options.minutes)
+    kinds = {kind: KINDS[kind] for kind in options.kinds}
+    tally, failures = fuzz(options.seed, options.first, options.cases, 60 * options.minutes, kinds)
     print("\n".join(failures))
     print(
         json.dumps(
