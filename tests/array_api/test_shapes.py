@@ -275,7 +275,7 @@ def test_products() -> None:
             f"einsum {spec} {shapes}",
             lambda *x, s=spec: graphc.einsum(s, *x),
             lambda *x, s=spec: np.einsum(s, *x),
-            *[draw(s, seed=i) for i, s in enumerate(shapes)],  # type: ignore[arg-type]
+            *[draw(s, seed=i) for i, s in enumerate(shapes)],
         )
     for axes in (0, 1, 2, 3, ([1, 0], [0, 1]), ((-1,), (-2,)), ([0, 1], [0])):
         cases.add(

@@ -147,7 +147,7 @@ def test_tables_align_and_hide_control_characters() -> None:
 def test_pipelines_are_text() -> None:
     passes = read_passes("canonicalize, fold-constants{limit_bytes=64},merge-views")
     assert [p.name for p in passes] == ["canonicalize", "fold-constants", "merge-views"]
-    assert passes[1].limit_bytes == 64  # type: ignore[attr-defined]
+    assert passes[1].limit_bytes == 64
     with pytest.raises(graphc.GraphError, match="column 14"):
         read_passes("canonicalize,{}")
 

@@ -9,7 +9,7 @@ import pytest
 
 import graphc
 import graphc.ops.convolution
-import graphc.ops.random  # noqa: F401
+import graphc.ops.random  # noqa: F401  # the ops register themselves
 from graphc.base.dtypes import Array, DType, bfloat16, bool_, dtype_of, float16, float32, float64
 from graphc.ir.graph import Graph, evaluate_node
 from graphc.ir.node import Tensor, make

@@ -18,7 +18,7 @@ from graphc.ops.view import swapaxes
 
 RNG = np.random.default_rng(0)
 A = RNG.normal(size=(3, 4, 5))
-I = RNG.integers(-5, 9, size=(4, 6)).astype(np.int32)  # noqa: E741
+I = RNG.integers(-5, 9, size=(4, 6)).astype(np.int32)  # noqa: E741  # the usual letters of indices and arrays
 V = RNG.normal(size=7)
 S = np.array([3.0, 1.0, 2.0, 1.0, np.nan, -1.0])
 
@@ -166,7 +166,7 @@ def test_pad_modes(mode: str) -> None:
     widths = ((1, 2), (0, 3))
     np.testing.assert_array_equal(
         value(graphc.pad(I, widths, mode=mode)),
-        np.pad(I, widths, mode),  # type: ignore[call-overload]
+        np.pad(I, widths, mode),
     )
 
 

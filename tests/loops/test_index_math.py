@@ -58,7 +58,7 @@ from graphc.loops.ranges import Ranges
 from graphc.loops.text import expr_text, kernel_text
 from graphc.loops.walk import substitute
 
-I, J, K = var("i"), var("j"), var("k")  # noqa: E741
+I, J, K = var("i"), var("j"), var("k")  # noqa: E741  # the usual letters of indices and arrays
 N, M = Dim("n"), Dim("m", min=1)
 EXTENTS: dict[Var, Size] = {I: N, J: 64, K: M}
 C = const
@@ -72,7 +72,7 @@ def ranges() -> Ranges:
 def value_of(expr: Expr, values: dict[Var, int], sizes: dict[str, int]) -> int | bool:
     """Python's meaning of an int64 or bool expression."""
     if isinstance(expr, Const):
-        return expr.value  # type: ignore[return-value]
+        return expr.value
     if isinstance(expr, Var):
         return values[expr]
     if isinstance(expr, SizeOf):
@@ -232,7 +232,7 @@ def test_claims_nothing_about_data_that_may_wrap() -> None:
     for expr in kept:
         result = simplify(expr, ranges())
         assert isinstance(result, Op)
-        assert result.name == expr.name  # type: ignore[attr-defined]
+        assert result.name == expr.name
     clamped = imin(imax(x, ZERO), C(9))
     assert simplify(within(clamped, ZERO, C(10)), ranges()) is TRUE
     narrow = cast(load(Buffer("b", (N,), uint8), (I,)), int64)

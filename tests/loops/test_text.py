@@ -90,7 +90,7 @@ def test_prints_a_built_kernel() -> None:
 
 @pytest.mark.parametrize("dtype", ALL, ids=str)
 def test_constants_of_every_dtype(dtype: object) -> None:
-    dtype = dtype_of(dtype)  # type: ignore[arg-type]
+    dtype = dtype_of(dtype)
     o = Buffer("o", (8,), dtype)
     values = [0, 1] if dtype.is_bool else [0, 1, 3]
     if dtype.is_float:
@@ -100,7 +100,7 @@ def test_constants_of_every_dtype(dtype: object) -> None:
     stores = tuple(Store(o, (const(0),), literal(v, dtype)) for v in values)
     kernel = Kernel("constants", (o,), (o,), stores)
     again = parse_kernel(kernel_text(kernel))
-    assert [s.value for s in again.body] == [s.value for s in stores]  # type: ignore[attr-defined]
+    assert [s.value for s in again.body] == [s.value for s in stores]
 
 
 def test_a_variable_named_like_a_size() -> None:
@@ -110,7 +110,7 @@ def test_a_variable_named_like_a_size() -> None:
     text = kernel_text(Kernel("k", (o,), (o,), body))
     assert "for n in size(n) {" in text
     assert kernel_text(parse_kernel(text)) == text
-    store = parse_kernel(text).body[0].body[0]  # type: ignore[attr-defined]
+    store = parse_kernel(text).body[0].body[0]
     assert store.value is iadd(size(n), var("n"))
 
 
@@ -118,7 +118,7 @@ def test_text_is_linear_in_shared_nodes() -> None:
     a, o = Buffer("a", (4,), float32), Buffer("o", (4,), float32)
     value = load(a, (const(0),))
     for _ in range(2000):
-        value = op("add", value, value, dtype=float32)  # type: ignore[assignment]
+        value = op("add", value, value, dtype=float32)
     text = kernel_text(Kernel("shared", (a, o), (o,), (Store(o, (const(0),), value),)))
     assert len(text) < 200_000
     again = parse_kernel(text)
@@ -129,7 +129,7 @@ def test_deep_chain_is_read_back_without_recursion() -> None:
     a, o = Buffer("a", (4,), float64), Buffer("o", (4,), float64)
     value = load(a, (const(0),))
     for k in range(5000):
-        value = op("add" if k % 2 else "mul", const(0.5, float64), value, dtype=float64)  # type: ignore[assignment]
+        value = op("add" if k % 2 else "mul", const(0.5, float64), value, dtype=float64)
     text = kernel_text(Kernel("deep", (a, o), (o,), (Store(o, (const(0),), value),)))
     again = parse_kernel(text)
     assert kernel_text(again) == text
@@ -151,7 +151,7 @@ def test_structure_is_kept_by_precedence() -> None:
     for value in cases:
         loops = For(x, const(1), (For(y, const(1), (For(z, const(1), (Store(o, (x,), value),)),)),))
         kernel = parse_kernel(kernel_text(Kernel("p", (o,), (o,), (loops,))))
-        found = kernel.body[0].body[0].body[0].body[0].value  # type: ignore[attr-defined]
+        found = kernel.body[0].body[0].body[0].body[0].value
         assert found is value, kernel_text(kernel)
 
 

@@ -34,8 +34,8 @@ from graphc.loops.nodes import (
 from graphc.loops.verify import verify
 
 N = Dim("n")
-A, O = Buffer("a", (N,), float32), Buffer("o", (N,), float32)  # noqa: E741
-I, J = var("i"), var("j")  # noqa: E741
+A, O = Buffer("a", (N,), float32), Buffer("o", (N,), float32)  # noqa: E741  # the usual letters of indices and arrays
+I, J = var("i"), var("j")  # noqa: E741  # the usual letters of indices and arrays
 ZERO = literal(0, float32)
 S = var("s", float32)
 SUM = Accumulators((S,), combine(lambda s, a, b: s.add(a, b), ZERO))
@@ -48,7 +48,7 @@ def kernel(*body: Stmt) -> Kernel:
 
 def loop(*body: Stmt, kind: str = "serial", v: object = I, extent: Expr | None = None) -> For:
     width = (4, 2) if kind == "vector" else (1, 1)
-    return For(v, extent or size(N), body, kind, *width)  # type: ignore[arg-type]
+    return For(v, extent or size(N), body, kind, *width)
 
 
 def register(*indices: Expr) -> tuple[Stmt, ...]:

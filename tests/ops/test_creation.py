@@ -48,7 +48,7 @@ def test_against_numpy(n: Size) -> None:
         check(graphc.triu(x, k=k), np.triu(array, k=k))
     for indexing in ("xy", "ij"):
         ours = graphc.meshgrid(graphc.arange(3), graphc.arange(n), indexing=indexing)
-        theirs = np.meshgrid(np.arange(3), np.arange(4), indexing=indexing)  # type: ignore[call-overload]
+        theirs = np.meshgrid(np.arange(3), np.arange(4), indexing=indexing)
         for a, b in zip(ours, theirs, strict=True):
             check(a, b)
 

@@ -121,7 +121,7 @@ def test_into_given_arrays(make: Any) -> None:
         with pytest.raises(
             (ShapeError, DTypeError), match="y: out must be a writable C-contiguous float32 array"
         ):
-            made.into([x], [bad])  # type: ignore[list-item]
+            made.into([x], [bad])
     assert read_only.tolist() == [0] * 5
 
 
@@ -321,7 +321,7 @@ def python_entry_layout(items: int) -> Any:
         type, data, ndim, shape, descr, flags = 8, 16, 24, 40, 56, 64
 
     layout = Shifted()
-    layout.items = items  # type: ignore[attr-defined]
+    layout.items = items
     return layout
 
 

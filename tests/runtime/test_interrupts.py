@@ -110,7 +110,7 @@ def test_an_interrupted_cell_gets_its_spare_later() -> None:
 def test_an_interrupted_arena_names_no_freed_memory() -> None:
     for step in range(10_000):
         arena = buffers.Arena(100)
-        came = interrupted(lambda arena=arena: arena.reserve(1_000_000), step)  # type: ignore[misc]
+        came = interrupted(lambda arena=arena: arena.reserve(1_000_000), step)
         memory = arena._memory
         if arena.capacity:
             assert memory is not None and arena.capacity == memory.nbytes

@@ -96,7 +96,7 @@ EXTERNALS = {
 
 def function(
     loaded: object_loader.LoadedObject, name: str, *types: type, result: type = ctypes.c_int64
-):  # type: ignore[no-untyped-def]
+):
     return ctypes.CFUNCTYPE(result, *types)(loaded.address(name))
 
 
@@ -116,7 +116,7 @@ def check_everything(loaded: object_loader.LoadedObject) -> None:
     polynomial = function(loaded, "polynomial", ctypes.c_double, result=ctypes.c_double)
     assert polynomial(2.0) == 2.0 * np.pi + np.e
     values = np.ones(16, np.float32)
-    function(loaded, "scale", ctypes.c_void_p, result=None)(values.ctypes.data)  # type: ignore[arg-type]
+    function(loaded, "scale", ctypes.c_void_p, result=None)(values.ctypes.data)
     assert values.tolist() == list(range(16))
     jump = function(loaded, "jump", INT)
     assert [jump(k) for k in range(6)] == [1, 14, 21, 8, 10, -1]
@@ -129,22 +129,22 @@ def check_everything(loaded: object_loader.LoadedObject) -> None:
 
 
 @pytest.mark.parametrize("reloc", ["pic", "dynamicnopic"])
-def test_everything_runs(compile_text, reloc: str) -> None:  # type: ignore[no-untyped-def]
+def test_everything_runs(compile_text, reloc: str) -> None:
     check_everything(load(compile_text(EVERYTHING, reloc=reloc), EXTERNALS))
 
 
-def test_large_code_model(compile_text) -> None:  # type: ignore[no-untyped-def]
+def test_large_code_model(compile_text) -> None:
     check_everything(load(compile_text(EVERYTHING, reloc="static", codemodel="large"), EXTERNALS))
 
 
-def test_static_addresses_that_do_not_fit(compile_text) -> None:  # type: ignore[no-untyped-def]
+def test_static_addresses_that_do_not_fit(compile_text) -> None:
     with pytest.raises(CompileError, match="does not fit 32"):
         load(
             compile_text(EVERYTHING, machine="x86_64", reloc="static", codemodel="small"), EXTERNALS
         )
 
 
-def test_missing_symbols_are_named(compile_text) -> None:  # type: ignore[no-untyped-def]
+def test_missing_symbols_are_named(compile_text) -> None:
     data = compile_text(EVERYTHING)
     with pytest.raises(CompileError, match="'elsewhere'"):
         load(data, {"outside": 1})
@@ -165,7 +165,7 @@ def pages(base: int, size: int) -> dict[int, str]:
     return found
 
 
-def test_no_page_is_writable_and_executable(compile_text) -> None:  # type: ignore[no-untyped-def]
+def test_no_page_is_writable_and_executable(compile_text) -> None:
     loaded = load(compile_text(EVERYTHING), EXTERNALS)
     modes = pages(loaded.base, loaded.size)
     assert set(modes.values()) == {"r-x", "r--", "rw-"}
@@ -174,7 +174,7 @@ def test_no_page_is_writable_and_executable(compile_text) -> None:  # type: igno
     assert modes[loaded.address("exported") - loaded.base & -4096] == "r--"
 
 
-def test_memory_goes_with_the_object(compile_text) -> None:  # type: ignore[no-untyped-def]
+def test_memory_goes_with_the_object(compile_text) -> None:
     data = compile_text(EVERYTHING)
 
     def mappings() -> int:
@@ -193,7 +193,7 @@ def test_memory_goes_with_the_object(compile_text) -> None:  # type: ignore[no-u
     assert pages(base, size)
 
 
-def test_other_machines_code_is_refused(compile_text) -> None:  # type: ignore[no-untyped-def]
+def test_other_machines_code_is_refused(compile_text) -> None:
     other = {"x86_64": "aarch64", "aarch64": "x86_64"}
     for machine, name in other.items():
         data = compile_text("define i64 @f() { ret i64 1 }", machine=name)
@@ -202,13 +202,13 @@ def test_other_machines_code_is_refused(compile_text) -> None:  # type: ignore[n
                 load(data)
 
 
-def test_thread_local_data_is_refused(compile_text) -> None:  # type: ignore[no-untyped-def]
+def test_thread_local_data_is_refused(compile_text) -> None:
     text = "@t = thread_local global i64 1\ndefine i64 @f() { %r = load i64, ptr @t  ret i64 %r }"
     with pytest.raises(CompileError, match="thread-local"):
         read(compile_text(text))
 
 
-def test_unknown_relocations_are_named(compile_text) -> None:  # type: ignore[no-untyped-def]
+def test_unknown_relocations_are_named(compile_text) -> None:
     data = bytearray(
         compile_text(
             "declare i64 @g()\ndefine i64 @f() { %r = call i64 @g()  ret i64 %r }", "x86_64"
@@ -226,7 +226,7 @@ def test_unknown_relocations_are_named(compile_text) -> None:  # type: ignore[no
         read(bytes(data))
 
 
-def test_no_damage_crashes_the_reader(compile_text) -> None:  # type: ignore[no-untyped-def]
+def test_no_damage_crashes_the_reader(compile_text) -> None:
     """Bytes are bent in several ways: the answer is a layout or a CompileError."""
     data = compile_text(EVERYTHING)
     for length in range(0, len(data), 7):
@@ -254,7 +254,7 @@ def test_not_elf() -> None:
             read(data)
 
 
-def test_linking_elsewhere_moves_every_address(compile_text) -> None:  # type: ignore[no-untyped-def]
+def test_linking_elsewhere_moves_every_address(compile_text) -> None:
     layout = read(compile_text(EVERYTHING))
     first, second = addresses(layout, 0x10_0000), addresses(layout, 0x7000_0000_0000)
     assert {name: second[name] - first[name] for name in first} == dict.fromkeys(
@@ -262,7 +262,7 @@ def test_linking_elsewhere_moves_every_address(compile_text) -> None:  # type: i
     )
 
 
-def test_loading_is_quick(compile_text) -> None:  # type: ignore[no-untyped-def]
+def test_loading_is_quick(compile_text) -> None:
     body = "\n".join(
         f"define double @f{k}(double %x) {{ %a = fmul double %x, {k}.125  "
         f"%b = fadd double %a, {k}.0625  ret double %b }}"

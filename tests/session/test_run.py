@@ -32,7 +32,7 @@ def test_the_result_has_the_structure_of_the_fetches(session: graphc.Session) ->
     pair = session.run(Pair(y, {"z": z}), {x: X})
     assert type(pair) is Pair
     np.testing.assert_array_equal(pair.first, X + 1)
-    np.testing.assert_array_equal(pair.second["z"], X * 2)  # type: ignore[index]
+    np.testing.assert_array_equal(pair.second["z"], X * 2)
 
 
 def assert_same(result: object, fetches: object, expected: dict[int, np.ndarray]) -> None:
@@ -47,8 +47,8 @@ def assert_same(result: object, fetches: object, expected: dict[int, np.ndarray]
         assert result is None
     else:
         assert isinstance(fetches, list | tuple) and type(result) is type(fetches)
-        assert len(result) == len(fetches)  # type: ignore[arg-type]
-        for part, item in zip(result, fetches):  # type: ignore[call-overload]
+        assert len(result) == len(fetches)
+        for part, item in zip(result, fetches):
             assert_same(part, item, expected)
 
 
@@ -140,7 +140,7 @@ def test_errors_name_what_is_wrong(session: graphc.Session) -> None:
     ]
     for feeds, pattern in cases:
         with pytest.raises(graphc.GraphcError, match=pattern) as caught:
-            session.run(y, feeds)  # type: ignore[arg-type]
+            session.run(y, feeds)
         assert "test_run.py" in str(caught.value)
     with pytest.raises(graphc.GraphError, match="str"):
         session.run([y, "y"], {x: X})
@@ -214,7 +214,7 @@ def test_options_are_checked() -> None:
         graphc.Session(check_numerics="yes")
     for threads in (0, -1, True, 1.5, "2"):
         with pytest.raises(graphc.GraphError, match="threads"):
-            graphc.Session(threads=threads)  # type: ignore[arg-type]
+            graphc.Session(threads=threads)
     with pytest.raises(graphc.DeviceError, match="CUDA runtime"):
         graphc.Session(device="cuda")
     with pytest.raises(graphc.DeviceError, match="abacus"):

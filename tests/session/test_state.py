@@ -49,7 +49,7 @@ def test_assign_converts_and_checks(session: graphc.Session) -> None:
     with pytest.raises(graphc.GraphError, match="expected a variable"):
         session.assign(y, 1.0)
     with pytest.raises(graphc.GraphError, match="expected a variable, got a str"):
-        session.value("w")  # type: ignore[arg-type]
+        session.value("w")
     assert session.value(w).tolist() == [[1.0] * 3] * 2
 
 

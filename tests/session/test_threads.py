@@ -80,11 +80,11 @@ def test_first_calls_at_once_compile_once(uncached: graphc.Session) -> None:
     y = graphc.exp(x)
     a = np.arange(5, dtype=np.float32)
     results = in_threads(lambda k: uncached.run(y, {x: a}))
-    assert all(np.allclose(r, np.exp(a)) for r in results)  # type: ignore[arg-type]
+    assert all(np.allclose(r, np.exp(a)) for r in results)
     functions = in_threads(lambda k: uncached.function([x], y * 2))
     assert all(f is functions[0] for f in functions)
-    fetched = in_threads(lambda k: functions[0].fetch("x", a))  # type: ignore[attr-defined]
-    assert all((r["x"] == a).all() for r in fetched)  # type: ignore[index]
+    fetched = in_threads(lambda k: functions[0].fetch("x", a))
+    assert all((r["x"] == a).all() for r in fetched)
     assert uncached.compilations == 3
 
 

@@ -113,7 +113,7 @@ def test_the_log_names_the_rule_and_the_line_of_the_user() -> None:
         r"softplus_of_exp \(stabilizing\)  log\(.*exp\(x\).*\)  ->  softplus\(x\)", line
     )
     assert re.search(rf"{re.escape(__file__.rsplit('/', 1)[1])}:\d+", line), line
-    number = int(re.search(r":(\d+)", line.split("test_numerics_modes.py")[1])[1])  # type: ignore[index]
+    number = int(re.search(r":(\d+)", line.split("test_numerics_modes.py")[1])[1])
     with open(__file__) as source:
         assert "the line that the log names" in source.read().splitlines()[number - 1]
 

@@ -179,8 +179,8 @@ def test_losses(reduction: str) -> None:
     compare(lambda x, y: nn.l1(x, y, **how), lambda x, y: f.l1_loss(x, y, **how), [a, b])
     for delta in (1.0, 0.4):
         compare(
-            lambda x, y: nn.huber(x, y, delta=delta, **how),  # noqa: B023
-            lambda x, y: f.huber_loss(x, y, delta=delta, **how),  # noqa: B023
+            lambda x, y: nn.huber(x, y, delta=delta, **how),  # noqa: B023  # called before the next turn
+            lambda x, y: f.huber_loss(x, y, delta=delta, **how),  # noqa: B023  # called before the next turn
             [a, b],
         )
 
@@ -246,11 +246,11 @@ def test_other_losses() -> None:
     classes = np.array([0, 6, 3, 3, 1])
     for reduction in ("none", "mean", "sum"):
         compare(
-            lambda x: nn.nll(nn.log_softmax(x), classes, reduction=reduction),  # noqa: B023
+            lambda x: nn.nll(nn.log_softmax(x), classes, reduction=reduction),  # noqa: B023  # called before the next turn
             lambda x: f.nll_loss(
                 f.log_softmax(x, -1),
                 t.tensor(classes),
-                reduction=reduction,  # noqa: B023
+                reduction=reduction,  # noqa: B023  # called before the next turn
             ),
             [logits],
         )
