@@ -85,6 +85,12 @@ class Compilation:
         graph: Graph = self._timed("optimize", lambda: optimize(self.graph, self.options.numerics))
         return graph
 
+    def for_target(self, target: Target) -> Compilation:
+        """The same graph for another target; rewriting, which knows none, is not done again."""
+        other = Compilation(self.graph, self.options, target)
+        other.optimized = self.optimized
+        return other
+
     @functools.cached_property
     def lowered(self) -> Lowered:
         """Regions, kernels and the buffer plan."""

@@ -15,7 +15,7 @@ from graphc.aot.dispatch import baseline_of, dispatch_text
 from graphc.aot.in_place import updates_in_place, write_in_place
 from graphc.aot.interface import Interface, interface
 from graphc.aot.pool import pool_text
-from graphc.aot.weights import Weights
+from graphc.aot.weights import Weights, is_zero
 from graphc.aot.wrapper import Layout, Wrapper
 from graphc.backend.entry import BufferRef, Launch, Program, emit_program, slot_offsets
 from graphc.backend.kernel_facts import scratch_bytes
@@ -60,7 +60,8 @@ def make_module(
     external: bool = False,
 ) -> Module:
     """Compile a graph to the text of a library with these instruction sets."""
-    compilations = [Compilation(graph, options, target) for target in targets]
+    first = Compilation(graph, options, targets[0])
+    compilations = [first, *(first.for_target(target) for target in targets[1:])]
     constants: dict[int, int] = {}
     values: list[ConstantValue] = []
     programs = [_program(c, constants, values) for c in compilations]
@@ -76,8 +77,8 @@ def make_module(
     programs = [write_in_place(p, owners, chosen) for p in programs]
     shape = interface(graph, name, [_say(s) for s in sites[0]], external=external)
     weights = Weights(external)
-    layout = _layout(graph, shape, values, weights, chosen)
-    layout = replace(layout, arena=tuple(dict.fromkeys(s for p in programs for s in _sizes(p))))
+    sizes = tuple(dict.fromkeys(size for p in programs for size in _sizes(p)))
+    layout = _layout(graph, shape, values, weights, chosen, sizes)
     base = baseline_of(targets[0])
     parts = [
         f'target triple = "{base.triple}"',
@@ -89,7 +90,7 @@ def make_module(
         callable_text(shape),
         _ABI.get(base.triple.split("-")[0], ""),
     ]
-    return Module(shape, tuple(targets), "\n\n".join(parts), compilations[0].kernel_infos, weights)
+    return Module(shape, tuple(targets), "\n\n".join(parts), first.kernel_infos, weights)
 
 
 def _program(
@@ -123,12 +124,18 @@ def _layout(
     constants: list[ConstantValue],
     weights: Weights,
     in_place: frozenset[int],
+    sizes: tuple[Size, ...],
 ) -> Layout:
     updated = {id(v): k for k, v in enumerate(_state_variables(graph))}
     named = [(f"variable {graph.name_of(v)}", v.attr("value")) for v in graph.variables]
     numbered = [(f"constant {k}", value) for k, value in enumerate(constants)]
     if weights.external:
-        weights.plan_file([(n.removeprefix("variable "), v) for n, v in named], numbered)
+        kept = [
+            (graph.name_of(v), value)
+            for v, (_, value) in zip(graph.variables, named, strict=True)
+            if not (id(v) in updated and is_zero(value))  # the init function fills zeros in
+        ]
+        weights.plan_file(kept, numbered)
     return Layout(
         variables=tuple(
             updated[id(v)] if id(v) in updated else weights.data(name, value)
@@ -140,7 +147,7 @@ def _layout(
             weights.initial(f"variable {m.label}", v.attr("value"))
             for m, v in zip(shape.state, _state_variables(graph), strict=True)
         ),
-        arena=(),
+        arena=sizes,
         file_bytes=weights.end,
         header=weights.header,
     )

@@ -2,7 +2,7 @@
 
 Beside it is a safetensors file (https://huggingface.co/docs/safetensors: eight bytes of header
 length, a JSON header, the data), which the library maps; its header is part of the library, so that
-another file is refused.
+a file of other names, dtypes or shapes is refused.
 """
 
 from __future__ import annotations
@@ -29,19 +29,18 @@ class Weights:
         self.external = external
         self.globals: list[str] = []
         self.sizes: dict[str, int] = {}  # of each global, for the size report
-        self._inside: dict[int, Data] = {}
-        self._names: dict[int, tuple[str, ConstantValue]] = {}
-        self._keep: list[ConstantValue] = []
-        self._offsets: dict[int, int] | None = None
         self.header = b""
         self.end = 0
+        self._inside: dict[int, tuple[ConstantValue, Data]] = {}
+        self._outside: dict[int, tuple[ConstantValue, int]] = {}  # with offsets in the file
+        self._total = 0
 
     def plan_file(
         self,
         variables: list[tuple[str, ConstantValue]],
         constants: list[tuple[str, ConstantValue]],
     ) -> None:
-        """Give every variable, and every large constant, its place in the file."""
+        """Give every one of the variables, and every large constant, its place in the file."""
         places = {id(value): (name, value) for name, value in reversed(variables)}
         taken = {name for name, _ in variables}
         for name, value in constants:
@@ -52,11 +51,11 @@ class Weights:
         # No gaps between tensors: the widest elements first keeps all of them aligned.
         items = sorted(places.values(), key=lambda item: -item[1].stored.dtype.itemsize)
         table: dict[str, object] = {"__metadata__": {"format": "graphc"}}
-        offsets: dict[int, int] = {}
+        starts: list[int] = []
         end = 0
         for name, value in items:
+            starts.append(end)
             start, end = end, end + value.nbytes
-            offsets[id(value)] = start
             table[name] = {
                 "dtype": CODES[value.dtype],
                 "shape": list(value.shape),
@@ -65,19 +64,21 @@ class Weights:
         text = json.dumps(table, separators=(",", ":")).encode()
         text += b" " * (-(len(text) + 8) % _HEADER_ALIGN)
         self.header = len(text).to_bytes(8, "little") + text
-        self._offsets = {key: len(self.header) + at for key, at in offsets.items()}
-        self._names = {id(v): (n, v) for n, v in items}
+        self._outside = {
+            id(value): (value, len(self.header) + start)
+            for (_, value), start in zip(items, starts, strict=True)
+        }
         self.end = len(self.header) + end
 
     def data(self, name: str, value: ConstantValue) -> Data:
         """Where `value` is."""
-        if self._offsets is not None and id(value) in self._offsets:
-            return Data(value.nbytes, offset=self._offsets[id(value)])
-        found = self._inside.get(id(value))
-        if found is None:
-            symbol = f"graphc.data.{len(self._inside)}"
+        if id(value) in self._outside:
+            _, offset = self._outside[id(value)]
+            return Data(value.nbytes, offset=offset)
+        if id(value) not in self._inside:
             self.sizes[name] = value.nbytes
-            if sum(self.sizes.values()) > _MOST_INSIDE:
+            self._total += value.nbytes
+            if self._total > _MOST_INSIDE:
                 raise UnsupportedError(
                     message(
                         f"the weights are too large for a library: more than {_MOST_INSIDE} bytes",
@@ -85,24 +86,23 @@ class Weights:
                         hint='keep them beside it: weights="external" (--weights external)',
                     )
                 )
-            found = self._inside[id(value)] = Data(value.nbytes, symbol)
-            self._keep.append(value)
+            symbol = f"graphc.data.{len(self._inside)}"
+            self._inside[id(value)] = (value, Data(value.nbytes, symbol))
             self.globals.append(bytes_global(symbol, _bytes(value)))
-        return found
+        return self._inside[id(value)][1]
 
     def initial(self, name: str, value: ConstantValue) -> Data:
         """Where the first value of a member of the state is; zeros need no bytes."""
-        if (
-            not value.stored.view(np.uint8).any()
-            if value.stored.ndim
-            else not _bytes(value).strip(b"\0")
-        ):
-            return Data(value.nbytes, zero=True)
-        return self.data(name, value)
+        return Data(value.nbytes, zero=True) if is_zero(value) else self.data(name, value)
 
     def file_parts(self) -> list[bytes]:
         """The weights file."""
-        return [self.header, *(_bytes(value) for _, value in self._names.values())]
+        return [self.header, *(_bytes(value) for value, _ in self._outside.values())]
+
+
+def is_zero(value: ConstantValue) -> bool:
+    """Whether all its bytes are zero."""
+    return not value.stored.reshape(-1).view(np.uint8).any()
 
 
 def _bytes(value: ConstantValue) -> bytes:
