@@ -230,4 +230,12 @@ def evaluate_graph(
     return result
 
 
+def evaluate_body(body: Graph, sizes: Mapping[str, int], *arrays: Array) -> tuple[Array, ...]:
+    """The outputs of a body (see `ops/control.py`) on arrays in reference form, in order."""
+    values = {id(t): array for (_, t), array in zip(body.inputs, arrays, strict=True)}
+    run_nodes(body, values, sizes)
+    return tuple(values[id(t)] for _, t in body.outputs)
+
+
 EVALUATOR["evaluate"] = evaluate_graph
+EVALUATOR["body"] = evaluate_body

@@ -10,6 +10,7 @@ from types import ModuleType
 
 from graphc.ops import (  # noqa: F401  # read from the module's names, below
     contraction,
+    control,
     copy,
     creation,
     cumulative,

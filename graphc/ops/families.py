@@ -13,6 +13,8 @@ loops.
 | Composite   | expand(node): the same value out of other ops   | as its parts                 |
 | Alias       | nothing: input 0 at run time (stop_gradient …)  | anything                     |
 | Reshape     | nothing: same elements in row-major order       | anything: memory is shared   |
+| Control     | bodies as attributes: calls, branches, loops    | nothing: a step of its own   |
+| Item        | attr "index": one result of a node with several | nothing: its memory          |
 
 The constructors here build an `OpDef`, derive what can be derived, and register it.
 """
@@ -206,3 +208,18 @@ class Alias:
 @dataclass(frozen=True)
 class Reshape:
     """The elements of input 0 in row-major order, in another shape."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """A step that runs bodies, closed graphs in its attributes; see `ops/control.py`.
+
+    kind: "call", "cond", "while_loop" or "scan".
+    """
+
+    kind: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """One result of an op with several: attr "index"."""
