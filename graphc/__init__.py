@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from graphc import checkout as _checkout
 from graphc import compiler as _compiler
-from graphc import debug, linalg, nn, optimizers, random, testing
+from graphc import debug, linalg, nn, onnx, optimizers, random, testing
 from graphc.aot import compile
 from graphc.artifact import load
 from graphc.autodiff import (
@@ -452,6 +452,7 @@ __all__ = [
     "not_equal",
     "ones",
     "ones_like",
+    "onnx",
     "optimizers",
     "outer",
     "pad",

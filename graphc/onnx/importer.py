@@ -1,0 +1,555 @@
+"""From an ONNX model to a graph (floor 8).
+
+The importer walks the nodes in their order and asks for each the handler of its operator
+(`context.op`), which builds tensors with graphc's own functions. An operator without a handler is
+expanded: a function of the model itself, or else the function body that ONNX gives for it; else an
+UnsupportedError names it. Handlers live in the `ops_*` modules, one theme each.
+
+What must be known when compiling (axes, ranks, repetitions …) is known where it is computed from
+initializers and shapes; where it comes from an input, `InputNeeded` names that input, and
+`constants` fixes it.
+
+Invariants: a name is bound once per scope, and before it is used; every list that a file can make
+long is bounded by `Limits`; subgraphs and functions are walked to a bounded depth, and the nodes
+that come from functions and unrolled loops count against a bound.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphc.base.dims import Dim, Size
+from graphc.base.dtypes import DType, dtype_of
+from graphc.base.errors import (
+    FormatError,
+    GraphcError,
+    GraphError,
+    UnsupportedError,
+    message,
+    what_and_hint,
+)
+from graphc.base.limits import Limits
+from graphc.ir import provenance
+from graphc.ir.graph import Graph
+from graphc.ir.node import Node, Tensor
+from graphc.onnx.context import Context, Result, handler_of
+from graphc.onnx.elements import DTYPES, name_of
+from graphc.onnx.reader import Model, domain_of, read_file
+from graphc.onnx.refusal import InputNeeded, bad, needed, shown, unsupported
+from graphc.onnx.schemas import body_of, checked_attributes, resolved, schema_of
+from graphc.onnx.values import (
+    ForeignValue,
+    OptionalValue,
+    SequenceValue,
+    TensorValue,
+    Value,
+    of_array,
+    of_tensor,
+)
+from graphc.ops.state import placeholder
+
+# The modules whose handlers are registered.
+THEMES = ("math",)
+EXPANDED_NODES = 100_000  # nodes that functions and unrolled loops may make
+DEPTH = 32  # subgraphs and functions inside each other
+
+for _theme in THEMES:
+    importlib.import_module(f"graphc.onnx.ops_{_theme}")
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A graph, and how its outputs make the model's: a name, a list of such, or None per output."""
+
+    graph: Graph
+    structure: tuple[Any, ...]
+    legal: dict[str, str]  # names of inputs in the graph by the model's
+
+
+@dataclass
+class Scope:
+    """Names of a graph or function, inside those of `parent`; `attributes`: a function's own."""
+
+    place: str
+    opsets: Mapping[str, int]
+    parent: Scope | None = None
+    attributes: Mapping[str, Any] | None = None
+    depth: int = 0
+    values: dict[str, Value] = field(default_factory=dict)
+
+    def find(self, name: str) -> Value | None:
+        """The value of a name, here or outside."""
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.values:
+                return scope.values[name]
+            scope = scope.parent
+        return None
+
+    def bind(self, name: str, value: Value) -> None:
+        """Give a name its value. Raises FormatError for a name that has one."""
+        if name in self.values:
+            bad(self.place, f"the name {shown(name)} is given twice")
+        self.values[name] = value
+
+
+def import_file(
+    path: str | os.PathLike[str],
+    constants: Mapping[str, Any],
+    sizes: Mapping[str, int],
+    limits: Limits,
+) -> Imported:
+    """The graph of a file."""
+    return import_model(read_file(path, limits), constants, sizes, Path(path).stem)
+
+
+def import_model(
+    model: Model,
+    constants: Mapping[str, Any] | None = None,
+    sizes: Mapping[str, int] | None = None,
+    name: str = "model",
+) -> Imported:
+    """The graph of a checked model. Raises FormatError, UnsupportedError, GraphError."""
+    with provenance.recording(False):
+        try:
+            return Importer(model, constants or {}, sizes or {}).run(name)
+        except UnicodeDecodeError as error:
+            bad("the model", f"a name is no UTF-8 text: {error.reason} at byte {error.start}")
+
+
+class Importer:
+    """One import. input_names: the model's names of inputs by those in the graph."""
+
+    def __init__(
+        self, model: Model, constants: Mapping[str, Any], sizes: Mapping[str, int]
+    ) -> None:
+        self.model = model
+        self.limits = model.limits
+        self.input_names: dict[str, str] = {}
+        self._constants = constants
+        self._sizes = sizes
+        self._symbols: dict[str, Size] = {}
+        self._legal: dict[str, str] = {}
+        self._inputs: list[tuple[str, Tensor]] = []
+        self._expanded = 0
+        self.randoms = 0  # random nodes so far: each has a seed of its own
+
+    def run(self, name: str) -> Imported:
+        """Walk the main graph."""
+        proto = self.model.proto.graph
+        scope = Scope(f"graph {shown(proto.name)}", self.model.opsets)
+        self._read_initializers(proto, scope)
+        self._read_inputs(proto, scope)
+        self._check_given()
+        self.run_nodes(proto.node, scope)
+        outputs: list[tuple[str, Tensor]] = []
+        structure = tuple(self._output(info, scope, outputs) for info in proto.output)
+        names = self._names(scope, outputs)
+        graph = Graph.build(tuple(self._inputs), tuple(outputs), (), name, names)
+        legal = {name: label for label, name in self.input_names.items()}
+        return Imported(graph, structure, legal)
+
+    # -- inputs and outputs -----------------------------------------------------------------------
+    def _read_initializers(self, proto: Any, scope: Scope) -> None:
+        for tensor in proto.initializer:
+            where = f"{scope.place}: initializer {shown(tensor.name)}"
+            if not tensor.name:
+                bad(where, "it has no name")
+            scope.bind(tensor.name, self.model.tensors.read(where, tensor))
+        for sparse in proto.sparse_initializer:
+            name = sparse.values.name
+            where = f"{scope.place}: sparse initializer {shown(name)}"
+            scope.bind(name, self.model.tensors.sparse(where, sparse))
+
+    def _read_inputs(self, proto: Any, scope: Scope) -> None:
+        seen: set[str] = set()
+        for info in proto.input:
+            where = f"{scope.place}: input {shown(info.name)}"
+            if not info.name:
+                bad(where, "it has no name")
+            if info.name in seen:
+                bad(where, "two inputs have this name")
+            seen.add(info.name)
+            if info.name in scope.values and info.name not in self._constants:
+                continue  # an initializer is the value of its input
+            scope.values[info.name] = self._input(info, where)
+
+    def _input(self, info: Any, where: str) -> Value:
+        kind = info.type.WhichOneof("value")
+        if info.name in self._constants:
+            return _given(self._constants[info.name], info.type, where)
+        if kind is None:
+            bad(where, "it has no type")
+        if kind in ("sequence_type", "optional_type", "map_type", "sparse_tensor_type"):
+            return ForeignInput(kind.removesuffix("_type"), info.name)
+        tensor_type = info.type.tensor_type
+        element = tensor_type.elem_type
+        if element not in DTYPES:
+            if name_of(element).startswith("number"):
+                bad(where, f"the element type {element} is unknown")
+            return ForeignValue(name_of(element))
+        if not tensor_type.HasField("shape"):
+            return ForeignInput("tensor of unknown rank", info.name)
+        shape = self._shape(tensor_type.shape.dim, where, info.name)
+        name = self._legal_name(info.name)
+        tensor = placeholder(shape, DTYPES[element], name)
+        self.input_names[name] = info.name
+        self._inputs.append((name, tensor))
+        return TensorValue(tensor)
+
+    def _shape(self, dims: Any, where: str, name: str) -> tuple[Size, ...]:
+        if len(dims) > self.limits.rank:
+            bad(where, f"{len(dims)} dims, expected at most {self.limits.rank} (limit rank)")
+        shape: list[Size] = []
+        for axis, dim in enumerate(dims):
+            if dim.HasField("dim_value"):
+                size = dim.dim_value
+                if not 0 <= size <= self.limits.size:
+                    bad(where, f"dim {axis} is {size}, expected 0 to {self.limits.size}")
+                shape.append(size)
+            else:
+                shape.append(self._symbol(symbol_text(dim, name, axis)))
+        if math.prod(s for s in shape if isinstance(s, int)) > self.limits.size:
+            bad(where, "its dims are too large (limit size)")
+        return tuple(shape)
+
+    def _symbol(self, text: str) -> Size:
+        """The dim of a dim_param: under its own name where that is an identifier."""
+        if text not in self._symbols:
+            label = "".join(c if c.isalnum() or c == "_" else "_" for c in text)[:64] or "n"
+            label = label if label.isidentifier() else f"n_{label}"
+            taken = {str(s) for s in self._symbols.values()}
+            unique, k = label, 1
+            while unique in taken:
+                unique, k = f"{label}_{k}", k + 1
+            if len(self._symbols) >= self.limits.symbols:
+                bad("the model", f"more than {self.limits.symbols} symbolic dims (limit symbols)")
+            fixed = self._sizes.get(text, self._sizes.get(unique))
+            self._symbols[text] = Dim(unique) if fixed is None else int(fixed)
+        return self._symbols[text]
+
+    def _legal_name(self, name: str) -> str:
+        """A name of the model as a name of the graph: the same wherever that is legal."""
+        if name not in self._legal:
+            label = name[: self.limits.name_length]
+            label = "".join("_" if not _may_stand(c) else c for c in label) or "_"
+            unique, k = label, 1
+            while unique in self._legal.values():
+                unique, k = f"{label}_{k}", k + 1
+            self._legal[name] = unique
+        return self._legal[name]
+
+    def _check_given(self) -> None:
+        known = [i.name for i in self.model.proto.graph.input]
+        for name in self._constants:
+            if name not in known:
+                what = f"constants: the model has no input {name!r}"
+                raise GraphError(message(what, hint=f"its inputs: {', '.join(known)}"))
+        for label in self._sizes:
+            if label not in self._symbols and label not in map(str, self._symbols.values()):
+                what = f"sizes: the model has no symbolic dim {label!r}"
+                raise GraphError(message(what, hint=f"it has: {', '.join(self._symbols)}"))
+
+    def _output(self, info: Any, scope: Scope, outputs: list[tuple[str, Tensor]]) -> Any:
+        """The structure of one output; its tensors are added to `outputs`."""
+        where = f"{scope.place}: output {shown(info.name)}"
+        value = scope.values.get(info.name)
+        if value is None:
+            bad(where, "no node gives it")
+        _check_declared(value, info.type, where)
+        return self._flatten(value, self._legal_name(info.name), where, outputs)
+
+    def _flatten(
+        self, value: Value, label: str, where: str, outputs: list[tuple[str, Tensor]]
+    ) -> Any:
+        if isinstance(value, SequenceValue):
+            return [
+                self._flatten(item, f"{label}.{k}", where, outputs)
+                for k, item in enumerate(value.items)
+            ]
+        if isinstance(value, OptionalValue):
+            if value.item is None:
+                return None
+            return self._flatten(value.item, label, where, outputs)
+        if isinstance(value, ForeignInput):
+            raise value.needed(where)
+        if isinstance(value, ForeignValue):
+            unsupported(where, f"it is of type {value.what}, which graphc does not have")
+        assert isinstance(value, TensorValue)
+        if not value.plain:
+            unsupported(
+                where, f"it is of type {name_of(value.element)}, which graphc does not have"
+            )
+        outputs.append((label, value.tensor))
+        return label
+
+    def _names(self, scope: Scope, outputs: Sequence[tuple[str, Tensor]]) -> dict[str, Node]:
+        names: dict[str, Node] = dict(self._inputs)
+        names |= outputs
+        for name, value in scope.values.items():
+            if isinstance(value, TensorValue) and value.used:
+                names.setdefault(self._legal_name(name), value.tensor)
+        return names
+
+    # -- nodes ------------------------------------------------------------------------------------
+    def run_nodes(self, nodes: Any, scope: Scope) -> None:
+        """Bind the outputs of nodes, in order."""
+        if len(nodes) > self.limits.nodes:
+            bad(scope.place, f"{len(nodes)} nodes (limit nodes)")
+        for k, node in enumerate(nodes):
+            label = shown(node.name) if node.name else f"{k}"
+            self._run_node(node, scope, f"{scope.place}: node {label} ({node.op_type})")
+
+    def _run_node(self, node: Any, scope: Scope, where: str) -> None:
+        inputs: list[Value | None] = []
+        for name in node.input:
+            value = scope.find(name) if name else None
+            if isinstance(value, Missing):
+                value, name = None, ""
+            if name and value is None:
+                bad(
+                    where,
+                    f"it uses {shown(name)}, which no input, initializer or earlier node gives",
+                    "nodes stand in the order in which they run; a circle has no such order",
+                )
+            inputs.append(value)
+        results = self.apply(node, scope, where, inputs)
+        if len(results) < len(node.output):
+            bad(where, f"it names {len(node.output)} outputs, and has {len(results)}")
+        for name, result in zip(node.output, results):
+            if name and result is None:
+                bad(where, f"output {shown(name)} does not exist for these operands")
+            if name and result is not None:
+                scope.bind(name, result)
+
+    def apply(
+        self, node: Any, scope: Scope, where: str, inputs: Sequence[Value | None]
+    ) -> list[Value | None]:
+        """The outputs of a node."""
+        domain = domain_of(node.domain)
+        function = self.model.functions.get((domain, node.op_type, node.overload))
+        if function is not None:
+            return self._call(function, node, scope, where, inputs)
+        version = scope.opsets.get(domain)
+        if version is None:
+            bad(where, f"its domain {shown(domain)} is not among the imported opsets")
+        schema = schema_of(domain, node.op_type, version)
+        if schema is None:
+            unsupported(
+                where,
+                f"the operator {node.op_type} of domain {shown(domain)} in opset {version} is not "
+                "one that graphc knows",
+            )
+        attributes = checked_attributes(
+            node, schema, where, scope.attributes, self.model.tensors, len(inputs)
+        )
+        for k, value in enumerate(inputs):
+            if isinstance(value, ForeignInput):
+                raise value.needed(f"{where}: operand {k}")
+        handler = handler_of(domain, node.op_type, version)
+        if handler is None:
+            return self._expand(schema, node, scope, where, inputs, attributes)
+        context = Context(self, scope, node, where, version, inputs, attributes)
+        try:
+            return _as_values(handler(context))
+        except (FormatError, UnsupportedError) as error:
+            raise _placed(error, where) from None
+        except (GraphcError, OverflowError) as error:
+            what, hint = what_and_hint(error) if isinstance(error, GraphcError) else (error, None)
+            raise FormatError(message(f"{where}: {what}", at="", hint=hint)) from None
+
+    def _expand(
+        self,
+        schema: Any,
+        node: Any,
+        scope: Scope,
+        where: str,
+        inputs: Sequence[Value | None],
+        attributes: Mapping[str, Any],
+    ) -> list[Value | None]:
+        version = scope.opsets[domain_of(node.domain)]
+        body = body_of(schema, node, version, inputs)
+        if body is None:
+            for k, value in enumerate(inputs):
+                if isinstance(value, ForeignValue):
+                    what = f"operand {k} is of type {value.what}, which graphc does not have"
+                    unsupported(where, f"{what}, and there is no operator {node.op_type}")
+            unsupported(
+                where,
+                f"the operator {node.op_type} of domain {shown(domain_of(node.domain))} "
+                f"(opset {version}) is not supported",
+            )
+        return self._call(body, node, scope, where, inputs)
+
+    def _call(
+        self,
+        function: Any,
+        node: Any,
+        scope: Scope,
+        where: str,
+        inputs: Sequence[Value | None],
+    ) -> list[Value | None]:
+        """The outputs of a function, by its nodes."""
+        self.count(len(function.node), where)
+        if len(inputs) > len(function.input):
+            bad(where, f"{len(inputs)} operands, expected at most {len(function.input)}")
+        given = {a.name: a for a in node.attribute}
+        given = {k: r for k, a in given.items() if (r := resolved(a, scope.attributes)) is not None}
+        defaults = {a.name: a for a in function.attribute_proto}
+        opsets = {domain_of(i.domain): i.version for i in function.opset_import}
+        inner = Scope(where, opsets or scope.opsets, None, {**defaults, **given}, scope.depth + 1)
+        self._check_depth(inner)
+        for k, name in enumerate(function.input):
+            value = inputs[k] if k < len(inputs) else None
+            inner.bind(name, value if value is not None else Missing())
+        self.run_nodes(function.node, inner)
+        results: list[Value | None] = []
+        for name in function.output:
+            if name not in inner.values:
+                bad(where, f"no node of the function gives its output {shown(name)}")
+            results.append(inner.values[name])
+        return results
+
+    def run_subgraph(
+        self, graph: Any, scope: Scope, values: Sequence[Value], where: str
+    ) -> list[Value]:
+        """The outputs of a subgraph, which sees the names of `scope`."""
+        self.count(len(graph.node), where)
+        place = f"{where}: graph {shown(graph.name)}"
+        inner = Scope(place, scope.opsets, scope, scope.attributes, scope.depth + 1)
+        self._check_depth(inner)
+        self._read_initializers(graph, inner)
+        names = [i.name for i in graph.input]
+        if len(names) != len(values):
+            bad(place, f"it has {len(names)} inputs, expected {len(values)}")
+        for name, value in zip(names, values):
+            inner.bind(name, value)
+        self.run_nodes(graph.node, inner)
+        results: list[Value] = []
+        for info in graph.output:
+            found = inner.find(info.name)  # an outer name may be given back as it is
+            if found is None:
+                bad(place, f"no node gives its output {shown(info.name)}")
+            results.append(found)
+        return results
+
+    def count(self, nodes: int, where: str) -> None:
+        """Count nodes that come from functions, subgraphs and unrolled loops."""
+        self._expanded += nodes
+        if self._expanded > EXPANDED_NODES:
+            bad(where, f"functions and loops make more than {EXPANDED_NODES} nodes")
+
+    def _check_depth(self, scope: Scope) -> None:
+        if scope.depth > min(DEPTH, self.limits.nesting):
+            bad(scope.place, f"graphs and functions inside each other to a depth above {DEPTH}")
+
+
+class Missing(OptionalValue):
+    """An operand of a function that its caller left out."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+
+class ForeignInput(ForeignValue):
+    """An input whose kind or rank is known only with its value."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, what: str, name: str) -> None:
+        super().__init__(what)
+        self.name = name
+
+    def needed(self, where: str) -> Exception:
+        """The error that asks for the input's value."""
+        return needed(where, f"the {self.what} {shown(self.name)}", [self.name], [])
+
+
+def symbol_text(dim: Any, name: str, axis: int) -> str:
+    """The name of a symbolic dim: its own, or that of its place."""
+    return dim.dim_param or f"{name}_{axis}"
+
+
+def _as_values(result: Result) -> list[Value | None]:
+    """What a handler gave, as values."""
+    if isinstance(result, Tensor | Value) or result is None:
+        result = [result]
+    return [of_tensor(r) if isinstance(r, Tensor) else r for r in result]
+
+
+def _placed(error: GraphcError, where: str) -> GraphcError:
+    """The error with its place in front, unless it names one inside."""
+    text = str(error)
+    if text.startswith(where):
+        return error
+    what, hint = what_and_hint(error)
+    text = message(f"{where}: {what}", at="", hint=hint)
+    if isinstance(error, InputNeeded):
+        return InputNeeded(text, error.inputs, error.sizes)
+    return type(error)(text)
+
+
+def _may_stand(c: str) -> bool:
+    return c.isprintable() and not c.isspace() and c not in '"\\%'
+
+
+def _given(value: Any, declared: Any, where: str) -> Value:
+    """The value that the caller fixes for an input."""
+    if declared.HasField("optional_type"):
+        if value is None:
+            return OptionalValue(None)
+        return OptionalValue(_given(value, declared.optional_type.elem_type, where))
+    if declared.HasField("sequence_type"):
+        kind = declared.sequence_type.elem_type
+        return SequenceValue([_given(v, kind, where) for v in value], kind.tensor_type.elem_type)
+    if declared.HasField("tensor_type") and declared.tensor_type.elem_type not in DTYPES:
+        return ForeignValue(name_of(declared.tensor_type.elem_type))
+    array = np.asarray(value)
+    dtype = _declared_dtype(declared)
+    if dtype is None:
+        dtype = dtype_of(array.dtype)
+    if array.dtype.kind not in "biufV":
+        bad(where, f"the value given for it is of dtype {array.dtype}, expected {dtype}")
+    _check_fixed_shape(array.shape, declared, where)
+    return of_array(array.astype(dtype.numpy), dtype)
+
+
+def _declared_dtype(declared: Any) -> DType | None:
+    return DTYPES.get(declared.tensor_type.elem_type)
+
+
+def _check_fixed_shape(shape: tuple[int, ...], declared: Any, where: str) -> None:
+    if not declared.tensor_type.HasField("shape"):
+        return
+    dims = declared.tensor_type.shape.dim
+    fits = len(dims) == len(shape) and all(
+        not d.HasField("dim_value") or d.dim_value == s for d, s in zip(dims, shape)
+    )
+    if not fits:
+        expected = [d.dim_value if d.HasField("dim_value") else d.dim_param for d in dims]
+        raise GraphError(
+            message(f"{where}: the value given for it has shape {list(shape)}, expected {expected}")
+        )
+
+
+def _check_declared(value: Value, declared: Any, where: str) -> None:
+    """Raise FormatError where the model says another type of an output than it has."""
+    if not isinstance(value, TensorValue) or not declared.HasField("tensor_type"):
+        return
+    element = declared.tensor_type.elem_type
+    if element not in (0, value.element):
+        bad(where, f"it is declared as {name_of(element)}, and is {name_of(value.element)}")
+    if declared.tensor_type.HasField("shape"):
+        rank = len(declared.tensor_type.shape.dim)
+        if rank != value.ndim:
+            bad(where, f"it is declared with {rank} dims, and has {value.ndim}")
