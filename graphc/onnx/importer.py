@@ -16,7 +16,6 @@ that come from functions and unrolled loops count against a bound.
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -40,6 +39,7 @@ from graphc.base.limits import Limits
 from graphc.ir import provenance
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor
+from graphc.onnx import operators
 from graphc.onnx.context import Context, Result, handler_of
 from graphc.onnx.elements import DTYPES, name_of
 from graphc.onnx.reader import Model, domain_of, read_file
@@ -56,13 +56,10 @@ from graphc.onnx.values import (
 )
 from graphc.ops.state import placeholder
 
-# The modules whose handlers are registered.
-THEMES = ("math",)
 EXPANDED_NODES = 100_000  # nodes that functions and unrolled loops may make
 DEPTH = 32  # subgraphs and functions inside each other
 
-for _theme in THEMES:
-    importlib.import_module(f"graphc.onnx.ops_{_theme}")
+_LOADED = operators.THEMES  # what they register is used here
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,7 @@
+"""The modules whose handlers are registered (floor 8): importing this one loads all of them."""
+
+from __future__ import annotations
+
+from graphc.onnx import ops_math
+
+THEMES = (ops_math,)
