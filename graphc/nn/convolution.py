@@ -127,7 +127,8 @@ def _operands(op: str, x: Any, w: Any, layout: str) -> tuple[Tensor, Tensor]:
     return channels_first(op, a, layout), b
 
 
-def _with_bias(op: str, out: Tensor, bias: Any) -> Tensor:
+def with_bias(op: str, out: Tensor, bias: Any) -> Tensor:
+    """out [N, O, *P] plus a bias [O], or out itself for None. Raises ShapeError."""
     if bias is None:
         return out
     tensor = cast(as_tensor(bias, like=out, op=op), out.dtype)
@@ -140,7 +141,8 @@ def _with_bias(op: str, out: Tensor, bias: Any) -> Tensor:
     return elementwise.add(out, to_shape(tensor, (out.shape[1], *(1,) * (out.ndim - 2))))
 
 
-def _channels_fit(op: str, channels: Size, w: Tensor, groups: int, x: Tensor) -> None:
+def channels_fit(op: str, channels: Size, w: Tensor, groups: int, x: Tensor) -> None:
+    """Raise ShapeError unless the kernel w [O, C / groups, *K] fits x of that many channels."""
     if groups < 1 or w.shape[0] % groups != 0 or w.shape[1] * groups != channels:
         fitting = f"[out, {channels}{f' / {groups}' if groups != 1 else ''}, *kernel]"
         hint = "groups must divide the channels of x and of the result; w has in / groups channels"
@@ -181,7 +183,7 @@ def conv(
     rank = first.ndim - 2
     steps = positive("conv", "stride", stride, rank, first)
     gaps = positive("conv", "dilation", dilation, rank, first)
-    _channels_fit("conv", first.shape[1], kernel, groups, first)
+    channels_fit("conv", first.shape[1], kernel, groups, first)
     reach = [(int_size(k) - 1) * d + 1 for k, d in zip(kernel.shape[2:], gaps, strict=True)]
     pairs = spatial_padding("conv", padding, first, reach, steps)
     out = CONV(
@@ -194,7 +196,7 @@ def conv(
         input_dilation=(1,) * rank,
         groups=groups,
     )
-    return in_layout(_with_bias("conv", out, bias), layout)
+    return in_layout(with_bias("conv", out, bias), layout)
 
 
 def int_size(size: Size) -> int:
@@ -270,4 +272,4 @@ def conv_transpose(
         input_dilation=steps,
         groups=groups,
     )
-    return in_layout(_with_bias(op, out, bias), layout)
+    return in_layout(with_bias(op, out, bias), layout)

@@ -13,9 +13,11 @@ from graphc.ir.node import Tensor
 from graphc.ir.opdef import shape_error
 from graphc.ops import elementwise, elementwise_math, logical, reduction, statistical
 from graphc.ops.axes import Axes, normalize_axes, normalize_axis
+from graphc.ops.joining import padded
 from graphc.ops.promotion import TensorLike, as_tensor, cast
 from graphc.ops.reduction import MEAN, as_float
 from graphc.ops.reshape import split_axis, to_shape
+from graphc.ops.windows import window_view
 from graphc.random import uniform
 
 multiply, subtract = elementwise.multiply, elementwise.subtract
@@ -176,6 +178,34 @@ def instance_norm(
     channel = normalize_axis("instance_norm", x, axis)
     axes = tuple(i for i in range(x.ndim) if i not in (0, channel))
     return _affine("instance_norm", _normalized(x, axes, epsilon)[0], scale, bias, (channel,))
+
+
+def local_response_norm(
+    x: TensorLike,
+    size: int,
+    *,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    bias: float = 1.0,
+    axis: int = 1,
+) -> Tensor:
+    """x / (bias + alpha / size * s)**beta, s the sum of squares of `size` neighbours along `axis`.
+
+    Neighbours lie around each element, (size - 1) // 2 before it; outside of x they are 0
+    (Krizhevsky et al., 2012, with alpha divided by the size). Raises ShapeError for size < 1.
+    """
+    x = as_float("local_response_norm", x)
+    channel = normalize_axis("local_response_norm", x, axis)
+    if size < 1:
+        shape_error(f"local_response_norm: size must be positive, got {size}", [x])
+    before = (size - 1) // 2
+    low = tuple(before if i == channel else 0 for i in range(x.ndim))
+    high = tuple(size - 1 - before if i == channel else 0 for i in range(x.ndim))
+    squares = padded(elementwise_math.square(x), low, high)
+    view = window_view(squares, (channel,), (size,), (1,), (1,))
+    total = reduction.SUM(view, axes=(x.ndim,), keepdims=False)
+    spread = bias + (alpha / size) * total
+    return multiply(x, elementwise_math.pow(spread, -beta))
 
 
 def dropout(x: TensorLike, rate: float, key: TensorLike, *, training: bool = True) -> Tensor:
