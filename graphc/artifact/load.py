@@ -181,11 +181,9 @@ def _graph(
 
 def _check_use(constants: Mapping[str, ConstantValue], graph: Graph) -> None:
     used: set[str] = set()
-    stack = [graph]
-    while stack:
-        for node in stack.pop().nodes:
+    for inside in (graph, *graph.bodies):
+        for node in inside.nodes:
             used |= {v.digest for v in node.attrs if isinstance(v, ConstantValue)}
-            stack += [v for v in node.attrs if isinstance(v, Graph)]
     unused = [digest for digest in constants if digest not in used]
     if unused:
         refuse(WEIGHTS, "digest of a tensor", unused[0], f"one that {GRAPH} names")

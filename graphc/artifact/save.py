@@ -92,13 +92,9 @@ def named_values(graph: Graph) -> Mapping[str, ConstantValue]:
     """
     found: dict[str, ConstantValue] = {}
     seen: set[str] = set()
-    stack = [graph]
-    while stack:
-        inside = stack.pop()
+    for inside in (graph, *graph.bodies):
         for node in inside.nodes:
             for value in node.attrs:
-                if isinstance(value, Graph):
-                    stack.append(value)
                 if not isinstance(value, ConstantValue) or value.digest in seen:
                     continue
                 if value.size <= LITERAL_ELEMENTS and prints_as_numbers(value):

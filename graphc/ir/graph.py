@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from graphc.base import dims
 from graphc.base.dims import Symbol
 from graphc.base.dtypes import Array, from_storage, to_storage
 from graphc.base.errors import GraphError, message
+from graphc.base.intern import InternTable
 from graphc.base.order import topological
 from graphc.ir import provenance
 from graphc.ir.node import OPERATORS, Node, Tensor, TensorType, describe, make
@@ -116,21 +118,37 @@ class Graph:
 
     @functools.cached_property
     def symbols(self) -> tuple[Symbol, ...]:
-        """The symbols of all types in the graph, sorted by name."""
+        """The symbols of all types and attributes in the graph and its bodies, sorted by name."""
         found: dict[Symbol, None] = {}
-        for node in self.nodes:
-            types = (node.type,) if isinstance(node.type, TensorType) else node.type.items
-            for t in types:
-                for size in t.shape:
-                    if isinstance(size, dims.Dim):
-                        found.update(dict.fromkeys(size.symbols()))
+        for graph in (*self.bodies, self):
+            for node in graph.nodes:
+                types = (node.type,) if isinstance(node.type, TensorType) else node.type.items
+                for size in (*itertools.chain(*(t.shape for t in types)), *node.attrs):
+                    _add_symbols(size, found)
         return tuple(sorted(found, key=lambda s: s.name))
 
     @property
     def constants(self) -> dict[str, ConstantValue]:
-        """The constants by digest (initial values of variables included)."""
-        values = (a for n in self.nodes for a in n.attrs if type(a).__name__ == "ConstantValue")
+        """The constants by digest (initial values of variables and those of bodies included)."""
+        nodes = itertools.chain(*(graph.nodes for graph in (*self.bodies, self)))
+        values = (a for n in nodes for a in n.attrs if type(a).__name__ == "ConstantValue")
         return {v.digest: v for v in values}
+
+    @functools.cached_property
+    def own_bodies(self) -> tuple[Graph, ...]:
+        """The distinct graphs in the attributes of this graph's nodes, in order of first use."""
+        found = (a for n in self.nodes for a in n.attrs if isinstance(a, Graph))
+        return tuple(dict.fromkeys(found))
+
+    @functools.cached_property
+    def bodies(self) -> tuple[Graph, ...]:
+        """The distinct graphs inside this one, at any depth, inner ones first."""
+        return tuple(dict.fromkeys(b for g in self.own_bodies for b in (*g.bodies, g)))
+
+    @functools.cached_property
+    def nesting(self) -> int:
+        """How many levels of graphs there are: 1 for a graph without bodies."""
+        return 1 + max((g.nesting for g in self.own_bodies), default=0)
 
     def __getitem__(self, name: str) -> Tensor:
         """The tensor of a name: a user's name, an input, an output, or an automatic `op_k`."""
@@ -143,7 +161,14 @@ class Graph:
                     hint=f"names here: {', '.join(near)}",
                 )
             )
-        assert isinstance(node, Tensor)
+        if not isinstance(node, Tensor):
+            raise GraphError(
+                message(
+                    f"{name!r} is a node of several results, not a tensor",
+                    operands=[describe(node)],
+                    hint="name one of its results, which are `get` nodes",
+                )
+            )
         return node
 
     def __contains__(self, name: object) -> bool:
@@ -354,6 +379,14 @@ class Graph:
                 )
 
 
+def _add_symbols(value: Any, found: dict[Symbol, None]) -> None:
+    if isinstance(value, dims.Dim):
+        found.update(dict.fromkeys(value.symbols()))
+    elif isinstance(value, tuple):
+        for item in value:
+            _add_symbols(item, found)
+
+
 def _bounds(symbol: Symbol) -> str:
     return f"(min={symbol.min}, max={symbol.max}, multiple_of={symbol.multiple_of})"
 
@@ -486,6 +519,12 @@ def bind_sizes(value: Any, sizes: Mapping[str, int]) -> Any:
     return value
 
 
+def interned(body: Graph) -> Graph:
+    """The one living body of that text: equal bodies are the same object, as equal nodes are."""
+    return _BODIES.get(body.text, lambda: body)
+
+
+_BODIES: InternTable[Graph] = InternTable()
 # Filled by higher parts of this floor and by higher floors: text, evaluation, optimization, files.
 PRINTER: dict[str, Callable[[Graph], str]] = {}
 EVALUATOR: dict[str, Callable[..., Any]] = {}

@@ -22,7 +22,7 @@ from graphc.base.errors import FormatError, GraphcError
 from graphc.base.limits import Limits
 from graphc.ir import provenance
 from graphc.ir.constant import ConstantValue, by_digest, constant_value, from_stored
-from graphc.ir.graph import Graph, _check_updates
+from graphc.ir.graph import Graph, _check_updates, interned
 from graphc.ir.node import Node, Tensor, TensorType, fresh_uid, make
 from graphc.ir.opdef import ATTRIBUTE_RULES, REGISTRY, OpDef
 from graphc.ir.parse_sizes import SHORT, SizeReader, shape_problem
@@ -109,19 +109,20 @@ class _Reader(SizeReader):
         self.own_constants = own_constants
         self.file: str | None = None
         self.count = 0
+        self.functions: dict[str, Graph] = {}
 
     # -- graphs -----------------------------------------------------------------------------------
     def graph(self) -> Graph:
         token = self.current
         self.enter()
-        outer = self.symbols
-        self.symbols = dict(outer)
+        outer, functions = self.symbols, self.functions
+        self.symbols, self.functions = dict(outer), dict(functions)
         self.sign("graph")
         scope = _Scope(self.string())
         self.sign("{")
         while not self.accept("}"):
             self.statement(scope)
-        self.symbols = outer
+        self.symbols, self.functions = outer, functions
         self.depth -= 1
         try:
             _check_updates(tuple(scope.updates.items()))
@@ -138,6 +139,7 @@ class _Reader(SizeReader):
     def statement(self, scope: _Scope) -> None:
         token = self.current
         handlers: dict[str, Callable[[_Scope], None]] = {
+            "function": self.function,
             "dim": self.dim,
             "input": self.input,
             "variable": self.variable,
@@ -152,13 +154,38 @@ class _Reader(SizeReader):
             with self.located(token):
                 handlers[token.text](scope)
         else:
-            raise self.fail("a statement (dim, input, variable, %label = …, output, update) or '}'")
+            raise self.fail(
+                "a statement (function, dim, input, variable, %label = …, output, update) or '}'"
+            )
 
     def located(self, token: Token) -> AbstractContextManager[None]:
         """What is made inside stands on the line of `token`."""
         if self.file is None:
             return nullcontext()
         return provenance.standing_at(Location(self.file, token.line))
+
+    def function(self, scope: _Scope) -> None:
+        """`function @cell = graph "cell" {…}`: a graph for several places below."""
+        token = self.current
+        label = self.take("function", "a label such as @cell")
+        if label in self.functions:
+            raise self.fail(f"a label other than {label[:60]}, which is taken", token)
+        self.sign("=")
+        self.functions[label] = self.body()
+
+    def body(self) -> Graph:
+        """A graph inside another one, or the label of a function."""
+        token = self.current
+        if token.kind != "function":
+            graph = self.graph()
+            # The constants of a file are not known to have their digests: its bodies stay its own.
+            return graph if self.own_constants else interned(graph)
+        found = self.functions.get(self.take("function"))
+        if found is None:
+            raise self.fail("the label of a function above", token)
+        # What a function holds counts as deep as if it were written here.
+        self.limited(self.depth + found.nesting, "nesting", "nested levels", token)
+        return found
 
     def dim(self, scope: _Scope) -> None:
         token = self.current
@@ -329,7 +356,7 @@ class _Reader(SizeReader):
 
     def check_type(self, node: Node) -> None:
         token = self.current
-        written = self.type()
+        written = self.result_type()
         if node.type != written:
             raise self.fail(
                 f"the type {node.type} that {node.op.name} computes",
@@ -353,8 +380,8 @@ class _Reader(SizeReader):
             return size
         if token.text == "const":
             return self.constant()
-        if token.text == "graph":
-            return self.graph()
+        if token.text == "graph" or token.kind == "function":
+            return self.body()
         words: dict[str, Any] = {"none": None, "true": True, "false": False}
         name = self.take("word", "a value")
         if name in words:

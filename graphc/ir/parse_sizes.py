@@ -9,7 +9,7 @@ from __future__ import annotations
 from graphc.base.dims import Dim, Quotient, Shape, Size, divide
 from graphc.base.dtypes import ALL, DType
 from graphc.base.limits import Limits
-from graphc.ir.node import TensorType
+from graphc.ir.node import TensorType, TupleType, Type
 from graphc.ir.tokens import Token, TokenReader
 
 SHORT = {d.short: d for d in ALL}
@@ -83,6 +83,19 @@ class SizeReader(TokenReader):
         """`: f32[n, 64]`"""
         self.sign(":")
         return self.bare_type()
+
+    def result_type(self) -> Type:
+        """`: f32[n, 64]`, or `: (f32[3], i64[])` of an op with several results."""
+        self.sign(":")
+        if not self.accept("("):
+            return self.bare_type()
+        items: list[TensorType] = []
+        while not self.accept(")"):
+            if items:
+                self.sign(",")
+            items.append(self.bare_type())
+            self.limited(len(items), "tuple_items", "types")
+        return TupleType(tuple(items))
 
     def bare_type(self) -> TensorType:
         """`f32[n, 64]`"""

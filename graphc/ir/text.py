@@ -10,14 +10,17 @@
     }
 
 A node is written once, after its inputs. Its label is its first name where that is a plain word, a
-number otherwise.
+number otherwise.  A graph that stands in several places inside is a function: written once at the
+top, as `function @cell = graph "cell" {…}`, and `@cell` where it stands.
 """
 
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,21 +34,60 @@ from graphc.ir.node import Node
 LITERAL_ELEMENTS = 16  # constants up to this size are printed as numbers
 INLINE_BYTES = 1 << 16  # … up to this size as base64, larger ones by digest
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./]*\Z")
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9_./]")
+
+
+Functions = dict[Graph, str]  # labels of the graphs that are written at the top
 
 
 def graph_text(graph: Graph, indent: str = "", inline: int = INLINE_BYTES) -> str:
     """The text of a graph. Constants of more than `inline` bytes (and more than 16 elements) are
     named by digest.
     """
+    functions = _functions(graph)
+    known: Functions = {}
+    lines = []
+    for function, label in functions.items():  # inner ones first
+        text = _inner_text(function, indent + "  ", inline, known)
+        lines.append(f"{indent}  function {label} = {text}")
+        known[function] = label
+    return _inner_text(graph, indent, inline, functions, lines)
+
+
+def _functions(graph: Graph) -> Functions:
+    """The graphs inside that stand in more than one place, with labels."""
+    if not graph.own_bodies:
+        return {}
+    uses: dict[Graph, int] = {}
+    for part in (*graph.bodies, graph):
+        for node in part.nodes:
+            for value in node.attrs:
+                if isinstance(value, Graph):
+                    uses[value] = uses.get(value, 0) + 1
+    found: Functions = {}
+    taken: set[str] = set()
+    for body in graph.bodies:
+        if uses[body] > 1:
+            name = _NOT_PLAIN.sub("_", body.name)[:40]
+            name = name if _PLAIN.match(name) else "f_" + name
+            fresh = (name if not k else f"{name}_{k}" for k in itertools.count())
+            found[body] = "@" + next(n for n in fresh if n not in taken)
+            taken.add(found[body][1:])
+    return found
+
+
+def _inner_text(
+    graph: Graph, indent: str, inline: int, functions: Functions, first: Sequence[str] = ()
+) -> str:
     labels = _labels(graph)
     inner = indent + "  "
-    lines = [f"graph {json.dumps(graph.name)} {{"]
+    lines = [f"graph {json.dumps(graph.name)} {{", *first]
     lines += [inner + _symbol_text(s) for s in graph.symbols]
     inputs = {id(t): name for name, t in graph.inputs}
     for node in graph.nodes:
         lines.append(
             inner
-            + _node_text(node, labels, inputs, inner, inline)
+            + _node_text(node, labels, inputs, inner, inline, functions)
             + _names_text(graph, node, labels)
         )
     lines += [f"{inner}output {json.dumps(name)} = %{labels[id(t)]}" for name, t in graph.outputs]
@@ -77,7 +119,12 @@ def _symbol_text(symbol: Symbol) -> str:
 
 
 def _node_text(
-    node: Node, labels: dict[int, str], inputs: dict[int, str], indent: str, inline: int
+    node: Node,
+    labels: dict[int, str],
+    inputs: dict[int, str],
+    indent: str,
+    inline: int,
+    functions: Functions,
 ) -> str:
     label = labels[id(node)]
     if id(node) in inputs:
@@ -90,7 +137,7 @@ def _node_text(
         return f"variable %{label} {own}trainable={trainable} = {value} : {node.type}"
     operands = ", ".join("%" + labels[id(i)] for i in node.inputs)
     attrs = ", ".join(
-        f"{k}={value_text(v, indent, inline)}"
+        f"{k}={value_text(v, indent, inline, functions)}"
         for k, v in zip(node.op.attributes, node.attrs, strict=True)
     )
     return (
@@ -108,8 +155,10 @@ def _names_text(graph: Graph, node: Node, labels: dict[int, str]) -> str:
     return "".join(f" name {json.dumps(name)}" for name in more)
 
 
-def value_text(value: Any, indent: str = "", inline: int = INLINE_BYTES) -> str:
-    """An attribute as text."""
+def value_text(
+    value: Any, indent: str = "", inline: int = INLINE_BYTES, functions: Functions | None = None
+) -> str:
+    """An attribute as text; a graph of `functions` as its label."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -135,7 +184,9 @@ def value_text(value: Any, indent: str = "", inline: int = INLINE_BYTES) -> str:
     if isinstance(value, ConstantValue):
         return constant_text(value, inline)
     if isinstance(value, Graph):
-        return graph_text(value, indent, inline)
+        if functions is None:
+            return graph_text(value, indent, inline)
+        return functions.get(value) or _inner_text(value, indent, inline, functions)
     raise TypeError(f"an attribute of type {type(value).__name__} has no textual form")
 
 

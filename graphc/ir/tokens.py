@@ -20,6 +20,7 @@ _TOKEN = re.compile(
       | (?P<string>"[^"\\\n]*(?:\\.[^"\\\n]*)*")
       | (?P<label>%[A-Za-z0-9_./]+)
       | (?P<digest>@[0-9a-f]{64})
+      | (?P<function>@[A-Za-z_][A-Za-z0-9_./]*)
       | (?P<number>-?(?:inf|nan)\b|-?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?)
       | (?P<word>[^\W\d]\w*)
       | (?P<sign>//|[-{}()\[\]<>,:=+*]))""",
@@ -112,7 +113,7 @@ class TokenReader:
         token = self.current
         if token.kind != kind:
             raise self.fail(what or kind)
-        if kind in ("word", "label"):
+        if kind in ("word", "label", "function"):
             self.limited(len(token.text), "name_length", "characters")
         self.advance()
         return token.text

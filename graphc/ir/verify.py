@@ -14,12 +14,18 @@ from graphc.ir.opdef import REGISTRY
 
 
 def verify(graph: Graph, after: str = "") -> None:
-    """Raise VerifyError where the graph breaks an invariant; `after` names the pass that just ran.
+    """Raise VerifyError where the graph, or a graph inside it, breaks an invariant; `after` names
+    the pass that just ran.
 
     Checked: every op is registered; every type is what the op's `infer` computes; attributes are
     complete and hashable; placeholders are declared inputs; updates assign variables values of
     their type; names belong to nodes of the graph.
     """
+    for part in (*graph.bodies, graph):
+        _verify_one(part, after)
+
+
+def _verify_one(graph: Graph, after: str) -> None:
     inputs = {id(t) for _, t in graph.inputs}
     live: set[int] = set()
     for node in graph.nodes:

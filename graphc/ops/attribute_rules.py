@@ -21,6 +21,7 @@ from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor
 from graphc.ir.opdef import ATTRIBUTE_RULES
 from graphc.ir.parse_sizes import shape_problem, size_problem
+from graphc.ops.control import body_problem
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,13 @@ def _graph(value: Any, given: _Given) -> Problem:
     return None if isinstance(value, Graph) else "a graph"
 
 
+def _body(value: Any, given: _Given) -> Problem:
+    if not isinstance(value, Graph):
+        return "a graph"
+    problem = body_problem(value)
+    return f"a closed graph ({problem})" if problem else None
+
+
 def _int(low: int, high: int = 1 << 62) -> Kind:
     def kind(value: Any, given: _Given) -> Problem:
         return None if _is_int(value) and low <= value <= high else f"an integer from {low}"
@@ -88,6 +96,11 @@ def _int(low: int, high: int = 1 << 62) -> Kind:
 
 def _size(value: Any, given: _Given) -> Problem:
     return size_problem(value, given.limits) if _is_size(value) else "a size"
+
+
+def _length(value: Any, given: _Given) -> Problem:
+    negative = isinstance(value, int) and value < 0
+    return "a length that is not negative" if negative else _size(value, given)
 
 
 def _sizes(value: Any, given: _Given) -> Problem:
@@ -372,6 +385,19 @@ _declare(
     keepdims=_flag,
 )
 _declare(2, "einsum", spec=_spec)
+_declare((0, _ANY), "call", body=_body)
+_declare((1, _ANY), "cond", then=_body, otherwise=_body)
+_declare((0, _ANY), "while_loop", condition=_body, body=_body, carries=_int(0))
+_declare(
+    (0, _ANY),
+    "scan",
+    body=_body,
+    carries=_int(0),
+    sequences=_int(0),
+    length=_length,
+    reverse=_flag,
+)
+_declare(1, "get", index=_int(0))
 _declare(1, "polygamma", n=_int(0, 1 << 20))
 _declare(
     1,

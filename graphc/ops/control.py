@@ -15,19 +15,20 @@ declared on floor 3, which knows how to differentiate a body (`GRADIENTS`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from graphc.base.dims import Size
 from graphc.base.dtypes import Array, bool_, int64
-from graphc.base.errors import GraphError
-from graphc.ir.graph import Graph
+from graphc.base.errors import GraphError, message
+from graphc.ir.graph import Graph, interned
 from graphc.ir.node import Node, Tensor, TensorType, TupleType, make
 from graphc.ir.opdef import REGISTRY, OpDef, dtype_error, fail, shape_error
 from graphc.ops.families import Control, Item
 
+NESTING = 32  # levels of bodies inside each other: what is recursive in them is bounded
 # A body with its sizes bound: arrays in, arrays out, in the order of its inputs and outputs.
 Run = Callable[..., tuple[Array, ...]]
 # By name of op: (cotangents of the results, None where there is none; node) -> cotangents of the
@@ -35,19 +36,25 @@ Run = Callable[..., tuple[Array, ...]]
 GRADIENTS: dict[str, Callable[[tuple[Tensor | None, ...], Node], Sequence[Tensor | None]]] = {}
 
 
-def closed_body(inputs: Sequence[Tensor], outputs: Sequence[Tensor], name: str) -> Graph:
+def closed_body(
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    name: str,
+    names: Mapping[str, Node] | None = None,
+) -> Graph:
     """The body of placeholders `inputs` and of `outputs` that depend on nothing else.
 
-    Inputs are called `in_0 …`, outputs `out_0 …`.  Raises GraphError where something else is
-    needed, variables included.
+    Inputs are called `in_0 …`, outputs `out_0 …`; names: those of nodes inside.  Equal bodies are
+    one object.  Raises GraphError where something else is needed, variables included.
     """
     named_inputs = tuple((f"in_{k}", t) for k, t in enumerate(inputs))
     named_outputs = tuple((f"out_{k}", t) for k, t in enumerate(outputs))
-    body = Graph.build(named_inputs, named_outputs, (), name, {})
+    all_names = {**dict(named_inputs), **(names or {})}
+    body = Graph.build(named_inputs, named_outputs, (), name, all_names)
     problem = body_problem(body)
     if problem:
-        raise GraphError(f"{name}: {problem}")
-    return body
+        raise GraphError(message(f"{name}: {problem}"))
+    return interned(body)
 
 
 def body_problem(body: Graph) -> str | None:
@@ -55,6 +62,8 @@ def body_problem(body: Graph) -> str | None:
     listed = {id(t) for _, t in body.inputs}
     if body.updates:
         return "a body has no updates"
+    if body.nesting > NESTING:
+        return f"bodies nest at most {NESTING} levels"
     for node in body.nodes:
         if node.op.name == "variable" or (node.op.name == "placeholder" and id(node) not in listed):
             return f"a body takes everything from outside as an operand, not from {node!r:.80}"
@@ -234,7 +243,7 @@ SCAN = _declare(
 
 
 def _item_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
-    (index,) = attrs
+    index: int = attrs[0]
     whole = inputs[0].type
     if not isinstance(whole, TupleType) or not 0 <= index < len(whole.items):
         shape_error(f"get: no item {index} of {whole}", inputs)

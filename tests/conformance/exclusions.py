@@ -9,6 +9,11 @@ NO_VALUE = {
     "constant": "its value is an attribute; it appears in the graphs of gradients and rules",
     "stop_gradient": "an alias of its operand; tested with differentiation",
     "with_gradient": "an alias of its operand; tested with differentiation",
+    "call": "its attribute is a graph; tests/control holds it",
+    "cond": "its attributes are graphs; tests/control holds it",
+    "while_loop": "its attributes are graphs; tests/control holds it",
+    "scan": "its attribute is a graph; tests/control holds it",
+    "get": "a result of one of these; tests/control holds it",
     "barrier": "an alias of its operand; tested with rewriting",
 }
 
