@@ -30,8 +30,26 @@ def vectorize(outputs: Sequence[Tensor], x: Tensor, rows: Tensor) -> list[Tensor
 
     Raises UnsupportedError for an op without a rule when the number of rows is symbolic or large.
     """
-    walk = _Vectorizer(x, rows)
+    return vectorize_over(outputs, [(x, rows)])
+
+
+def vectorize_over(
+    outputs: Sequence[Tensor],
+    rows: Sequence[tuple[Tensor, Tensor]],
+    fixed: Sequence[tuple[Tensor, Tensor]] = (),
+) -> list[Tensor]:
+    """`vectorize` for several tensors at once: pairs of a tensor and its rows, as many of each.
+
+    fixed: pairs of a tensor and what stands for it in every row.
+    """
+    walk = _Vectorizer(rows, fixed)
     return [walk.batched(walk.visit(output)) for output in outputs]
+
+
+def has_rule(node: Node) -> bool:
+    """Whether a node is vectorized as one node, not row by row."""
+    forms = Alias | Elementwise | Reduction | Contraction | Reshape
+    return isinstance(node.op.form, forms) or node.op.name in VIEWS
 
 
 class _Vectorizer:
@@ -39,11 +57,16 @@ class _Vectorizer:
     axis.
     """
 
-    def __init__(self, x: Tensor, rows: Tensor) -> None:
-        self.size = rows.shape[0]
-        self.new: dict[int, Tensor] = {id(x): rows}
-        self.has_axis: set[int] = {id(x)}
-        self.keep: list[Node] = [x, rows]  # ids are used again when nodes die
+    def __init__(
+        self,
+        rows: Sequence[tuple[Tensor, Tensor]],
+        fixed: Sequence[tuple[Tensor, Tensor]],
+    ) -> None:
+        self.size = rows[0][1].shape[0]
+        self.new: dict[int, Tensor] = {id(x): new for x, new in (*rows, *fixed)}
+        self.has_axis: set[int] = {id(x) for x, _ in rows}
+        # Ids are used again when nodes die.
+        self.keep: list[Node] = [node for pair in (*rows, *fixed) for node in pair]
 
     def batched(self, node: Tensor) -> Tensor:
         """The value of a visited node with the leading axis, repeated where it does not depend on
@@ -212,7 +235,12 @@ def _slice(node: Tensor, full: Sequence[Tensor]) -> Tensor:
     return _shifted(node, full, starts=(0,), steps=(1,), shape=(full[0].shape[0],))
 
 
+def _keys(node: Tensor, full: Sequence[Tensor]) -> Tensor:
+    return _same(node, full)
+
+
 VIEWS.update(
+    random_bits=_keys,
     permute_dims=_permute,
     broadcast_to=_broadcast,
     flip=_axes_moved,
