@@ -44,7 +44,14 @@ from graphc.onnx.context import Context, Result, handler_of
 from graphc.onnx.elements import DTYPES, name_of
 from graphc.onnx.reader import Model, domain_of, read_file
 from graphc.onnx.refusal import InputNeeded, bad, needed, shown, unsupported
-from graphc.onnx.schemas import body_of, checked_attributes, resolved, schema_of
+from graphc.onnx.schemas import (
+    body_of,
+    checked_attributes,
+    default_protos,
+    resolved,
+    schema_of,
+)
+from graphc.onnx.size_arithmetic import sizes_result
 from graphc.onnx.values import (
     ForeignValue,
     OptionalValue,
@@ -351,6 +358,11 @@ class Importer:
         for k, value in enumerate(inputs):
             if isinstance(value, ForeignInput):
                 raise value.needed(f"{where}: operand {k}")
+        if domain == "" and len(node.output) == 1 and all(_is_sizes(v) for v in inputs):
+            operands = [v for v in inputs if isinstance(v, TensorValue)]
+            sizes = sizes_result(node.op_type, version, operands, attributes)
+            if sizes is not None:
+                return [sizes]
         handler = handler_of(domain, node.op_type, version)
         if handler is None:
             return self._expand(schema, node, scope, where, inputs, attributes)
@@ -384,7 +396,7 @@ class Importer:
                 f"the operator {node.op_type} of domain {shown(domain_of(node.domain))} "
                 f"(opset {version}) is not supported",
             )
-        return self._call(body, node, scope, where, inputs)
+        return self._call(body, node, scope, where, inputs, default_protos(schema))
 
     def _call(
         self,
@@ -393,26 +405,27 @@ class Importer:
         scope: Scope,
         where: str,
         inputs: Sequence[Value | None],
+        defaults: Mapping[str, Any] | None = None,
     ) -> list[Value | None]:
-        """The outputs of a function, by its nodes."""
+        """The outputs of a function, by its nodes. defaults: its attributes where none is given."""
         self.count(len(function.node), where)
         if len(inputs) > len(function.input):
             bad(where, f"{len(inputs)} operands, expected at most {len(function.input)}")
         given = {a.name: a for a in node.attribute}
         given = {k: r for k, a in given.items() if (r := resolved(a, scope.attributes)) is not None}
-        defaults = {a.name: a for a in function.attribute_proto}
+        given = {**(defaults or {a.name: a for a in function.attribute_proto}), **given}
         opsets = {domain_of(i.domain): i.version for i in function.opset_import}
-        inner = Scope(where, opsets or scope.opsets, None, {**defaults, **given}, scope.depth + 1)
+        inner = Scope(where, {**scope.opsets, **opsets}, None, given, scope.depth + 1)
         self._check_depth(inner)
         for k, name in enumerate(function.input):
             value = inputs[k] if k < len(inputs) else None
             inner.bind(name, value if value is not None else Missing())
         self.run_nodes(function.node, inner)
         results: list[Value | None] = []
-        for name in function.output:
-            if name not in inner.values:
+        for k, name in enumerate(function.output):
+            if name not in inner.values and k < len(node.output) and node.output[k]:
                 bad(where, f"no node of the function gives its output {shown(name)}")
-            results.append(inner.values[name])
+            results.append(inner.values.get(name))
         return results
 
     def run_subgraph(
@@ -494,6 +507,10 @@ def _placed(error: GraphcError, where: str) -> GraphcError:
     if isinstance(error, InputNeeded):
         return InputNeeded(text, error.inputs, error.sizes)
     return type(error)(text)
+
+
+def _is_sizes(value: Value | None) -> bool:
+    return isinstance(value, TensorValue) and value.plain and value.sizes is not None
 
 
 def _may_stand(c: str) -> bool:

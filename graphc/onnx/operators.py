@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from graphc.onnx import ops_math
+from graphc.onnx import ops_indexing, ops_linear, ops_math, ops_reduction, ops_shape
 
-THEMES = (ops_math,)
+THEMES = (ops_indexing, ops_linear, ops_math, ops_reduction, ops_shape)

@@ -118,6 +118,12 @@ def _defaults_of(domain: str, name: str, version: int) -> dict[str, Any]:
     return found
 
 
+def default_protos(schema: Any) -> dict[str, Any]:
+    """The attributes that an operator has where a node gives none."""
+    protos = {name: a.default_value for name, a in schema.attributes.items()}
+    return {name: proto for name, proto in protos.items() if proto.name}
+
+
 def _defaults(schema: Any) -> dict[str, Any]:
     return _defaults_of(schema.domain, schema.name, schema.since_version)
 

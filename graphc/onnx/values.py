@@ -197,7 +197,7 @@ def object_array(sizes: Any) -> Array:
     items = [object_array(s) for s in sizes]
     found = np.empty((len(items), *(items[0].shape if items else ())), object)
     for k, item in enumerate(items):
-        found[k] = item
+        found[k] = item if item.ndim else item[()]
     return found
 
 

@@ -1,0 +1,446 @@
+"""Operators on shapes (floor 8): reshape, slice, join, pad, repeat, and tensors made of shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+import graphc
+from graphc.base.dims import Dim, Size, product
+from graphc.ir.node import Tensor
+from graphc.onnx.context import Context, Result, op
+from graphc.onnx.values import TensorValue, Value, object_array, of_array, of_sizes
+
+
+@op("Constant", "ConstantFill")
+def constant(c: Context) -> Value:
+    """A tensor that the node itself holds."""
+    if c.op == "ConstantFill":
+        c.refuse("the experimental operator ConstantFill")
+    for name, dtype in (
+        ("value_float", "float32"),
+        ("value_int", "int64"),
+        ("value_floats", "float32"),
+        ("value_ints", "int64"),
+    ):
+        found = c.attribute(name)
+        if found is not None:
+            return of_array(np.array(found, dtype), getattr(graphc, dtype))
+    if c.attribute("value_string") is not None or c.attribute("value_strings") is not None:
+        c.refuse("strings")
+    value = c.attribute("value")
+    value = c.attribute("sparse_value") if value is None else value
+    if not isinstance(value, Value):
+        c.bad("it has no value")
+    return value
+
+
+@op("Shape")
+def shape(c: Context) -> Value:
+    """The sizes of the operand, from one axis to another."""
+    sizes = _any_shape(c)
+    start = int(c.attribute("start", 0))
+    end = c.attribute("end")
+    return of_sizes(object_array(list(sizes[start:end])), graphc.int64)
+
+
+@op("Size")
+def size(c: Context) -> Value:
+    """The number of elements."""
+    return of_sizes(object_array(product(_any_shape(c))), graphc.int64)
+
+
+def _any_shape(c: Context) -> tuple[Size, ...]:
+    found = c.any_value(0)
+    if isinstance(found, TensorValue):
+        return found.shape
+    return c.value(0).shape
+
+
+# -- reshapes -------------------------------------------------------------------------------------
+
+
+@op("Reshape")
+def reshape_attribute(c: Context) -> Tensor:
+    """The elements in a shape that is an attribute."""
+    return _reshaped(c, tuple(c.attribute("shape", ())))
+
+
+@op("Reshape", since=5)
+def reshape(c: Context) -> Tensor:
+    """The elements in a shape that is an operand; 0 keeps a size, -1 is computed."""
+    return _reshaped(c, c.sizes(1, "the shape"))
+
+
+def _reshaped(c: Context, wanted: Sequence[Size]) -> Tensor:
+    x = c.tensor(0)
+    sizes: list[Size] = []
+    for k, size_ in enumerate(wanted):
+        if size_ == 0 and not c.attribute("allowzero", 0):
+            if k >= x.ndim:
+                c.bad(f"size {k} of the shape is 0, and the operand has {x.ndim} dims")
+            size_ = x.shape[k]
+        sizes.append(size_)
+    return graphc.reshape(x, tuple(sizes))
+
+
+@op("Flatten")
+def flatten(c: Context) -> Tensor:
+    """A matrix: the axes before one, and the others."""
+    x = c.tensor(0)
+    axis = c.attribute("axis")
+    if not -x.ndim <= axis <= x.ndim:
+        c.bad(f"axis {axis} is out of bounds for {x.ndim} dims")
+    axis = axis + x.ndim if axis < 0 else axis
+    return graphc.reshape(x, (product(x.shape[:axis]), product(x.shape[axis:])))
+
+
+def _axes(c: Context, ndim: int, axes: Sequence[int]) -> tuple[int, ...]:
+    """Axes counted from the front. Raises FormatError."""
+    for axis in axes:
+        if not -ndim <= axis < ndim:
+            c.bad(f"axis {axis} is out of bounds for {ndim} dims")
+    found = tuple(a % ndim for a in axes)
+    if len(set(found)) != len(found):
+        c.bad(f"an axis is given twice: {list(axes)}")
+    return found
+
+
+def _squeezed(c: Context, axes: Sequence[int] | None) -> Tensor:
+    x = c.tensor(0)
+    if axes is None:
+        axes = [a for a, s in enumerate(x.shape) if s == 1]
+    places = _axes(c, x.ndim, axes)
+    for a in places:
+        if isinstance(x.shape[a], int) and x.shape[a] != 1:
+            c.bad(f"axis {a} has size {x.shape[a]}, expected 1")
+    return graphc.reshape(x, tuple(s for a, s in enumerate(x.shape) if a not in places))
+
+
+@op("Squeeze")
+def squeeze_attribute(c: Context) -> Tensor:
+    """The operand without some axes of size 1, which are an attribute."""
+    return _squeezed(c, c.attribute("axes"))
+
+
+@op("Squeeze", since=13)
+def squeeze(c: Context) -> Tensor:
+    """The operand without some axes of size 1, all by default."""
+    return _squeezed(c, c.ints(1, "the axes") if c.has(1) else None)
+
+
+def _unsqueezed(c: Context, axes: Sequence[int]) -> Tensor:
+    x = c.tensor(0)
+    places = _axes(c, x.ndim + len(axes), axes)
+    rest = iter(x.shape)
+    sizes = tuple(1 if a in places else next(rest) for a in range(x.ndim + len(axes)))
+    return graphc.reshape(x, sizes)
+
+
+@op("Unsqueeze")
+def unsqueeze_attribute(c: Context) -> Tensor:
+    """The operand with more axes of size 1, which are an attribute."""
+    return _unsqueezed(c, c.attribute("axes"))
+
+
+@op("Unsqueeze", since=13)
+def unsqueeze(c: Context) -> Tensor:
+    """The operand with more axes of size 1."""
+    return _unsqueezed(c, c.ints(1, "the axes"))
+
+
+@op("Transpose")
+def transpose(c: Context) -> Tensor:
+    """The axes in another order, reversed by default."""
+    x = c.tensor(0)
+    axes = c.attribute("perm")
+    return graphc.permute_dims(x, tuple(reversed(range(x.ndim))) if axes is None else tuple(axes))
+
+
+@op("Expand")
+def expand(c: Context) -> Tensor:
+    """The operand broadcast together with a shape."""
+    x = c.tensor(0)
+    wanted = c.sizes(1, "the shape")
+    return graphc.broadcast_to(x, _broadcast(c, x.shape, wanted))
+
+
+def _broadcast(c: Context, a: Sequence[Size], b: Sequence[Size]) -> tuple[Size, ...]:
+    """The common shape of a tensor and a shape given by numbers. Raises FormatError."""
+    ndim = max(len(a), len(b))
+    left = (*[1] * (ndim - len(a)), *a)
+    right = (*[1] * (ndim - len(b)), *b)
+    found: list[Size] = []
+    for p, q in zip(left, right):
+        if p != q and 1 not in (p, q):
+            c.bad(f"shapes {tuple(map(str, a))} and {tuple(map(str, b))} do not broadcast")
+        found.append(q if p == 1 else p)
+    return tuple(found)
+
+
+# -- parts ----------------------------------------------------------------------------------------
+
+
+@op("Slice")
+def slice_attributes(c: Context) -> Tensor:
+    """Ranges along axes; all are attributes."""
+    starts, ends = c.attribute("starts"), c.attribute("ends")
+    axes = c.attribute("axes", list(range(len(starts))))
+    return _sliced(c, starts, ends, axes, [1] * len(starts))
+
+
+@op("Slice", since=10)
+def slice_inputs(c: Context) -> Tensor:
+    """Ranges along axes, with steps; all are operands."""
+    starts, ends = c.sizes(1, "the starts"), c.sizes(2, "the ends")
+    axes = c.ints(3, "the axes") if c.has(3) else tuple(range(len(starts)))
+    steps = c.ints(4, "the steps") if c.has(4) else (1,) * len(starts)
+    return _sliced(c, starts, ends, axes, steps)
+
+
+def _sliced(
+    c: Context,
+    starts: Sequence[Size],
+    ends: Sequence[Size],
+    axes: Sequence[int],
+    steps: Sequence[int],
+) -> Tensor:
+    x = c.tensor(0)
+    if not len(starts) == len(ends) == len(axes) == len(steps):
+        c.bad(f"{len(starts)} starts, {len(ends)} ends, {len(axes)} axes, {len(steps)} steps")
+    index: list[slice] = [slice(None)] * x.ndim
+    for start, end, axis, step in zip(starts, ends, _axes(c, x.ndim, axes), steps):
+        if step == 0:
+            c.bad("a step is 0")
+        index[axis] = _range_of(start, end, step, x.shape[axis])
+    return x[tuple(index)]
+
+
+_FAR = 1 << 31  # what exporters write for "to the end": the largest int32 or int64, or near it
+
+
+def _range_of(start: Size, end: Size, step: int, size_: Size) -> slice:
+    """A slice by Python's rules; a bound past an end is left out, so that no size need be known."""
+    first: Any = start
+    last: Any = end
+    if isinstance(size_, int) and isinstance(start, int) and isinstance(end, int):
+        # ONNX counts a bound below -size as before the first element, which Python writes as None.
+        if step < 0 and end < -size_:
+            last = None
+        return slice(first, last, step)
+    if step > 0:
+        first = None if start == 0 or (isinstance(start, int) and start <= -_FAR) else start
+        last = None if end == size_ or (isinstance(end, int) and end >= _FAR - 1) else end
+    else:
+        first = None if isinstance(start, int) and (start >= _FAR - 1 or start == -1) else start
+        last = None if isinstance(end, int) and end <= -_FAR else end
+    return slice(first, last, step)
+
+
+def _split(c: Context, sizes: Sequence[Size]) -> Result:
+    x = c.tensor(0)
+    (axis,) = _axes(c, x.ndim, [c.attribute("axis", 0)])
+    total: Size = sum(sizes)
+    if isinstance(total, int) and isinstance(x.shape[axis], int) and total != x.shape[axis]:
+        c.bad(f"parts of {total} elements together, axis {axis} has {x.shape[axis]}")
+    if any(isinstance(s, int) and s < 0 for s in sizes):
+        c.bad(f"a part has a negative size: {sizes}")
+    parts: list[Tensor] = []
+    start: Size = 0
+    for part in sizes:
+        index: list[slice] = [slice(None)] * x.ndim
+        index[axis] = slice(start, start + part)
+        parts.append(x[tuple(index)])
+        start = start + part
+    return parts
+
+
+def _even_parts(c: Context, count: int) -> list[Size]:
+    """Sizes of equal parts, the last one smaller where the axis does not divide."""
+    x = c.tensor(0)
+    (axis,) = _axes(c, x.ndim, [c.attribute("axis", 0)])
+    total = x.shape[axis]
+    if count < 1:
+        c.bad(f"a split into {count} parts")
+    each = (total + (count - 1)) // count
+    if isinstance(total, int) and isinstance(each, int):
+        last = total - each * (count - 1)
+        if last < 0:
+            c.bad(f"axis {axis} of size {total} does not split into {count} parts")
+        return [*[each] * (count - 1), last]
+    return [total // count] * (count - 1) + [total - (total // count) * (count - 1)]
+
+
+@op("Split")
+def split_attribute(c: Context) -> Result:
+    """Parts along an axis, of sizes that are an attribute, or equal."""
+    sizes = c.attribute("split")
+    if c.has(1):  # opset 1
+        sizes = c.ints(1, "the sizes")
+    return _split(c, _even_parts(c, len(c.outputs)) if sizes is None else sizes)
+
+
+@op("Split", since=13)
+def split(c: Context) -> Result:
+    """Parts along an axis, of sizes that are an operand, or equal."""
+    if c.has(1):
+        return _split(c, c.sizes(1, "the sizes"))
+    return _split(c, _even_parts(c, int(c.attribute("num_outputs", len(c.outputs)))))
+
+
+@op("Concat")
+def concat(c: Context) -> Tensor:
+    """The operands one after the other along an axis."""
+    return graphc.concat(c.tensors(), axis=c.attribute("axis", 1))
+
+
+@op("Tile")
+def tile_counts(c: Context) -> Tensor:
+    """The operand repeated along one axis."""
+    x = c.tensor(0)
+    counts = [1] * x.ndim
+    counts[_axes(c, x.ndim, [int(c.number(2, "the axis"))])[0]] = int(c.number(1, "the tiles"))
+    return graphc.tile(x, counts)
+
+
+@op("Tile", since=6)
+def tile(c: Context) -> Tensor:
+    """The operand repeated along each axis."""
+    x = c.tensor(0)
+    counts = c.sizes(1, "the repeats")
+    if len(counts) != x.ndim:
+        c.bad(f"{len(counts)} repeats for {x.ndim} dims")
+    if all(isinstance(n, int) for n in counts):
+        return graphc.tile(x, [int(n) for n in counts])
+    lines = [s for n, size_ in zip(counts, x.shape) for s in (1, size_)]
+    wide = [s for n, size_ in zip(counts, x.shape) for s in (n, size_)]
+    repeated = graphc.broadcast_to(graphc.reshape(x, tuple(lines)), tuple(wide))
+    return graphc.reshape(repeated, tuple(n * size_ for n, size_ in zip(counts, x.shape)))
+
+
+# -- padding --------------------------------------------------------------------------------------
+
+
+@op("Pad")
+def pad_attributes(c: Context) -> Tensor:
+    """More elements around the operand; widths are an attribute."""
+    widths = c.attribute("pads", c.attribute("paddings"))
+    if widths is None:
+        c.bad("the attribute 'pads' is missing")
+    return _padded(c, widths, c.attribute("value", 0.0))
+
+
+@op("Pad", since=11)
+def pad(c: Context) -> Tensor:
+    """More elements around the operand; widths and value are operands."""
+    widths = list(c.sizes(1, "the pads"))
+    value = c.number(2, "the value") if c.has(2) else 0
+    if not c.has(3):
+        return _padded(c, widths, value)
+    ndim = c.tensor(0).ndim
+    axes = _axes(c, ndim, c.ints(3, "the axes"))
+    if len(widths) != 2 * len(axes):
+        c.bad(f"{len(widths)} pads for {len(axes)} axes")
+    full: list[Size] = [0] * (2 * ndim)
+    for k, axis in enumerate(axes):
+        full[axis], full[axis + ndim] = widths[k], widths[k + len(axes)]
+    return _padded(c, full, value)
+
+
+def _padded(c: Context, widths: Sequence[Size], value: Any) -> Tensor:
+    x = c.tensor(0)
+    mode = c.attribute("mode")
+    if mode not in ("constant", "reflect", "edge", "wrap"):
+        c.bad(f"the mode {mode!r} is unknown")
+    if len(widths) != 2 * x.ndim:
+        c.bad(f"{len(widths)} pads for {x.ndim} dims")
+    index: list[slice] = []
+    pairs: list[tuple[Size, Size]] = []
+    for axis in range(x.ndim):
+        low, high = widths[axis], widths[axis + x.ndim]
+        cut = [0 if isinstance(w, Dim) else max(0, -w) for w in (low, high)]
+        pairs.append((low if not cut[0] else 0, high if not cut[1] else 0))
+        index.append(slice(cut[0], x.shape[axis] - cut[1]))
+    if mode == "constant":
+        x = graphc.pad(x, pairs, value=value)
+        # A negative width cuts after the others have padded: the elements that are left are the
+        # same ones.
+        return _cut(x, widths)
+    return graphc.pad(x[tuple(index)] if any(_is_cut(w) for w in widths) else x, pairs, mode=mode)
+
+
+def _is_cut(width: Size) -> bool:
+    return isinstance(width, int) and width < 0
+
+
+def _cut(x: Tensor, widths: Sequence[Size]) -> Tensor:
+    if not any(_is_cut(w) for w in widths):
+        return x
+    index = []
+    for axis in range(x.ndim):
+        low, high = widths[axis], widths[axis + x.ndim]
+        first = -low if isinstance(low, int) and low < 0 else 0
+        last = x.shape[axis] + high if isinstance(high, int) and high < 0 else x.shape[axis]
+        index.append(slice(first, last))
+    return x[tuple(index)]
+
+
+# -- tensors made of shapes ------------------------------------------------------------------------
+
+
+@op("ConstantOfShape")
+def constant_of_shape(c: Context) -> Result:
+    """One number everywhere, in a shape that is an operand."""
+    sizes = c.sizes(0, "the shape")
+    value = c.attribute("value")
+    if value is None:
+        return graphc.zeros(sizes, dtype="float32")
+    found = c.plain(value, "the value")
+    number = c.known_value(found, "the value")
+    if number.size != 1:
+        c.bad(f"the value has {number.size} elements, expected one")
+    if all(isinstance(s, int) for s in sizes) and found.dtype.is_integer and product(sizes) == 0:
+        return of_array(np.zeros(tuple(map(int, sizes))), found.dtype)
+    if found.dtype.is_integer and len(sizes) == 1 and isinstance(sizes[0], int) and sizes[0] <= 64:
+        return of_sizes(object_array([number.reshape(()).item()] * sizes[0]), found.dtype)
+    return graphc.full(sizes, graphc.reshape(found.tensor, ()), dtype=found.dtype)
+
+
+@op("EyeLike")
+def eye_like(c: Context) -> Tensor:
+    """Ones on a diagonal of a matrix of the operand's shape."""
+    x = c.tensor(0)
+    if x.ndim != 2:
+        c.bad(f"the operand has {x.ndim} dims, expected 2")
+    element = c.attribute("dtype")
+    dtype = x.dtype if element is None else c.dtype(element, "the dtype")
+    return graphc.eye(*x.shape, k=c.attribute("k"), dtype=dtype)
+
+
+@op("Range")
+def range_(c: Context) -> Tensor:
+    """Evenly spaced numbers from a start up to a limit."""
+    values = [c.value(k) for k in range(3)]
+    dtype = values[0].dtype
+    known: list[Any] = [v.sizes.ravel()[0] for v in values if v.sizes is not None]
+    if dtype.is_integer and len(known) == 3 and isinstance(known[2], int):
+        start, stop, step = known
+        if step == 0:
+            c.bad("the step is 0")
+        return graphc.arange(start, stop, step, dtype=dtype)
+    first, limit, delta = (c.number(k, w) for k, w in enumerate(("start", "limit", "delta")))
+    if delta == 0:
+        c.bad("the delta is 0")
+    count = max(0, int(np.ceil((limit - first) / delta)))
+    # Products as the definition writes them: start + k delta in the dtype of the operands.
+    steps = graphc.astype(graphc.arange(count), dtype) if dtype.is_float else graphc.arange(count)
+    return graphc.astype(steps * values[2].tensor.reshape(()), dtype) + values[0].tensor.reshape(())
+
+
+@op("Trilu")
+def trilu(c: Context) -> Tensor:
+    """A triangle of matrices, zeros in the other."""
+    k = int(c.number(1, "k")) if c.has(1) else 0
+    return (graphc.triu if c.attribute("upper") else graphc.tril)(c.tensor(0), k=k)
