@@ -257,6 +257,14 @@ class Graph:
         """
         SAVER["save"](self, path, provenance=provenance)
 
+    def export_onnx(self, path: str | os.PathLike[str], **options: Any) -> None:
+        """Write the graph, with the values of its variables as in `save`, as an ONNX file.
+
+        options: `opset`, `provenance`, `external_data`, as of `graphc.onnx.export`. Raises
+        UnsupportedError for what ONNX cannot say, OSError; files are then as they were.
+        """
+        SAVER["onnx"](self, path, **options)
+
     def with_current_values(self) -> Graph:
         """The graph whose variables' first values are the current ones of the session that the
         graph belongs to; the graph itself where it belongs to none.

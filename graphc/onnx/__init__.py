@@ -1,7 +1,8 @@
-"""ONNX models in (floor 8): `graphc.onnx.load(path)` and the backend of ONNX's own test suite.
+"""ONNX models in and out (floor 8): `graphc.onnx.load(path)`, `graphc.onnx.export(graph, path)` and
+the backend of ONNX's own test suite.
 
-Needs the extra "onnx" (`pip install graphc[onnx]`), which is loaded when a model is read and not
-before.
+Needs the extra "onnx" (`pip install graphc[onnx]`), which is loaded when a model is read or written
+and not before.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from typing import Any
 
 from graphc.base.errors import UnsupportedError, message
 from graphc.base.limits import Limits
+from graphc.ir.graph import SAVER
 
 if _TYPE_CHECKING:
     from graphc.ir.graph import Graph
     from graphc.onnx import backend
 
-__all__ = ["backend", "load"]
+__all__ = ["backend", "export", "load"]
+
+OPSET = 21  # of exported models: what runtimes of today read
 
 
 def load(
@@ -51,6 +55,36 @@ def load(
         path, constants or {}, sizes or {}, limits or Limits()
     ).graph
     return graph
+
+
+def export(
+    graph: Graph,
+    path: str | os.PathLike[str],
+    *,
+    opset: int = OPSET,
+    provenance: bool = True,
+    external_data: bool | None = None,
+) -> None:
+    """Write a graph, with the current values of its variables, as an ONNX file.
+
+    Names of inputs, outputs and named tensors are kept; symbolic dims are dynamic axes; variables
+    are initializers. opset: from 18 to the newest of the installed onnx package. provenance: write
+    file names (without folders) and lines of the code that declared the nodes. external_data: put
+    large tensors into `NAME.data` beside the file; by default where one file could not hold them.
+
+    Raises UnsupportedError, which names the op and the user's line, for what ONNX cannot say:
+    random numbers, factorizations, updates of variables; GraphError for an unknown opset; OSError.
+    Files are then as they were.
+
+        graphc.onnx.export(graph, "model.onnx")
+    """
+    _require("export")
+    importlib.import_module("graphc.onnx.exporting.file").export_file(
+        graph, path, opset, provenance=provenance, external_data=external_data
+    )
+
+
+SAVER["onnx"] = export
 
 
 def _require(name: str) -> None:
