@@ -22,33 +22,36 @@ import logging
 import platform
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.base.dims import Shape, Size, product
 from graphc.base.dtypes import dtype_of
 from graphc.base.errors import GraphError
 from graphc.base.target import Target
 from graphc.ir import provenance
 from graphc.ir.constant import ConstantValue, from_stored
 from graphc.ir.graph import Graph
-from graphc.ir.node import Node, Tensor
+from graphc.ir.node import Node
 from graphc.ir.parse import parse_size
 from graphc.kernels import TEMPLATES
 from graphc.loops.text import kernel_text
+from graphc.lower.buffer_plan import LoweredStep
+from graphc.lower.kernel_builder import LoweredKernel
 from graphc.lower.lower_graph import Lowered, lower_graph
-from graphc.ops.families import Contraction, Reduction
+from graphc.lower.regions import Region
+from graphc.lower.work import Work, work_of_steps
+from graphc.passes.bodies import with_bodies
 from graphc.passes.pipeline import lowerable, optimize
 from graphc.runtime.cache import ObjectCache
 from graphc.runtime.executable import COMPILER, CompileOptions, Executable, KernelInfo, Site
 from graphc.version import __version__
 
 if TYPE_CHECKING:
-    from graphc.backend.entry import Program
+    from graphc.backend.program import Program
 
 _log = logging.getLogger("graphc.compiler")
 STAGES = ("graph", "optimized", "regions", "loops", "llvm", "assembly", "memory")
@@ -82,7 +85,10 @@ class Compilation:
         """The graph after rewriting: what the kernels compute, with the user's names."""
         if not self.options.optimize:
             return self.graph
-        graph: Graph = self._timed("optimize", lambda: optimize(self.graph, self.options.numerics))
+        mode = self.options.numerics
+        graph: Graph = self._timed(
+            "optimize", lambda: with_bodies(optimize(self.graph, mode), lambda b: optimize(b, mode))
+        )
         return graph
 
     def for_target(self, target: Target) -> Compilation:
@@ -96,7 +102,7 @@ class Compilation:
         """Regions, kernels and the buffer plan."""
         graph = self.optimized
         if not self.options.optimize:
-            graph = self._timed("expand", lambda: lowerable(graph))
+            graph = self._timed("expand", lambda: with_bodies(lowerable(graph), lowerable))
         lowered: Lowered = self._timed(
             "lower",
             lambda: lower_graph(
@@ -112,26 +118,16 @@ class Compilation:
 
     @functools.cached_property
     def program(self) -> Program:
-        """The launch list over the planned buffers."""
-        low = self.lowered
-        entry = importlib.import_module("graphc.backend.entry")
+        """The steps over the planned buffers."""
         counts = {
             "input": len(self.graph.inputs),
             "variable": len(self.graph.variables),
             "output": len(self.graph.outputs),
             "update": len(self.graph.updates),
-            "constant": len(low.plan.constants),
         }
-        launches = tuple(
-            entry.Launch(k.kernel, tuple(entry.BufferRef(*low.plan.place(a)) for a in k.args))
-            for k in low.kernels
-        )
-        program: Program = entry.Program(
-            self.graph.symbols,
-            counts,
-            launches,
-            tuple(low.plan.slots),
-            profile=self.options.profile,
+        assemble = importlib.import_module("graphc.backend.assemble")
+        program: Program = assemble.program_of(
+            self.lowered, self.graph.symbols, counts, profile=self.options.profile
         )
         return program
 
@@ -150,10 +146,10 @@ class Compilation:
             "graph": lambda: str(self.graph),
             "optimized": lambda: str(self.optimized),
             "regions": lambda: self.lowered.describe_regions(),
-            "loops": lambda: "\n".join(kernel_text(k.kernel) for k in self.lowered.kernels),
+            "loops": lambda: "\n".join(kernel_text(k.kernel) for k in self.lowered.all_kernels),
             "llvm": lambda: _backend().emit_program_text(self.program, self.target),
             "assembly": lambda: _backend().program_assembly(self.program, self.target),
-            "memory": lambda: self.lowered.plan.describe(),
+            "memory": lambda: self.lowered.describe_plan(),
         }
         return texts[name]()
 
@@ -170,49 +166,43 @@ class Compilation:
 
     @functools.cached_property
     def kernel_infos(self) -> tuple[KernelInfo, ...]:
-        """Names, lines and work of each launch."""
-        infos = []
-        graph = self.lowered.graph
-        # Thousands of values share a few shapes, and products of symbolic sizes are dear.
-        elements = functools.cache(product)
-        for lowered, region in zip(self.lowered.kernels, self.lowered.kernel_regions, strict=True):
-            names = tuple(graph.name_of(n) for n in region.nodes[:_NAMES_PER_KERNEL])
-            lines = dict.fromkeys(str(p) for n in region.nodes for p in provenance.locations(n)[:1])
-            moved = _total((elements(b.shape), b.dtype.itemsize) for b in lowered.kernel.params)
-            flops = _total(_flops(node, elements) for node in region.nodes)
-            infos.append(
-                KernelInfo(
-                    lowered.kernel.name, names, tuple(list(lines)[:_LINES_PER_KERNEL]), flops, moved
-                )
-            )
-        return tuple(infos)
+        """Names, lines and work of each step of the graph itself."""
+        return tuple(info for _, info in self._step_infos[-1])
 
-
-def _total(parts: Iterable[tuple[Size, int]]) -> Size:
-    """The sum of sizes times factors; equal sizes are counted first, and multiplied once."""
-    factors: dict[Size, int] = {}
-    for size, factor in parts:
-        factors[size] = factors.get(size, 0) + factor
-    total: Size = 0
-    for size, factor in factors.items():
-        total = total + size * factor
-    return total
-
-
-def _flops(node: Tensor, elements: Callable[[Shape], Size]) -> tuple[Size, int]:
-    """Scalar operations of a node: a number of elements, and operations on each."""
-    if isinstance(node.op.form, Contraction):
-        a, b = node.attr("spec").split("->")[0].split(",")
-        sizes = dict(zip(a, node.inputs[0].shape, strict=True)) | dict(
-            zip(b, node.inputs[1].shape, strict=True)
+    @functools.cached_property
+    def launch_infos(self) -> tuple[KernelInfo, ...]:
+        """Names, lines and work of each launch: those of the bodies, then those of the graph."""
+        return tuple(
+            info
+            for part in self._step_infos
+            for step, info in part
+            if isinstance(step, LoweredKernel)
         )
-        return elements(tuple(sizes.values())), 2
-    return elements((node.inputs[0] if isinstance(node.op.form, Reduction) else node).shape), 1
+
+    @functools.cached_property
+    def _step_infos(self) -> list[list[tuple[LoweredStep, KernelInfo]]]:
+        parts = [*self.lowered.bodies, self.lowered]
+        return [
+            [
+                (step, _step_info(part.graph, step, region, work))
+                for step, region, work in zip(part.steps, part.step_regions, works, strict=True)
+            ]
+            for part, works in zip(parts, work_of_steps(self.lowered), strict=True)
+        ]
+
+
+def _step_info(graph: Graph, step: LoweredStep, region: Region, work: Work) -> KernelInfo:
+    name = step.kernel.name if isinstance(step, LoweredKernel) else region.name
+    names = tuple(graph.name_of(n) for n in region.nodes[:_NAMES_PER_KERNEL])
+    lines = dict.fromkeys(str(p) for n in region.nodes for p in provenance.locations(n)[:1])
+    return KernelInfo(name, names, tuple(list(lines)[:_LINES_PER_KERNEL]), work.flops, work.bytes)
 
 
 def _site_hint(node: Node, kind: str) -> str:
     if kind == "numerics":
         return f"a NaN or an infinity came out of {node.op.name}"
+    if node.op.refuses:
+        return node.op.refuses
     operands = ", ".join(str(i.type) for i in node.inputs)
     return f"an index is out of bounds for its operand ({node.op.name} of {operands})"
 
@@ -286,12 +276,17 @@ def pack(compilation: Compilation, data: bytes) -> bytes:
     )
 
 
+def _declared_nodes(graph: Graph) -> list[Node]:
+    """The nodes of a graph and of its bodies, in an order that its text decides."""
+    return [n for part in (graph, *graph.bodies) for n in part.nodes]
+
+
 def _site_records(compilation: Compilation) -> list[list[Any]]:
     """Sites by the position of a declared node at the same line: moved lines stay right."""
     places: dict[tuple[Any, object], int] = {}
     entries = compilation.lowered.sites.entries
     if entries:
-        for k, declared in enumerate(compilation.graph.nodes):
+        for k, declared in enumerate(_declared_nodes(compilation.graph)):
             places.setdefault((declared.op, provenance.locations(declared)[:1]), k)
     return [
         [
@@ -317,8 +312,9 @@ def unpack(graph: Graph, options: CompileOptions, packed: bytes) -> Executable:
         stored = np.frombuffer(packed[start : start + size], dtype.storage).reshape(shape)
         constants.append(from_stored(stored, dtype))
         start += size
+    declared = _declared_nodes(graph) if header["sites"] else []
     sites = tuple(
-        Site(op, provenance.where(graph.nodes[k]) if k >= 0 else "", hint, kind)
+        Site(op, provenance.where(declared[k]) if k >= 0 else "", hint, kind)
         for op, k, hint, kind in header["sites"]
     )
     kernels = tuple(
@@ -339,7 +335,7 @@ def unpack(graph: Graph, options: CompileOptions, packed: bytes) -> Executable:
 def _has_parallel(compilation: Compilation) -> bool:
     return any(
         getattr(s, "kind", "") == "parallel"
-        for k in compilation.lowered.kernels
+        for k in compilation.lowered.all_kernels
         for s in k.kernel.body
     )
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from graphc.backend.entry import BufferRef, Launch, Program
+from graphc.backend.program import BufferRef, Launch, Program, Step, bodies_of
 from graphc.loops.nodes import (
     Buffer,
     Check,
@@ -38,9 +38,9 @@ _AFFINE = frozenset(("add", "sub", "mul"))
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where an update is written: launch and the params of the variable and of the result."""
+    """Where an update is written: kernel and its params of the variable and of the result."""
 
-    launch: int
+    kernel: Kernel
     source: Buffer
     result: Buffer
 
@@ -63,47 +63,51 @@ def write_in_place(program: Program, variables: Sequence[int], chosen: frozenset
     """
     if not chosen:
         return program
-    pairs: dict[int, tuple[Kernel, dict[Buffer, Buffer]]] = {}
+    pairs: dict[Kernel, dict[Buffer, Buffer]] = {}
     for k in sorted(chosen):
         place = _place(program, k, variables[k])
         assert place is not None, "chosen by updates_in_place"
-        kernel = program.launches[place.launch].kernel
-        pairs.setdefault(id(kernel), (kernel, {}))[1][place.result] = place.source
-    new = {key: _read_first(kernel, results) for key, (kernel, results) in pairs.items()}
-    launches = tuple(
-        Launch(new.get(id(launch.kernel), launch.kernel), launch.args)
-        for launch in program.launches
+        pairs.setdefault(place.kernel, {})[place.result] = place.source
+    new = {kernel: _read_first(kernel, results) for kernel, results in pairs.items()}
+    steps = tuple(
+        Launch(new.get(step.kernel, step.kernel), step.args) if isinstance(step, Launch) else step
+        for step in program.steps
     )
-    return replace(program, launches=launches, stop_after=_after_checks(program))
+    return replace(program, steps=steps, stop_after=_after_checks(program))
 
 
 def _after_checks(program: Program) -> int:
-    """How many launches there are up to the last one that checks something."""
-    checked = (
-        number
-        for number, launch in enumerate(program.launches, 1)
-        if any(isinstance(s, Check) for s in statements(launch.kernel.body))
-    )
+    """How many steps there are up to the last one that checks something."""
+    bodies: list[bool] = []
+    for body in program.bodies:  # inner ones first
+        bodies.append(any(_checks(step, bodies) for step in body.steps))
+    checked = (k for k, step in enumerate(program.steps, 1) if _checks(step, bodies))
     return max(checked, default=0)
+
+
+def _checks(step: Step, bodies: Sequence[bool]) -> bool:
+    if isinstance(step, Launch):
+        return any(isinstance(s, Check) for s in statements(step.kernel.body))
+    return any(bodies[k] for k in bodies_of(step))
 
 
 def _place(program: Program, update: int, variable: int) -> _Place | None:
     """Where the update can be written in place, or None."""
     touching = [
-        (number, launch, position, ref)
-        for number, launch in enumerate(program.launches)
-        for position, ref in enumerate(launch.args)
+        (number, step, position, ref)
+        for number, step in enumerate(program.steps)
+        for position, ref in enumerate(step.args)
         if (ref.kind, ref.index) in (("update", update), ("variable", variable))
     ]
     results = [t for t in touching if t[3].kind == "update"]
     sources = [t for t in touching if t[3].kind == "variable"]
     if not results:
         return None
-    # The update may be read by later kernels, but only one kernel writes it: the first.
-    number, launch, position, ref = results[0]
-    if number < _after_checks(program):
+    # The update may be read by later steps, but only one step writes it: the first.
+    number, step, position, ref = results[0]
+    if not isinstance(step, Launch) or number < _after_checks(program):
         return None
-    kernel = launch.kernel
+    kernel = step.kernel
     result = kernel.params[position]
     if ref.offset != 0 or not any(result is o for o in kernel.outputs):
         return None
@@ -113,7 +117,7 @@ def _place(program: Program, update: int, variable: int) -> _Place | None:
     if len(own) != 1 or own[0][1] != BufferRef("variable", variable):
         return None
     source = kernel.params[own[0][0]]
-    return _Place(number, source, result) if _is_safe(kernel, source, result) else None
+    return _Place(kernel, source, result) if _is_safe(kernel, source, result) else None
 
 
 def _is_safe(kernel: Kernel, source: Buffer, result: Buffer) -> bool:

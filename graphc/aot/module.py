@@ -17,8 +17,9 @@ from graphc.aot.interface import Interface, interface
 from graphc.aot.pool import pool_text
 from graphc.aot.weights import Weights, is_zero
 from graphc.aot.wrapper import Layout, Wrapper
-from graphc.backend.entry import BufferRef, Launch, Program, emit_program, slot_offsets
+from graphc.backend.entry import emit_with_names
 from graphc.backend.kernel_facts import scratch_bytes
+from graphc.backend.program import BufferRef, Program, placed
 from graphc.base.dims import Size
 from graphc.base.errors import CompileError
 from graphc.base.target import Target
@@ -37,12 +38,16 @@ _ABI = {
 
 @dataclass(frozen=True)
 class Module:
-    """A library before it is an object."""
+    """A library before it is an object.
+
+    kernels: by instruction set and function, the launches that run it, with names of the first
+    set's program. Where a program is cut otherwise for another set, its kernels have no names.
+    """
 
     interface: Interface
     targets: tuple[Target, ...]
     text: str
-    kernels: tuple[KernelInfo, ...]
+    kernels: dict[tuple[int, str], list[KernelInfo]]
     weights: Weights
 
     @property
@@ -80,9 +85,17 @@ def make_module(
     sizes = tuple(dict.fromkeys(size for p in programs for size in _sizes(p)))
     layout = _layout(graph, shape, values, weights, chosen, sizes)
     base = baseline_of(targets[0])
+    infos = first.launch_infos
+    kernels: dict[tuple[int, str], list[KernelInfo]] = {}
+    sets = []
+    for k, (program, target) in enumerate(zip(programs, targets, strict=True)):
+        text, functions = emit_with_names(program, target)
+        sets.append(_set(text, target, k))
+        named = launches_of([functions[launch.kernel] for launch in program.launches()], infos)
+        kernels |= {(k, function): found for function, found in named.items()}
     parts = [
         f'target triple = "{base.triple}"',
-        *(_set(program, target, k) for k, (program, target) in enumerate(zip(programs, targets))),
+        *sets,
         dispatch_text(targets),
         pool_text(base),
         *weights.globals,
@@ -90,7 +103,20 @@ def make_module(
         callable_text(shape),
         _ABI.get(base.triple.split("-")[0], ""),
     ]
-    return Module(shape, tuple(targets), "\n\n".join(parts), first.kernel_infos, weights)
+    return Module(shape, tuple(targets), "\n\n".join(parts), kernels, weights)
+
+
+def launches_of(
+    functions: Sequence[str], infos: Sequence[KernelInfo]
+) -> dict[str, list[KernelInfo]]:
+    """What each function computes: the launches of a program in order, given as its functions and
+    as the infos of the first set; nothing where their numbers differ.
+    """
+    found: dict[str, list[KernelInfo]] = {}
+    if len(functions) == len(infos):
+        for function, info in zip(functions, infos, strict=True):
+            found.setdefault(function, []).append(info)
+    return found
 
 
 def _program(
@@ -108,14 +134,13 @@ def _program(
     def place(ref: BufferRef) -> BufferRef:
         return replace(ref, index=numbers[ref.index]) if ref.kind == "constant" else ref
 
-    launches = tuple(Launch(k.kernel, tuple(map(place, k.args))) for k in program.launches)
-    return replace(program, launches=launches)
+    return program.with_refs(place)
 
 
 def _sizes(program: Program) -> list[Size]:
     """What the workspace of a program is made of."""
-    _, end = slot_offsets(program)
-    return [end, *(scratch_bytes(launch.kernel) for launch in program.launches)]
+    _, end = placed(program)
+    return [end, *(scratch_bytes(launch.kernel) for launch in program.launches())]
 
 
 def _layout(
@@ -158,9 +183,8 @@ def _state_variables(graph: Graph) -> list[Tensor]:
     return [v for v in graph.variables if id(v) in updated]
 
 
-def _set(program: Program, target: Target, index: int) -> str:
+def _set(text: str, target: Target, index: int) -> str:
     """The code of one instruction set, with names and attributes of its own."""
-    text = emit_program(program, target)
     text = text.replace(f'target triple = "{target.triple}"', "", 1)
     text = _NAME.sub(f"@graphc.{index}.", text)
     text = re.sub(

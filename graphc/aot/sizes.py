@@ -16,7 +16,6 @@ from graphc.aot.elf import Section, Symbol, read_object
 from graphc.aot.module import Module
 from graphc.aot.pool import pool_text
 from graphc.base.errors import FormatError, message
-from graphc.runtime.executable import KernelInfo
 
 _MOST_ROWS = 24  # of a table; `to_dict` has all
 _MOST_NODES = 4  # of a row
@@ -24,10 +23,8 @@ _ALL_SETS = "all"
 _SET = re.compile(r"graphc\.(\d+)\.(.+)")
 _KERNEL = re.compile(r"kernel\.(\d+)")
 _DATA = re.compile(r"graphc\.data\.(\d+)")
-# Every launch is one such call, in order of the program.
-_LAUNCH = re.compile(r"call void @graphc\.(\d+)\.(?:launch\(ptr @graphc\.\d+\.)?kernel\.(\d+)[(,]")
 _DEFINED = re.compile(r"^define internal \w+ @([\w.]+)\(", re.MULTILINE)
-_CALLS = ("part.", "entry", "launch", "arena_bytes")
+_CALLS = ("part.", "body.", "step.", "run.", "entry", "launch", "copy", "arena_bytes")
 _TABLES = {
     "graphc.message.": "messages",
     "graphc.isa.": "messages",
@@ -217,7 +214,7 @@ class _Sorting:
         self.sets = tuple(t.name for t in module.targets)
         self.pool = frozenset(_DEFINED.findall(pool_text(module.base)))
         self.dispatch = frozenset(_DEFINED.findall(dispatch_text(module.targets)))
-        self.kernels = _launches(module)
+        self.kernels = module.kernels
 
     def part(self, symbol: Symbol, section: Section) -> Part:
         """The part, without its bytes: those of one part add up."""
@@ -245,30 +242,13 @@ class _Sorting:
         name = self.sets[index]
         kernel = _KERNEL.fullmatch(rest)
         if kernel:
-            infos = self.kernels.get((index, int(kernel[1])), [])
+            infos = self.kernels.get((index, f"@graphc.{rest}"), [])
             nodes = tuple(dict.fromkeys(node for info in infos for node in info.nodes))
             label = infos[0].name if infos else rest
             return Part(0, name, "kernel", label, section.name, nodes, len(infos))
         if rest.startswith(_CALLS):
             return Part(0, name, "calls", "calls of the kernels", section.name)
         return Part(0, name, "math", rest, section.name)
-
-
-def _launches(module: Module) -> dict[tuple[int, int], list[KernelInfo]]:
-    """For each instruction set and kernel function, the launches that run it.
-
-    Where a program is cut otherwise for one instruction set than for the first, whose names the
-    module keeps, its kernels have no names.
-    """
-    order: dict[int, list[int]] = {}
-    for index, number in _LAUNCH.findall(module.text):
-        order.setdefault(int(index), []).append(int(number))
-    found: dict[tuple[int, int], list[KernelInfo]] = {}
-    for index, numbers in order.items():
-        if len(numbers) == len(module.kernels):
-            for number, info in zip(numbers, module.kernels, strict=True):
-                found.setdefault((index, number), []).append(info)
-    return found
 
 
 def _nodes(part: Part) -> str:

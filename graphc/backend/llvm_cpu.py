@@ -8,7 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from graphc.backend.entry import ENTRY, Program, emit_program
+from graphc.backend.entry import ENTRY, emit_program
+from graphc.backend.program import Program
 from graphc.base.target import Target
 
 

@@ -46,9 +46,10 @@ def only(stages: Compilation, stage: str, text: str, name: str) -> str:
         what = f"--kernel {name}: the stage {stage} has no parts by kernel"
         hint = f"stages that have: {', '.join(_HEADS)}"
         raise GraphError(message(what, at="", hint=hint))
-    names = dict.fromkeys(k.kernel.name for k in stages.lowered.kernels)
+    names = dict.fromkeys(k.kernel.name for k in stages.lowered.all_kernels)
     if stage == "regions":
-        names = dict.fromkeys(r.name for r in stages.lowered.regions)
+        parts = (*stages.lowered.bodies, stages.lowered)
+        names = dict.fromkeys(r.name for part in parts for r in part.regions)
     if name not in names:
         near = difflib.get_close_matches(name, names, 3) or list(names)[:12]
         what = (
@@ -69,7 +70,7 @@ def native_names(stages: Compilation, name: str) -> list[str]:
     emit = importlib.import_module("graphc.backend.loop_emitter").emit_kernel
     numbers: dict[str, int] = {}
     found: dict[str, None] = {}
-    for launch in stages.program.launches:
+    for launch in stages.program.launches():
         number = numbers.setdefault(emit(launch.kernel, stages.target, {}), len(numbers))
         if launch.kernel.name == name:
             found[f"graphc.kernel.{number}"] = None

@@ -1,4 +1,4 @@
-"""The buffer plan (floor 5): which memory each stored value lives in, by liveness over the kernels
+"""The buffer plan (floor 5): which memory each stored value lives in, by liveness over the steps
 in order.
 
 Values that leave the program live in its output and update buffers; everything else shares an arena
@@ -17,13 +17,30 @@ from graphc.base.errors import CompileError
 from graphc.ir.constant import ConstantValue
 from graphc.ir.graph import Graph
 from graphc.ir.node import Tensor
+from graphc.lower.control import LoweredControl
 from graphc.lower.elements import storage_root
 from graphc.lower.kernel_builder import LoweredKernel, Shifted, Stored, Temporary
 from graphc.ops.families import Constant
 
 Memory = Tensor | Temporary
+LoweredStep = LoweredKernel | LoweredControl
 # ("input" | "variable" | "output" | "update" | "constant" | "arena", index)
 Place = tuple[str, int]
+
+
+@dataclass
+class Constants:
+    """The constants of a program in memory, those of its bodies included, each once."""
+
+    values: list[ConstantValue] = field(default_factory=list)
+    _places: dict[int, int] = field(default_factory=dict)  # by id of a value
+
+    def place(self, value: ConstantValue) -> int:
+        """The number of a constant among those of the program."""
+        place = self._places.setdefault(id(value), len(self.values))
+        if place == len(self.values):
+            self.values.append(value)
+        return place
 
 
 @dataclass
@@ -33,12 +50,17 @@ class BufferPlan:
     """
 
     variables: list[Tensor]
-    constants: list[ConstantValue] = field(default_factory=list)
+    program: Constants = field(default_factory=Constants)
     slots: list[Size] = field(default_factory=list)
     places: dict[int, Place] = field(default_factory=dict)
     keep: list[Memory] = field(default_factory=list)
     reused: int = 0
     in_place: int = 0
+
+    @property
+    def constants(self) -> list[ConstantValue]:
+        """The constants of the whole program."""
+        return self.program.values
 
     def place(self, stored: Stored) -> tuple[str, int, Size]:
         """Where a value lives: kind, index, and bytes from the start of that buffer."""
@@ -62,13 +84,13 @@ class BufferPlan:
 
 
 def plan_buffers(
-    graph: Graph, variables: list[Tensor], kernels: Sequence[LoweredKernel]
+    graph: Graph, variables: list[Tensor], steps: Sequence[LoweredStep], constants: Constants
 ) -> BufferPlan:
-    """The plan for kernels that run in this order.
+    """The plan for steps that run in this order.
 
-    `variables`: in the order of the program's buffers.
+    `variables`: in the order of the program's buffers; constants: of the program, to add to.
     """
-    plan = BufferPlan(variables)
+    plan = BufferPlan(variables, constants)
     for k, (_, tensor) in enumerate(graph.inputs):
         _fix(plan, tensor, ("input", k))
     for k, variable in enumerate(variables):
@@ -78,18 +100,17 @@ def plan_buffers(
     for k, (_, value) in enumerate(graph.updates):
         _fix(plan, storage_root(value), ("update", k))
     last: dict[int, int] = {}
-    for step, lowered in enumerate(kernels):
+    for step, lowered in enumerate(steps):
         for stored in map(_memory, lowered.args):
             last[id(stored)] = step
     arena = _Arena(plan)
     dying: dict[int, list[Memory]] = {}
-    for step, lowered in enumerate(kernels):
+    for step, lowered in enumerate(steps):
         for stored in map(_memory, lowered.args):
             if id(stored) in plan.places:
                 continue
             if isinstance(stored, Tensor) and isinstance(stored.op.form, Constant):
-                _fix(plan, stored, ("constant", len(plan.constants)))
-                plan.constants.append(stored.attr("value"))
+                _fix(plan, stored, ("constant", constants.place(stored.attr("value"))))
                 continue
             ending = dying.get(step, [])
             heir_of = next((o for o in _overwritten(lowered) if any(o is e for e in ending)), None)
@@ -103,11 +124,21 @@ def plan_buffers(
     return plan
 
 
+def slot_offsets(slots: Sequence[Size]) -> tuple[tuple[Size, ...], Size]:
+    """Where each slot of an arena starts, one after another in whole cache lines, and the end."""
+    offsets: list[Size] = []
+    total: Size = 0
+    for size in slots:
+        offsets.append(total)
+        total = total + (size + 63) // 64 * 64
+    return tuple(offsets), total
+
+
 def _memory(stored: Stored) -> Memory:
     return stored.root if isinstance(stored, Shifted) else stored
 
 
-def _overwritten(lowered: LoweredKernel) -> list[Memory]:
+def _overwritten(lowered: LoweredStep) -> list[Memory]:
     return [_memory(lowered.args[k]) for k in lowered.overwrites]
 
 

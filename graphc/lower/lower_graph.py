@@ -1,17 +1,29 @@
-"""From an optimized graph to kernels and a buffer plan (floor 5): the stages in order."""
+"""From an optimized graph to kernels and a buffer plan (floor 5): the stages in order.
+
+Bodies of control flow are graphs too: each is lowered once, before those that run it, because the
+memory that it needs is a temporary of its users.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from graphc.base.dims import Size
 from graphc.base.target import Target
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, make
 from graphc.ir.opdef import REGISTRY
 from graphc.ir.provenance import derived_from, set_derived
-from graphc.lower.buffer_plan import BufferPlan, plan_buffers
+from graphc.lower.buffer_plan import (
+    BufferPlan,
+    Constants,
+    LoweredStep,
+    plan_buffers,
+    slot_offsets,
+)
 from graphc.lower.contraction import lower_contraction, prepare_contraction
+from graphc.lower.control import LoweredControl, bodies_of, control_node, lower_control
 from graphc.lower.elements import storage_root
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, Sites
 from graphc.lower.opaque import lower_opaque
@@ -20,33 +32,75 @@ from graphc.lower.signature import LoweredRegions, RegionKey
 from graphc.lower.template import KernelTemplate, from_templates
 from graphc.lower.to_loops import lower_region
 from graphc.ops.copy import COPY
-from graphc.ops.families import Constant, Contraction, Reduction, Source
+from graphc.ops.families import Constant, Contraction, Control, Reduction, Source
 
 
 @dataclass
 class Lowered:
-    """Everything that lowering found: kernels in execution order with the region of each."""
+    """Everything that lowering found about one graph: steps in execution order with the region of
+    each.
+
+    bodies: the graphs that the steps run, at any depth, inner ones first; sources: the same graphs
+    as attributes have them; of the whole program: sites, and the constants of the plan.
+    """
 
     graph: Graph
     regions: list[Region]
-    kernels: list[LoweredKernel]
-    kernel_regions: list[Region]
+    steps: list[LoweredStep]
+    step_regions: list[Region]
     plan: BufferPlan
     sites: Sites
+    bodies: list[Lowered] = field(default_factory=list)
+    sources: list[Graph] = field(default_factory=list)
+
+    @property
+    def kernels(self) -> list[LoweredKernel]:
+        """The kernels among the steps of the graph itself."""
+        return [s for s in self.steps if isinstance(s, LoweredKernel)]
+
+    @property
+    def all_kernels(self) -> list[LoweredKernel]:
+        """The kernels of the bodies, then those of the graph itself: the order of the program's
+        launches.
+        """
+        return [k for part in (*self.bodies, self) for k in part.kernels]
 
     def describe_regions(self) -> str:
         """The regions as text: kind, nodes, outputs and the reasons of each decision."""
-        lines = [f"{len(self.regions)} regions, {len(self.kernels)} kernels"]
-        for region in self.regions:
-            domain = ", ".join(map(str, region.domain))
-            rows = "" if region.rows is None else f", {region.rows} row dims"
-            lines.append(f"region {region.name} ({region.kind}, domain [{domain}]{rows})")
-            stored = {id(n) for n in region.outputs}
-            for node in region.nodes:
-                mark = "*" if id(node) in stored else " "
-                lines.append(f"  {mark} {self.graph.name_of(node)} = {node.op.name} : {node.type}")
-            lines += [f"    - {reason}" for reason in region.reasons]
-        return "\n".join(lines)
+        return "\n\n".join([*(_regions_text(b, "body ") for b in self.bodies), _regions_text(self)])
+
+    def describe_plan(self) -> str:
+        """The buffer plans as text."""
+        parts = [f"body {b.graph.name}: {b.plan.describe()}" for b in self.bodies]
+        return "\n\n".join([*parts, self.plan.describe()])
+
+
+def _regions_text(lowered: Lowered, head: str = "") -> str:
+    start = f"{head}{lowered.graph.name}: " if head else ""
+    lines = [f"{start}{len(lowered.regions)} regions, {len(lowered.kernels)} kernels"]
+    for region in lowered.regions:
+        domain = ", ".join(map(str, region.domain))
+        rows = "" if region.rows is None else f", {region.rows} row dims"
+        lines.append(f"region {region.name} ({region.kind}, domain [{domain}]{rows})")
+        stored = {id(n) for n in region.outputs}
+        for node in region.nodes:
+            mark = "*" if id(node) in stored else " "
+            lines.append(f"  {mark} {lowered.graph.name_of(node)} = {node.op.name} : {node.type}")
+        lines += [f"    - {reason}" for reason in region.reasons]
+    return "\n".join(lines)
+
+
+@dataclass
+class _Shared:
+    """What the graph and its bodies have in common while they are lowered."""
+
+    target: Target
+    templates: Sequence[KernelTemplate]
+    sites: Sites
+    fuse: bool
+    constants: Constants = field(default_factory=Constants)
+    equal: LoweredRegions = field(default_factory=LoweredRegions)
+    arenas: dict[Graph, Size] = field(default_factory=dict)  # bytes that bodies need
 
 
 def lower_graph(
@@ -57,36 +111,60 @@ def lower_graph(
     numerics: bool = False,
     templates: Sequence[KernelTemplate] = (),
 ) -> Lowered:
-    """Lower a graph in which composites are expanded and aliases are gone.
+    """Lower a graph in which composites are expanded and aliases are gone, and its bodies.
 
     fuse=False gives every node a kernel of its own (tests compare with it). templates: hand-tuned
     kernels, asked before generic lowering. numerics=True makes kernels look for NaN and infinity.
     `variables`: the program's variables in order (of the declared graph, so that the order never
     depends on optimization).
     """
+    shared = _Shared(target, templates, Sites(numerics), fuse)
+    bodies = []
+    for body in graph.bodies:
+        lowered = _lower_one(body, [], shared)
+        shared.arenas[body] = slot_offsets(lowered.plan.slots)[1]
+        bodies.append(lowered)
+    lowered = _lower_one(graph, variables, shared)
+    lowered.bodies, lowered.sources = bodies, list(graph.bodies)
+    return lowered
+
+
+def _lower_one(graph: Graph, variables: list[Tensor], shared: _Shared) -> Lowered:
     graph = plain_reductions(graph)
     graph, forced = prepare(graph)
     graph = own_memory(graph)
     roots = [storage_root(t) for _, t in graph.outputs] + [
         storage_root(v) for _, v in graph.updates
     ]
-    regions, partitioner = partition(graph, forced + roots, fuse)
-    sites = Sites(numerics)
-    kernels: list[LoweredKernel] = []
+    regions, partitioner = partition(graph, forced + roots, shared.fuse)
+    steps: list[LoweredStep] = []
     homes: list[Region] = []
-    equal = LoweredRegions()
     for region in regions:
-        key = RegionKey(region, partitioner.is_producer)
-        found = equal.get(key)
-        if found is None:
-            checks = len(sites.entries)
-            found = _lower(region, partitioner, sites, target, templates)
-            if len(sites.entries) == checks:
-                equal.put(key, found)
-        kernels += found
+        found = _steps_of(region, partitioner, shared)
+        steps += found
         homes += [region] * len(found)
-    plan = plan_buffers(graph, variables, kernels)
-    return Lowered(graph, regions, kernels, homes, plan, sites)
+    plan = plan_buffers(graph, variables, steps, shared.constants)
+    return Lowered(graph, regions, steps, homes, plan, shared.sites)
+
+
+def _steps_of(
+    region: Region, partitioner: Partitioner, shared: _Shared
+) -> Sequence[LoweredKernel] | Sequence[LoweredControl]:
+    if region.kind == "control":
+        node = control_node(region.nodes[0])
+        assert node is not None, "a region of results"
+        sizes = [shared.arenas[body] for body in bodies_of(node)]
+        return [lower_control(node, region.nodes, sizes)]
+    sites = shared.sites
+    key = RegionKey(region, partitioner.is_producer)
+    known = shared.equal.get(key)
+    if known is not None:
+        return known
+    checks = len(sites.entries)
+    found = _lower(region, partitioner, sites, shared.target, shared.templates)
+    if len(sites.entries) == checks:
+        shared.equal.put(key, found)
+    return found
 
 
 def _lower(
@@ -138,8 +216,9 @@ _MAX_JOINED = 8
 def prepare(graph: Graph) -> tuple[Graph, list[Tensor]]:
     """The graph with operands as their kernels want them, and the nodes that need memory for it.
 
-    Contractions get contiguous operands. Concatenations of many operands become trees of narrow
-    ones: each element chooses among its operands, k choices an element, in a tree 8 per level.
+    Contractions get contiguous operands, and bodies operands in memory. Concatenations of many
+    operands become trees of narrow ones: each element chooses among its operands, k choices an
+    element, in a tree 8 per level.
     """
     forced: list[Tensor] = []
 
@@ -149,6 +228,8 @@ def prepare(graph: Graph) -> tuple[Graph, list[Tensor]]:
                 return prepare_contraction(node, inputs, forced)
             if node.op.name == "concat" and len(inputs) > _MAX_JOINED:
                 return _narrow(node, list(inputs), forced)
+            if isinstance(node.op.form, Control):
+                forced.extend(map(storage_root, inputs))
             if all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
                 return node
             return make(node.op, inputs, node.attrs)

@@ -12,6 +12,7 @@ Kinds of region:
 - column: reductions whose innermost operand dim is kept: vectors run across results.
 - contraction: one einsum with elementwise work on its result.
 - opaque: one op that writes its own loops.
+- control: the results of a call, branch or loop: not a kernel but a step that runs bodies.
 
 Legality is decided on the region graph with `reach` (regions reachable downstream, as bit sets).
 """
@@ -23,10 +24,20 @@ from dataclasses import dataclass, field
 
 from graphc.base.dims import Shape, product
 from graphc.ir.graph import Graph
-from graphc.ir.node import Tensor
+from graphc.ir.node import Node, Tensor
 from graphc.lower.edges import MAX_VIEW_DEPTH, Edge, EdgeFinder, effective, is_view, view_depth
 from graphc.lower.elements import storage_root
-from graphc.ops.families import Constant, Contraction, Elementwise, Map, Opaque, Reduction, Source
+from graphc.ops.families import (
+    Constant,
+    Contraction,
+    Control,
+    Elementwise,
+    Item,
+    Map,
+    Opaque,
+    Reduction,
+    Source,
+)
 
 MAX_OPS = 256  # nodes per region: bounds code size and register pressure
 MAX_OUTPUTS = 16
@@ -55,6 +66,8 @@ class Region:
     @property
     def name(self) -> str:
         """`softmax_3`-like label: the kind and the ops' names, shortened."""
+        if self.kind == "control":
+            return self.nodes[0].inputs[0].op.name
         seen = dict.fromkeys(n.op.name for n in self.nodes)
         return "_".join(list(seen)[-3:]) or self.kind
 
@@ -99,8 +112,14 @@ class Partitioner:
                 depths[id(node)] = depth
 
     def run(self) -> list[Region]:
+        results: dict[int, list[Tensor]] = {}  # of nodes that run bodies, by id
         for node in reversed(self.graph.nodes):
+            if isinstance(node.op.form, Control):
+                self._control(node, results.pop(id(node), []))
             if not isinstance(node, Tensor) or isinstance(node.op.form, Source | Constant):
+                continue
+            if isinstance(node.op.form, Item):
+                results.setdefault(id(node.inputs[0]), []).append(node)
                 continue
             if is_view(node) and not self.is_producer(node):
                 continue
@@ -128,6 +147,15 @@ class Partitioner:
                 return
             target.reasons.append(f"{node.op.name} is kept out: {reason}")
         self._start(node, list(users.values()))
+
+    def _control(self, node: Node, results: list[Tensor]) -> None:
+        """A region of its own for the results of a node; they come before it in this order."""
+        region = Region(len(self.regions), "control", ())
+        self.regions.append(region)
+        for result in results:
+            users = [u.region for u in self.uses.pop(id(result), [])]
+            self._add(result, region, 0, users, True)
+        self._register_edges(results[0])  # all results read the operands of the node
 
     def _start(self, node: Tensor, users: list[Region]) -> None:
         form = node.op.form
@@ -186,8 +214,8 @@ class Partitioner:
     def _refusal(
         self, node: Tensor, target: Region, uses: list[_Use], others: list[Region], store: bool
     ) -> str | None:
-        if target.kind == "opaque":
-            return "its user writes its own loops"
+        if target.kind in ("opaque", "control"):
+            return "its user writes its own loops or runs bodies"
         if len(target.nodes) >= self.max_ops:
             return f"the region has {len(target.nodes)} nodes"
         if any(isinstance(u.reader.op.form, Contraction) for u in uses):
@@ -323,7 +351,9 @@ def _in_order(
         inner = {id(n) for n in region.nodes}
         sources: set[int] = set()
         later: set[int] = set()
-        for node in region.nodes:
+        # All results of a control region read the same operands.
+        readers = region.nodes[:1] if region.kind == "control" else region.nodes
+        for node in readers:
             for edge in finder.edges(node):
                 producer = home.get(id(edge.producer))
                 if producer is not None and id(edge.producer) not in inner:
@@ -364,6 +394,8 @@ def _awaited(node: Tensor, is_producer: Callable[[Tensor], bool]) -> list[int]:
     """Ids of the producers that the barriers between `node` and its own producers wait for."""
     found: list[int] = []
     stack = [(i, False) for i in node.inputs if isinstance(i, Tensor)]
+    if isinstance(node.op.form, Item):
+        stack = [(i, False) for i in node.inputs[0].inputs]
     seen: set[tuple[int, bool]] = set()
     while stack:
         tensor, awaited = stack.pop()

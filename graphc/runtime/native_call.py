@@ -3,8 +3,8 @@
 The native ABI of a program is
     i64 graphc_entry(ptr ctx, ptr buffers, ptr dims, ptr arena)   -> error site, 0 = ok
     i64 graphc_arena_bytes(ptr dims, i64 threads)
-with 8-byte slots throughout; ctx is [error site, parallel function or 0, threads].  The call
-releases the interpreter's lock.  `caller` is what sessions use; this is what it falls back to.
+with 8-byte slots throughout; ctx has eight: [error site, parallel function or 0, threads, …]. The
+call releases the interpreter's lock.  `caller` is what sessions use; this is what it falls back to.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def call_entry(
     """
     if context:
         ctypes.c_int64.from_address(context).value = 0
-    pointer = context or slots((0, 0, 1))
+    pointer = context or slots((0, 0, 1, 0, 0, 0, 0))
     return int(_ENTRY(entry)(pointer, slots(buffers), slots(dims), arena))
 
 

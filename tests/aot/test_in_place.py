@@ -12,7 +12,7 @@ import pytest
 import graphc
 from graphc.aot.in_place import updates_in_place, write_in_place
 from graphc.aot.library import Library
-from graphc.backend.entry import BufferRef, Launch, Program
+from graphc.backend.program import BufferRef, Launch, Program
 from graphc.base.target import X86_V3
 from graphc.compiler import Compilation
 from graphc.loops.parse import parse_kernel
@@ -105,7 +105,7 @@ def step_program(more: str) -> Program:
 def test_elements_are_read_before_they_are_overwritten() -> None:
     program = step_program("%w[i]")
     assert updates_in_place([program], [0, 1]) == {0, 1}
-    (launch,) = write_in_place(program, [0, 1], frozenset((0, 1))).launches
+    (launch,) = write_in_place(program, [0, 1], frozenset((0, 1))).steps
     lines = [line.strip() for line in kernel_text(launch.kernel).splitlines()]
     kept = lines.index("let kept_0: f64 = %m[i]")
     assert kept < lines.index(next(line for line in lines if line.startswith("%m2[i]")))

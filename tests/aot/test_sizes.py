@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from graphc.aot.elf import read_object
+from graphc.aot.module import launches_of
 from graphc.aot.sizes import Part, SizeReport, bytes_text, size_report
 from graphc.base.errors import FormatError
 from tests.aot.small_libraries import HOST, small_library
@@ -71,7 +72,11 @@ def test_math_belongs_to_its_instruction_set(target: str) -> None:
 
 def test_names_are_left_out_where_a_set_is_cut_otherwise() -> None:
     module, content = small_library()
-    found = size_report(content, replace(module, kernels=module.kernels[:-1]))
+    infos = [info for found in module.kernels.values() for info in found]
+    functions = ["@graphc.kernel.0"] * len(infos)
+    assert launches_of(functions, infos) == {"@graphc.kernel.0": infos}
+    assert launches_of(functions, infos[:-1]) == {}
+    found = size_report(content, replace(module, kernels={}))
     assert kernels(found) and all(not part.nodes for part in kernels(found))
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from graphc.backend import llvm_cpu
-from graphc.backend.entry import ARENA_BYTES, ENTRY, BufferRef, Launch, Program
+from graphc.backend.entry import ARENA_BYTES, ENTRY
+from graphc.backend.program import BufferRef, Launch, Program
 from graphc.base.dims import Symbol, symbols
 from graphc.base.target import X86_BASELINE, X86_V3, X86_V4, Target
 from graphc.loops.nodes import Buffer, Kernel

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphc.backend.entry import LAUNCHES_PER_PART, BufferRef, Launch, Program
+from graphc.backend.functions import STEPS_PER_PART
 from graphc.backend.kernel_facts import kernel_symbols, scratch_bytes
+from graphc.backend.program import BufferRef, Launch, Program
 from graphc.base.dims import Dim, Size, evaluate
 from graphc.base.dtypes import (
     DType,
@@ -499,7 +500,7 @@ def test_long_programs() -> None:
     a, o = Buffer("a", (N,), int64), Buffer("o", (N,), int64)
     store = Store(o, (J,), S.add(S.add(load(a, (J,)), load(a, (J,))), const(1)))
     step = Kernel("step", (a, o), (o,), (vector(J, N, store, width=8, interleave=1),), N)
-    count = 2 * LAUNCHES_PER_PART + 5
+    count = 2 * STEPS_PER_PART + 5
     refs = [BufferRef("input", 0), *(BufferRef("arena", k % 2) for k in range(count - 1))]
     refs.append(BufferRef("output", 0))
     launches = tuple(Launch(step, (x, y)) for x, y in pairwise(refs))

@@ -1,0 +1,92 @@
+"""From what lowering found to a program (floor 6): steps over buffers instead of nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from graphc.backend.program import (
+    NOTHING,
+    Body,
+    Branch,
+    BufferRef,
+    Call,
+    Launch,
+    Program,
+    Repeat,
+    Step,
+    While,
+)
+from graphc.base.dims import Size, Symbol, product
+from graphc.ir.graph import Graph
+from graphc.ir.node import TensorType, TupleType
+from graphc.lower.buffer_plan import BufferPlan, LoweredStep
+from graphc.lower.control import LoweredControl
+from graphc.lower.kernel_builder import LoweredKernel
+from graphc.lower.lower_graph import Lowered
+
+
+def program_of(
+    lowered: Lowered, symbols: tuple[Symbol, ...], counts: dict[str, int], *, profile: bool = False
+) -> Program:
+    """The program of a lowered graph; counts: how many buffers of each kind it has."""
+    numbers = {source: k for k, source in enumerate(lowered.sources)}
+    bodies = tuple(
+        Body(
+            body.graph.name,
+            len(body.graph.inputs),
+            len(body.graph.outputs),
+            _steps(body, numbers),
+            tuple(body.plan.slots),
+        )
+        for body in lowered.bodies
+    )
+    return Program(
+        symbols,
+        counts | {"constant": len(lowered.plan.constants)},
+        _steps(lowered, numbers),
+        tuple(lowered.plan.slots),
+        profile=profile,
+        bodies=bodies,
+    )
+
+
+def _steps(lowered: Lowered, numbers: Mapping[Graph, int]) -> tuple[Step, ...]:
+    return tuple(_step(step, lowered.plan, numbers) for step in lowered.steps)
+
+
+def _step(step: LoweredStep, plan: BufferPlan, numbers: Mapping[Graph, int]) -> Step:
+    if isinstance(step, LoweredKernel):
+        return Launch(step.kernel, tuple(BufferRef(*plan.place(a)) for a in step.args))
+    args = tuple(BufferRef(*plan.place(a)) for a in step.values)
+    args += tuple(NOTHING if a is None else BufferRef(*plan.place(a)) for a in step.arenas)
+    return _control(step, args, [numbers[body] for body in step.bodies])
+
+
+def _control(step: LoweredControl, args: tuple[BufferRef, ...], bodies: list[int]) -> Step:
+    node = step.node
+    kind = node.op.name
+    if kind == "call":
+        return Call(bodies[0], args)
+    if kind == "cond":
+        return Branch(bodies[0], bodies[1], args)
+    assert isinstance(node.type, TupleType)
+    carries = node.attr("carries")
+    sizes = tuple(map(_bytes, node.type.items[:carries]))
+    if kind == "while_loop":
+        return While(bodies[0], bodies[1], sizes, args)
+    body: Graph = node.attr("body")
+    rows = [t.type for _, t in body.inputs[carries : carries + node.attr("sequences")]]
+    stacked = [t.type for _, t in body.outputs[carries:]]
+    return Repeat(
+        bodies[0],
+        node.attr("length"),
+        node.attr("reverse"),
+        sizes,
+        tuple(map(_bytes, rows)),
+        tuple(map(_bytes, stacked)),
+        args,
+    )
+
+
+def _bytes(t: TensorType) -> Size:
+    return product(t.shape) * t.dtype.itemsize

@@ -1,0 +1,98 @@
+"""Steps that run bodies (floor 5): a call, branch or loop with the memory that it needs.
+
+Such a step takes its operands from memory and leaves each result in memory; the arena of a body is
+a temporary of the step that runs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graphc.base.dims import Dim, Size
+from graphc.base.dtypes import bool_, uint8
+from graphc.ir.graph import Graph
+from graphc.ir.node import Node, TensorType, TupleType
+from graphc.lower.elements import storage_root
+from graphc.lower.kernel_builder import Stored, Temporary
+from graphc.ops.families import Control
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LoweredControl:
+    """A node that runs bodies, with the memory of its buffers in the order of `backend.program`.
+
+    bodies: the node's, in the order of its attributes; values: all buffers but the arenas; arenas:
+    of each body, None where it needs none.
+    """
+
+    node: Node
+    bodies: tuple[Graph, ...]
+    values: tuple[Stored, ...]
+    arenas: tuple[Temporary | None, ...]
+
+    @property
+    def args(self) -> tuple[Stored, ...]:
+        """Everything that must be in memory while the step runs."""
+        return self.values + tuple(a for a in self.arenas if a is not None)
+
+    @property
+    def overwrites(self) -> tuple[int, ...]:
+        """No result may take over the memory of an operand."""
+        return ()
+
+
+def control_node(node: Node) -> Node | None:
+    """The node that runs bodies and has `node` as a result, or None."""
+    origin = node.inputs[0] if node.inputs else node
+    return origin if isinstance(origin.op.form, Control) else None
+
+
+def bodies_of(node: Node) -> tuple[Graph, ...]:
+    """The bodies of a node, in the order of its attributes."""
+    return tuple(a for a in node.attrs if isinstance(a, Graph))
+
+
+def lower_control(
+    node: Node, results: Sequence[Node], arena_bytes: Sequence[Size]
+) -> LoweredControl:
+    """The step of a node. results: its `get` nodes that are used; arena_bytes: of each body."""
+    assert isinstance(node.type, TupleType)
+    used = {r.attr("index"): r for r in results}
+    given: list[Stored] = [storage_root(i) for i in node.inputs]
+    made: list[Stored] = []
+    for k, t in enumerate(node.type.items):
+        made.append(storage_root(used[k]) if k in used else Temporary(t.shape, t.dtype))
+    kind = node.op.name
+    values = [*given, *made, *map(_temporary, _places(node))]
+    if kind == "while_loop":
+        values.append(Temporary((), bool_))
+    together = kind in ("cond", "while_loop")  # bodies that never run at the same time
+    arenas = _shared(arena_bytes) if together else tuple(map(_arena, arena_bytes))
+    return LoweredControl(node, bodies_of(node), tuple(values), arenas)
+
+
+def _places(node: Node) -> tuple[TensorType, ...]:
+    """The second places of carries."""
+    if node.op.name not in ("scan", "while_loop"):
+        return ()
+    assert isinstance(node.type, TupleType)
+    return node.type.items[: node.attr("carries")]
+
+
+def _temporary(t: TensorType) -> Temporary:
+    return Temporary(t.shape, t.dtype)
+
+
+def _arena(size: Size) -> Temporary | None:
+    return None if size == 0 else Temporary((size,), uint8)
+
+
+def _shared(sizes: Sequence[Size]) -> tuple[Temporary | None, ...]:
+    """One arena for bodies of which one runs at a time, where it is known which needs most."""
+    fixed = [s for s in sizes if not isinstance(s, Dim)]
+    most = _arena(max(fixed, default=0))
+    shared: dict[Size, Temporary | None] = {}
+    for size in sizes:
+        shared.setdefault(size, _arena(size) if isinstance(size, Dim) else most)
+    return tuple(shared[size] if size != 0 else None for size in sizes)
