@@ -64,6 +64,7 @@ from graphc.base.errors import (
     VerifyError,
 )
 from graphc.base.limits import Limits
+from graphc.control_flow import cond, function, scan, while_loop
 from graphc.ir import evaluate as _evaluate
 from graphc.ir import text as _text
 from graphc.ir.graph import Graph
@@ -354,6 +355,7 @@ __all__ = [
     "clip",
     "compile",
     "concat",
+    "cond",
     "conj",
     "constant",
     "copysign",
@@ -393,6 +395,7 @@ __all__ = [
     "from_dlpack",
     "full",
     "full_like",
+    "function",
     "grad",
     "greater",
     "greater_equal",
@@ -475,6 +478,7 @@ __all__ = [
     "roll",
     "round",
     "rsqrt",
+    "scan",
     "searchsorted",
     "sigmoid",
     "sign",
@@ -518,6 +522,7 @@ __all__ = [
     "vecdot",
     "vjp",
     "where",
+    "while_loop",
     "windows",
     "zeros",
     "zeros_like",

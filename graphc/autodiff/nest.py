@@ -53,3 +53,45 @@ def _flatten_items(
         leaves += found
         rebuilders.append(rebuild)
     return leaves, lambda new: [r(new) for r in rebuilders]
+
+
+def leaves_of(nest: Any) -> list[Any]:
+    """The leaves of a nest in order, whatever they are; None is a nest without leaves."""
+    if nest is None:
+        return []
+    if isinstance(nest, dict):
+        nest = list(nest.values())
+    if isinstance(nest, list | tuple):
+        return [leaf for item in nest for leaf in leaves_of(item)]
+    return [nest]
+
+
+def rebuilder(nest: Any) -> Rebuild:
+    """The function that builds the structure of `nest` out of other leaves."""
+    if nest is None:
+        return lambda new: None
+    if isinstance(nest, dict):
+        parts = {k: rebuilder(v) for k, v in nest.items()}
+        return lambda new: {k: part(new) for k, part in parts.items()}
+    if isinstance(nest, list | tuple):
+        items = [rebuilder(item) for item in nest]
+        if isinstance(nest, list):
+            return lambda new: [item(new) for item in items]
+        if hasattr(nest, "_fields"):  # a named tuple takes its items one by one
+            return lambda new: type(nest)(*[item(new) for item in items])
+        return lambda new: tuple([item(new) for item in items])
+    return next
+
+
+def structure(nest: Any) -> str:
+    """What nests of equal structure have in common, to compare and to show: `(*, {a: *})`."""
+    if nest is None:
+        return "None"
+    if isinstance(nest, dict):
+        return "{" + ", ".join(f"{k!r}: {structure(v)}" for k, v in nest.items()) + "}"
+    if isinstance(nest, list | tuple):
+        inner = ", ".join(map(structure, nest))
+        if hasattr(nest, "_fields"):
+            return f"{type(nest).__name__}({inner})"
+        return f"[{inner}]" if isinstance(nest, list) else f"({inner})"
+    return "*"

@@ -188,9 +188,8 @@ class Tensor(Node):
     def __bool__(self) -> bool:
         raise self._no(
             "a symbolic tensor has no truth value: it has no value until a session runs it",
-            "choose elementwise with graphc.where(condition, a, b) (graphc.cond, which runs one "
-            "of two "
-            "branches, is not in this version); "
+            "choose elementwise with graphc.where(condition, a, b); graphc.cond(condition, then, "
+            "otherwise) runs one of two branches; "
             "write `a < b < c` as `(a < b) & (b < c)`, and `and`, `or`, `not` as `&`, `|`, `~`",
         )
 

@@ -59,6 +59,7 @@ class _State(threading.local):
     def __init__(self) -> None:
         self.derived: tuple[_Raw, ...] | None = None
         self.scopes: tuple[str, ...] = ()
+        self.collectors: tuple[dict[int, Node], ...] = ()
 
 
 _state = _State()
@@ -123,6 +124,8 @@ def _location(raw: _Raw) -> Location:
 
 def record(node: Node) -> None:
     """Note where `node` was made; an interned node that is made again keeps its first place."""
+    for collector in _state.collectors:
+        collector[id(node)] = node
     if node in _locations:
         if _state.derived:
             merge(node, _state.derived)
@@ -203,6 +206,20 @@ def recording(on: bool) -> Iterator[None]:
         yield
     finally:
         _state.derived = old
+
+
+@contextmanager
+def collecting() -> Iterator[dict[int, Node]]:
+    """The nodes that are made inside, by id; those that were there before count when they are made
+    again.
+    """
+    old = _state.collectors
+    found: dict[int, Node] = {}
+    _state.collectors = (*old, found)
+    try:
+        yield found
+    finally:
+        _state.collectors = old
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from tests.architecture.source_tree import library
 from tests.conftest import Golden
 
 # The names that users' programs are written against; the golden files list all that exist.
-# cond and scan come with control flow.
 PROMISED = """
 placeholder Dim variable constant name_scope Tensor grad vjp jvp jacobian hessian stop_gradient
 custom_gradient checkpoint Session Function Graph parse load where
@@ -27,7 +26,7 @@ nn.avg_pool nn.batch_norm nn.layer_norm nn.rms_norm nn.group_norm nn.dropout nn.
 nn.scaled_dot_product_attention
 optimizers.sgd optimizers.momentum optimizers.adagrad optimizers.rmsprop optimizers.adam
 optimizers.adamw optimizers.lion optimizers.clip_by_norm optimizers.clip_by_value
-testing.check_grad debug.bisect linalg.matmul random.normal
+testing.check_grad debug.bisect linalg.matmul random.normal cond while_loop scan function
 """.split()
 
 # Array API 2024.12: what the issue leaves out is data-dependent in size, complex, or a
