@@ -83,12 +83,12 @@ def _coordinates(word: str, n: Size, count: Size, scale: Any, span: Any) -> Any:
         reach = (end - start) * (size - 1.0)
         # One result alone lies at the start (corners) or in the middle (of a crop).
         middle = 0.0 if word == "align_corners" else 0.5
-        one = wide == 1.0
-        if isinstance(one, Tensor):
+        if isinstance(wide, Tensor):
+            one = np.equal(wide, 1.0)
             steps = np.where(one, 1.0, wide - 1.0)
             place = np.where(one, middle * reach, y * reach / steps)
         else:
-            place = np.full(count, middle * reach) if one and known else y * reach / (wide - 1.0)
+            place = y * 0.0 + middle * reach if wide == 1.0 else y * reach / (wide - 1.0)
         return place + start * (size - 1.0)
     place = (y + 0.5) / factor - 0.5
     if word == "pytorch_half_pixel":

@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
-from graphc.onnx import ops_indexing, ops_linear, ops_math, ops_reduction, ops_shape
+from graphc.onnx import (
+    network_operators,
+    ops_indexing,
+    ops_linear,
+    ops_math,
+    ops_reduction,
+    ops_shape,
+)
 
-THEMES = (ops_indexing, ops_linear, ops_math, ops_reduction, ops_shape)
+THEMES = (
+    ops_indexing,
+    ops_linear,
+    ops_math,
+    ops_reduction,
+    ops_shape,
+    *network_operators.THEMES,
+)

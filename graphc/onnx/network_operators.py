@@ -1,0 +1,21 @@
+"""The modules of the operators of neural networks, images and signals (floor 8)."""
+
+from __future__ import annotations
+
+from graphc.onnx import (
+    ops_activation,
+    ops_conv,
+    ops_image,
+    ops_loss,
+    ops_norm,
+    ops_pool,
+)
+
+THEMES = (
+    ops_activation,
+    ops_conv,
+    ops_image,
+    ops_loss,
+    ops_norm,
+    ops_pool,
+)
