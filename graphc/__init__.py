@@ -64,7 +64,6 @@ from graphc.base.errors import (
     VerifyError,
 )
 from graphc.base.limits import Limits
-from graphc.control_flow import cond, function, scan, while_loop
 from graphc.ir import evaluate as _evaluate
 from graphc.ir import text as _text
 from graphc.ir.graph import Graph
@@ -233,6 +232,8 @@ from graphc.ops.rounding import (
     trunc,
 )
 from graphc.ops.searching import (
+    argwhere,
+    compress,
     isin,
     nonzero,
     unique_all,
@@ -240,6 +241,7 @@ from graphc.ops.searching import (
     unique_inverse,
     unique_values,
 )
+from graphc.ops.sizes import as_dim
 from graphc.ops.softmax import (
     log_softmax,
     logsumexp,
@@ -331,6 +333,8 @@ __all__ = [
     "argmax",
     "argmin",
     "argsort",
+    "argwhere",
+    "as_dim",
     "asarray",
     "asin",
     "asinh",
@@ -354,8 +358,8 @@ __all__ = [
     "checkpoint",
     "clip",
     "compile",
+    "compress",
     "concat",
-    "cond",
     "conj",
     "constant",
     "copysign",
@@ -395,7 +399,6 @@ __all__ = [
     "from_dlpack",
     "full",
     "full_like",
-    "function",
     "grad",
     "greater",
     "greater_equal",
@@ -478,7 +481,6 @@ __all__ = [
     "roll",
     "round",
     "rsqrt",
-    "scan",
     "searchsorted",
     "sigmoid",
     "sign",
@@ -522,7 +524,6 @@ __all__ = [
     "vecdot",
     "vjp",
     "where",
-    "while_loop",
     "windows",
     "zeros",
     "zeros_like",

@@ -15,8 +15,9 @@ from typing import Any
 from graphc.autodiff.nest import flatten
 from graphc.autodiff.reverse import cotangents, zeros_like_type
 from graphc.autodiff.substitution import BARRIER, first_type, first_value, ordered, substitute
-from graphc.base.errors import GraphError
+from graphc.base.errors import GraphError, UnsupportedError
 from graphc.base.order import topological
+from graphc.ir.bindings import bindings_inside
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, make
 from graphc.ir.opdef import REGISTRY, OpDef, fail
@@ -209,10 +210,17 @@ def close(
     for tensor in (*formals, *captured.values()):
         inputs.append(placeholder(tensor.shape, tensor.dtype))
         mapping[id(tensor)] = inputs[-1]
+    if bindings_inside(outputs, formals):
+        fail(
+            UnsupportedError,
+            f"{name}: a size inside is computed from the values of its tensors",
+            outputs,
+            "compute the size outside, and use it in the function as it is",
+        )
     inner = substitute(outputs, mapping)
-    return Graph(inputs, {f"output_{k}": t for k, t in enumerate(inner)}, name=name), list(
-        captured.values()
-    )
+    named_inputs = tuple((f"input_{k}", t) for k, t in enumerate(inputs))
+    named_outputs = tuple((f"output_{k}", t) for k, t in enumerate(inner))
+    return Graph.build(named_inputs, named_outputs, (), name, {}), list(captured.values())
 
 
 def _is_outside(node: Node, depends: set[int]) -> bool:

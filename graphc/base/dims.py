@@ -9,7 +9,7 @@ or an error.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Union
 
 from graphc.base.errors import GraphError, ShapeError, message
@@ -20,12 +20,27 @@ Shape = tuple[Size, ...]
 
 @dataclass(frozen=True, slots=True)
 class Symbol:
-    """A named size with its bounds: min <= size <= max, size % multiple_of == 0."""
+    """A named size with its bounds: min <= size <= max, size % multiple_of == 0.
+
+    origin: what the graph computes the size from (`ir/bindings.py`), compared by identity; None for
+    a size that comes with a call.
+    """
 
     name: str
     min: int = 0
     max: int | None = None
     multiple_of: int = 1
+    origin: object = field(default=None, repr=False)
+
+    def allows(self, size: int) -> bool:
+        """Whether a size is within the bounds."""
+        fits = self.min <= size and (self.max is None or size <= self.max)
+        return fits and size % self.multiple_of == 0
+
+    @property
+    def bounds_text(self) -> str:
+        """`(min=0, max=None, multiple_of=1)`"""
+        return f"(min={self.min}, max={self.max}, multiple_of={self.multiple_of})"
 
     def __str__(self) -> str:
         return self.name
@@ -81,6 +96,13 @@ class Dim:
                 )
             )
         self._set((((Symbol(name, min, max, multiple_of),), 1),))
+
+    @classmethod
+    def of(cls, symbol: Symbol) -> Dim:
+        """The size that a symbol stands for."""
+        dim = cls.__new__(cls)
+        dim._set((((symbol,), 1),))
+        return dim
 
     def _set(self, terms: tuple[tuple[Monomial, int], ...]) -> None:
         object.__setattr__(self, "terms", terms)

@@ -20,6 +20,7 @@ import graphc
 from graphc.base.atomic_file import replacing
 from graphc.base.errors import FormatError, GraphError, UnsupportedError, message
 from graphc.compiler import Compilation
+from graphc.ir.bindings import rebuilt
 from graphc.ir.constant import constant_value
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, fresh_uid, make
@@ -173,4 +174,5 @@ def with_values(graph: Graph, values: dict[int, Any]) -> Graph:
         tuple((new(v), new(t)) for v, t in graph.updates),
         graph.name,
         {name: mapping.get(id(node), node) for name, node in graph.names.items()},
+        rebuilt(graph.bindings, mapping),
     )

@@ -13,6 +13,7 @@ import numpy as np
 from graphc.base.dims import Dim, Symbol, evaluate, shape_text
 from graphc.base.dtypes import Array, DType, dtype_of, from_storage, to_storage
 from graphc.base.errors import DTypeError, GraphError, ShapeError, message
+from graphc.ir.bindings import SizeBinder
 from graphc.ir.graph import EVALUATOR, Graph, evaluate_node
 from graphc.ir.node import Node, Tensor, describe
 
@@ -200,19 +201,22 @@ def bind_feeds(graph: Graph, feeds: Mapping[Any, Any]) -> tuple[dict[int, Array]
 def run_nodes(
     graph: Graph,
     values: dict[int, Any],
-    sizes: Mapping[str, int],
+    sizes: dict[str, int],
     visit: Callable[[Node, Any], None] | None = None,
 ) -> dict[int, Any]:
     """Evaluate every node that has no value yet; `visit(node, value)` sees each.
 
-    Returns all values by id.
+    Sizes that the graph computes are added to `sizes` as they become known. Returns all values by
+    id. Raises ExecutionError for a computed size that is out of its bounds.
     """
+    binder = SizeBinder(graph.bindings)
     for node in graph.nodes:
         if id(node) not in values:
             if node.op.name == "variable":
                 values[id(node)] = node.attr("value").values
             else:
                 values[id(node)] = evaluate_node(node, [values[id(i)] for i in node.inputs], sizes)
+        binder.see(node, values[id(node)], sizes)
         if visit is not None:
             visit(node, values[id(node)])
     return values
@@ -233,7 +237,7 @@ def evaluate_graph(
 def evaluate_body(body: Graph, sizes: Mapping[str, int], *arrays: Array) -> tuple[Array, ...]:
     """The outputs of a body (see `ops/control.py`) on arrays in reference form, in order."""
     values = {id(t): array for (_, t), array in zip(body.inputs, arrays, strict=True)}
-    run_nodes(body, values, sizes)
+    run_nodes(body, values, dict(sizes))
     return tuple(values[id(t)] for _, t in body.outputs)
 
 

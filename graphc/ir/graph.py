@@ -23,6 +23,18 @@ from graphc.base.errors import GraphError, message
 from graphc.base.intern import InternTable
 from graphc.base.order import topological
 from graphc.ir import provenance
+from graphc.ir.bindings import (
+    Bindings,
+    Scope,
+    bindings_between,
+    computed_symbols,
+    edges,
+    reached,
+    rebuilt,
+)
+from graphc.ir.bindings import (
+    node_inputs as node_inputs,
+)
 from graphc.ir.node import OPERATORS, Node, Tensor, TensorType, describe, make
 
 if TYPE_CHECKING:
@@ -31,12 +43,7 @@ if TYPE_CHECKING:
 Outputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 
-def node_inputs(node: Node) -> tuple[Node, ...]:
-    """The inputs of a node (the edge function of every traversal)."""
-    return node.inputs
-
-
-class Graph:
+class Graph(Scope):
     """`Graph(inputs, outputs, updates=None, name=None)`.
 
     inputs: placeholders, in order. outputs: a tensor, a sequence, or a dict by name. updates:
@@ -47,6 +54,7 @@ class Graph:
     __slots__ = (
         "__dict__",
         "__weakref__",
+        "bindings",
         "current",
         "inputs",
         "name",
@@ -57,6 +65,7 @@ class Graph:
     inputs: tuple[tuple[str, Tensor], ...]
     outputs: tuple[tuple[str, Tensor], ...]
     updates: tuple[tuple[Tensor, Tensor], ...]
+    bindings: Bindings  # sizes that the graph computes: symbol, count; by name
     names: dict[str, Node]
     name: str
     # The current values of variables, for the graph of a session's function; no part of equality.
@@ -76,6 +85,8 @@ class Graph:
         self.outputs = _named_outputs(outputs)
         self.updates = tuple((v, new_value(v, n)) for v, n in (updates or {}).items())
         _check_updates(self.updates)
+        self.bindings = ()
+        self.bindings = bindings_between(placeholders, self.roots)
         self.names = self._collect_names()
         self._check_inputs()
         self._check_symbols()
@@ -88,10 +99,17 @@ class Graph:
         updates: tuple[tuple[Tensor, Tensor], ...],
         name: str,
         names: Mapping[str, Node],
+        bindings: Bindings = (),
     ) -> Graph:
-        """A graph out of parts that are already checked (passes, the parser)."""
+        """A graph out of parts that are already checked (passes, the parser).
+
+        bindings: the counts of computed sizes; those that nothing mentions are dropped.
+        """
         graph = cls.__new__(cls)
         graph.inputs, graph.outputs, graph.updates, graph.name = inputs, outputs, updates, name
+        graph.bindings = ()
+        if bindings:
+            graph.bindings = reached(graph.roots, dict(bindings).get)
         graph.current = None
         live = {id(n) for n in graph.nodes}
         graph.names = {k: n for k, n in names.items() if id(n) in live}
@@ -101,15 +119,15 @@ class Graph:
     @functools.cached_property
     def nodes(self) -> list[Node]:
         """Every node, inputs before users, in a deterministic order; declared inputs come first."""
-        return topological(self.roots, node_inputs)
+        return topological(self.roots, edges(self.bindings))
 
     @property
     def roots(self) -> list[Tensor]:
-        """Inputs, outputs, updated variables and their new values."""
+        """Inputs, outputs, updated variables and their new values, counts of computed sizes."""
         found = [t for _, t in self.inputs] + [t for _, t in self.outputs]
         for variable, value in self.updates:
             found += [variable, value]
-        return found
+        return found + [count for _, count in self.bindings]
 
     @functools.cached_property
     def variables(self) -> list[Tensor]:
@@ -118,7 +136,27 @@ class Graph:
 
     @functools.cached_property
     def symbols(self) -> tuple[Symbol, ...]:
-        """The symbols of all types and attributes in the graph and its bodies, sorted by name."""
+        """The symbols of all types and attributes in the graph and its bodies, sorted by name:
+        those whose sizes come with a call (or, in a body, from outside).
+        """
+        computed = set(self.computed)
+        return tuple(s for s in self._all_symbols if s not in computed)
+
+    @functools.cached_property
+    def computed(self) -> tuple[Symbol, ...]:
+        """The symbols whose sizes the graph and its bodies compute, sorted by name."""
+        found = {s: None for graph in (*self.bodies, self) for s, _ in graph.bindings}
+        return tuple(sorted(found, key=lambda s: s.name))
+
+    @functools.cached_property
+    def outer_symbols(self) -> tuple[Symbol, ...]:
+        """The computed symbols of a body that the graph around it binds."""
+        bound = {s for s, _ in self.bindings}
+        found = (s for n in self.nodes for v in (_shapes(n), *n.attrs) for s in computed_symbols(v))
+        return tuple(dict.fromkeys(s for s in found if s not in bound))
+
+    @functools.cached_property
+    def _all_symbols(self) -> tuple[Symbol, ...]:
         found: dict[Symbol, None] = {}
         for graph in (*self.bodies, self):
             for node in graph.nodes:
@@ -283,12 +321,19 @@ class Graph:
                 if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)):
                     provenance.set_derived(node)
                     mapping[id(node)] = make(node.op, inputs, node.attrs)
-        rebuilt = self.rebuild(mapping)
+        fresh = self.rebuild(mapping)
         updates = tuple(
             (mapping[id(old)], new)
-            for (old, _), (_, new) in zip(self.updates, rebuilt.updates, strict=True)
+            for (old, _), (_, new) in zip(self.updates, fresh.updates, strict=True)
         )
-        return Graph.build(rebuilt.inputs, rebuilt.outputs, updates, self.name, rebuilt.names)  # type: ignore[arg-type]  # tensors become tensors
+        return Graph.build(
+            fresh.inputs,
+            fresh.outputs,
+            updates,  # type: ignore[arg-type]  # tensors become tensors
+            self.name,
+            fresh.names,
+            fresh.bindings,
+        )
 
     # -- change by copy ---------------------------------------------------------------------------
     def rebuild(self, mapping: Mapping[int, Node]) -> Graph:
@@ -310,6 +355,7 @@ class Graph:
             tuple((v, new(t)) for v, t in self.updates),
             self.name,
             names,
+            rebuilt(self.bindings, mapping),
         )
         graph.current = self.current
         return graph
@@ -329,9 +375,8 @@ class Graph:
         self, outputs: tuple[tuple[str, Tensor], ...], *, updates: bool = True
     ) -> Graph:
         """The same inputs with other outputs."""
-        graph = Graph.build(
-            self.inputs, outputs, self.updates if updates else (), self.name, self.names
-        )
+        kept = self.updates if updates else ()
+        graph = Graph.build(self.inputs, outputs, kept, self.name, self.names, self.bindings)
         graph.current = self.current
         return graph
 
@@ -375,14 +420,23 @@ class Graph:
 
     def _check_symbols(self) -> None:
         seen: dict[str, Symbol] = {}
-        for symbol in self.symbols:
+        for symbol in self._all_symbols:
             other = seen.setdefault(symbol.name, symbol)
-            if other != symbol:
+            if other != symbol and other.origin is symbol.origin:
                 raise GraphError(
                     message(
                         f"the dim {symbol.name!r} is declared twice with different bounds: "
-                        f"{_bounds(other)} and {_bounds(symbol)}",
+                        f"{other.bounds_text} and {symbol.bounds_text}",
                         hint="make one graphc.Dim and use it in every shape",
+                    )
+                )
+            if other != symbol:
+                raise GraphError(
+                    message(
+                        f"two sizes are named {symbol.name!r}, at least one of them computed by "
+                        "the graph",
+                        operands=[describe(c) for s, c in self.bindings if s in (symbol, other)],
+                        hint="give each a name of its own: graphc.as_dim(count, name=…)",
                     )
                 )
 
@@ -395,8 +449,9 @@ def _add_symbols(value: Any, found: dict[Symbol, None]) -> None:
             _add_symbols(item, found)
 
 
-def _bounds(symbol: Symbol) -> str:
-    return f"(min={symbol.min}, max={symbol.max}, multiple_of={symbol.multiple_of})"
+def _shapes(node: Node) -> tuple[Any, ...]:
+    types = (node.type,) if isinstance(node.type, TensorType) else node.type.items
+    return tuple(t.shape for t in types)
 
 
 def _input_names(placeholders: tuple[Tensor, ...]) -> list[str]:
@@ -528,8 +583,10 @@ def bind_sizes(value: Any, sizes: Mapping[str, int]) -> Any:
 
 
 def interned(body: Graph) -> Graph:
-    """The one living body of that text: equal bodies are the same object, as equal nodes are."""
-    return _BODIES.get(body.text, lambda: body)
+    """The one living body of that text (and of sizes computed outside): equal bodies are the same
+    object, as equal nodes are.
+    """
+    return _BODIES.get((body.text, body.outer_symbols), lambda: body)
 
 
 _BODIES: InternTable[Graph] = InternTable()

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from graphc.base.dims import Dim, Size, Symbol
-from graphc.base.dtypes import DType
+from graphc.base.dtypes import DType, int64
 from graphc.base.errors import FormatError, GraphcError
 from graphc.base.limits import Limits
 from graphc.ir import provenance
+from graphc.ir.bindings import Binding, size_symbol
 from graphc.ir.constant import ConstantValue, by_digest, constant_value, from_stored
 from graphc.ir.graph import Graph, _check_updates, interned
 from graphc.ir.node import Node, Tensor, TensorType, fresh_uid, make
@@ -80,7 +81,7 @@ def parse_size(text: str, symbols: Iterable[Symbol]) -> Size:
     # The compiler's own numbers (of operations, say) may be larger than a file's.
     reader = SizeReader(text, Limits(size=1 << 512, size_terms=1 << 20, size_factors=1 << 20))
     for symbol in symbols:
-        reader.symbols[symbol.name] = Dim(symbol.name, symbol.min, symbol.max, symbol.multiple_of)
+        reader.symbols[symbol.name] = Dim.of(symbol)
     size = reader.size()
     reader.expect_end()
     return size
@@ -94,6 +95,7 @@ class _Scope:
         self.outputs: dict[str, Tensor] = {}
         self.updates: dict[Tensor, Tensor] = {}
         self.names: dict[str, Node] = {}
+        self.bindings: list[Binding] = []
 
 
 class _Reader(SizeReader):
@@ -134,6 +136,7 @@ class _Reader(SizeReader):
             tuple(scope.updates.items()),
             scope.name,
             scope.names,
+            tuple(sorted(scope.bindings, key=lambda pair: pair[0].name)),
         )
 
     def statement(self, scope: _Scope) -> None:
@@ -202,9 +205,24 @@ class _Reader(SizeReader):
             dim = Dim(name, **bounds)
         except GraphcError as error:
             raise _at_line(token, error) from None
-        if self.symbols.setdefault(name, dim) != dim:
+        if self.accept("="):
+            self.symbols[name] = self.computed(scope, dim, token)
+        elif self.symbols.setdefault(name, dim) != dim:
             raise self.fail("a dim with the bounds that it was declared with above", token)
         self.limited(len(self.symbols), "symbols", "dims", token)
+
+    def computed(self, scope: _Scope, dim: Dim, token: Token) -> Dim:
+        """The rest of `dim k min=0 = %5`: a size that the graph computes."""
+        (declared,) = dim.symbols()
+        if declared.name in self.symbols:
+            raise self.fail("a dim of another name: this one is declared above", token)
+        place = self.current
+        count = self.tensor(scope)
+        if count.type != TensorType((), int64):
+            raise self.fail(f"the label of an i64[], not of {count.type}", place)
+        symbol = size_symbol(count, declared.name, declared.min, declared.max, declared.multiple_of)
+        scope.bindings.append((symbol, count))
+        return Dim.of(symbol)
 
     def input(self, scope: _Scope) -> None:
         label = self.new_label(scope)

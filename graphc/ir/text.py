@@ -11,7 +11,8 @@
 
 A node is written once, after its inputs. Its label is its first name where that is a plain word, a
 number otherwise.  A graph that stands in several places inside is a function: written once at the
-top, as `function @cell = graph "cell" {…}`, and `@cell` where it stands.
+top, as `function @cell = graph "cell" {…}`, and `@cell` where it stands.  A size that the graph
+computes is declared after its count, as `dim k min=0 = %5`.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def _functions(graph: Graph) -> Functions:
     found: Functions = {}
     taken: set[str] = set()
     for body in graph.bodies:
-        if uses[body] > 1:
+        if uses[body] > 1 and not body.outer_symbols:
             name = _NOT_PLAIN.sub("_", body.name)[:40]
             name = name if _PLAIN.match(name) else "f_" + name
             fresh = (name if not k else f"{name}_{k}" for k in itertools.count())
@@ -82,7 +83,11 @@ def _inner_text(
     labels = _labels(graph)
     inner = indent + "  "
     lines = [f"graph {json.dumps(graph.name)} {{", *first]
-    lines += [inner + _symbol_text(s) for s in graph.symbols]
+    # Sizes that the graph around this one computes are known here as they are.
+    lines += [inner + _symbol_text(s) for s in graph.symbols if s.origin is None]
+    sizes: dict[int, list[Symbol]] = {}
+    for symbol, count in graph.bindings:
+        sizes.setdefault(id(count), []).append(symbol)
     inputs = {id(t): name for name, t in graph.inputs}
     for node in graph.nodes:
         lines.append(
@@ -90,6 +95,8 @@ def _inner_text(
             + _node_text(node, labels, inputs, inner, inline, functions)
             + _names_text(graph, node, labels)
         )
+        computed = sizes.get(id(node), ())
+        lines += [f"{inner}{_symbol_text(s)} = %{labels[id(node)]}" for s in computed]
     lines += [f"{inner}output {json.dumps(name)} = %{labels[id(t)]}" for name, t in graph.outputs]
     lines += [f"{inner}update %{labels[id(v)]} = %{labels[id(t)]}" for v, t in graph.updates]
     return "\n".join(lines) + f"\n{indent}}}"

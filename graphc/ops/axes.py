@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from graphc.base.dims import Dim, Shape, Size, product, shape_text, substitute, symbols
-from graphc.ir.node import Node, Tensor, as_index
+from graphc.ir.node import HOOKS, Node, Tensor, as_index
 from graphc.ir.opdef import shape_error
 
 Axes = int | Sequence[int] | None
@@ -56,12 +56,15 @@ def normalize_axes(op: str, x: Node, axis: Any, ndim: int | None = None) -> tupl
 
 
 def as_size(op: str, size: Any, operands: Sequence[Node] = (), negative: bool = False) -> Size:
-    """A size as an int or a Dim.
+    """A size as an int or a Dim; an integer scalar of the graph as a dim that it computes.
 
     Raises ShapeError for anything else, and for negative ints unless allowed.
     """
     if isinstance(size, Dim):
         return size
+    if is_count(size):
+        found: Size = HOOKS["as_dim"](size)
+        return found
     index = as_index(size)
     if index is None:
         hint = (
@@ -76,15 +79,20 @@ def as_size(op: str, size: Any, operands: Sequence[Node] = (), negative: bool = 
     return index
 
 
+def is_count(value: Any) -> bool:
+    """Whether a value is an integer scalar of the graph, which can be a size."""
+    return isinstance(value, Tensor) and value.ndim == 0 and value.dtype.is_integer
+
+
 def as_shape(op: str, shape: Any, operands: Sequence[Node] = (), negative: bool = False) -> Shape:
     """A shape given as one size or a sequence of sizes. Raises ShapeError."""
-    if isinstance(shape, Dim) or as_index(shape) is not None:
+    if isinstance(shape, Dim) or as_index(shape) is not None or is_count(shape):
         return (as_size(op, shape, operands, negative),)
     if isinstance(shape, str | Node) or not isinstance(shape, Iterable):
         shape_error(
             f"{op}: a shape must be a sequence of sizes, got {shape!r:.60}",
             operands,
-            "a shape is part of the graph's types: it cannot be computed by the graph",
+            "give a sequence of sizes; a computed one is a dim: graphc.as_dim(count)",
         )
     return tuple(as_size(op, s, operands, negative) for s in shape)
 

@@ -23,6 +23,7 @@ import numpy as np
 from graphc.base.dims import Size
 from graphc.base.dtypes import Array, bool_, int64
 from graphc.base.errors import GraphError, message
+from graphc.ir.bindings import bindings_inside
 from graphc.ir.graph import Graph, interned
 from graphc.ir.node import Node, Tensor, TensorType, TupleType, make
 from graphc.ir.opdef import REGISTRY, OpDef, dtype_error, fail, shape_error
@@ -50,7 +51,8 @@ def closed_body(
     named_inputs = tuple((f"in_{k}", t) for k, t in enumerate(inputs))
     named_outputs = tuple((f"out_{k}", t) for k, t in enumerate(outputs))
     all_names = {**dict(named_inputs), **(names or {})}
-    body = Graph.build(named_inputs, named_outputs, (), name, all_names)
+    sizes = bindings_inside((*inputs, *outputs), inputs)
+    body = Graph.build(named_inputs, named_outputs, (), name, all_names, sizes)
     problem = body_problem(body)
     if problem:
         raise GraphError(message(f"{name}: {problem}"))

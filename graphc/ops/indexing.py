@@ -2,8 +2,8 @@
 
 A key is read once into a `_Plan`: a slice of x, a reshape that drops integers and adds new dims,
 and a gather for integer arrays. Reading applies the three; updating undoes them from the inside
-out. Result shapes are NumPy's. Masks known now become integer arrays; masks computed by the graph
-would give sizes that depend on data, so reading through them is refused and writing is a `where`.
+out. Result shapes are NumPy's. Masks become integer arrays, whose length is a dim that the graph
+computes unless the mask is known now; writing through a mask is a `where`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 from graphc.base.dims import Dim, Shape, Size, bounds, shape_text
 from graphc.base.dtypes import bool_, promote
 from graphc.base.errors import UnsupportedError
-from graphc.ir.node import Node, Tensor, as_index
+from graphc.ir.node import Tensor, as_index
 from graphc.ir.opdef import dtype_error, fail, shape_error
-from graphc.ops.axes import normalize_axis
+from graphc.ops.axes import is_count, normalize_axis
 from graphc.ops.creation import filled
 from graphc.ops.elementwise import add, maximum, minimum, multiply, where
 from graphc.ops.gather import (
@@ -34,6 +34,8 @@ from graphc.ops.gather import (
 from graphc.ops.promotion import TensorLike, as_tensor, broadcast_shapes, cast, is_weak
 from graphc.ops.reshape import to_shape
 from graphc.ops.scatter import SCATTER
+from graphc.ops.selection import computed_range, mask_indices
+from graphc.ops.sizes import known_size
 from graphc.ops.state import array_constant, constant_node
 from graphc.ops.view import broadcasted
 
@@ -147,14 +149,6 @@ def _is_mask(entry: Any) -> bool:
 
 
 def _mask_indices(x: Tensor, mask: Tensor, before: Sequence[Any]) -> list[Any]:
-    if mask.op.name != "constant":
-        fail(
-            UnsupportedError,
-            "indexing: the result's size depends on the values of a mask",
-            [x, mask],
-            "keep the shape with graphc.where(mask, x, 0), sum what the mask selects with "
-            "graphc.sum(graphc.where(mask, x, 0)), or write with x.at[mask].set(value)",
-        )
     if not mask.shape:
         fail(
             UnsupportedError, "indexing: the index is a single bool", [x, mask], "use graphc.where"
@@ -170,6 +164,8 @@ def _mask_indices(x: Tensor, mask: Tensor, before: Sequence[Any]) -> list[Any]:
             [x, mask],
             "a mask has the sizes of the dims that it indexes",
         )
+    if mask.op.name != "constant":
+        return list(mask_indices(mask))
     return [constant_node(array_constant(i)) for i in mask.attr("value").values.nonzero()]
 
 
@@ -254,6 +250,11 @@ def _slice_range(x: Tensor, axis: int, n: Size, key: slice) -> tuple[Size, int, 
             [x],
             "a step of -1 reverses, as graphc.flip does",
         )
+    if any(isinstance(b, Tensor) for b in (key.start, key.stop)):
+        limits = [_computed_bound(x, b) for b in (key.start, key.stop)]
+        if any(isinstance(b, Tensor) for b in limits):
+            return computed_range(n, limits[0], limits[1], step)
+        key = slice(limits[0], limits[1], key.step)
     start, stop = _bound(x, key.start), _bound(x, key.stop)
     if isinstance(n, int) and not isinstance(start, Dim) and not isinstance(stop, Dim):
         first, last, _ = slice(start, stop, step).indices(n)
@@ -295,20 +296,26 @@ def _bound(x: Tensor, value: Any) -> Size | None:
         return value
     number = as_index(value)
     if number is None:
-        if isinstance(value, Node):
-            fail(
-                UnsupportedError,
-                "indexing: the size of a slice cannot depend on a value that the graph computes",
-                [x, value],
-                "take a range of known size: graphc.take(x, start + graphc.arange(size), axis=0), "
-                "or mask with graphc.where",
-            )
         shape_error(
             f"indexing: the bounds of a slice are ints or sizes, got {value!r:.60}",
             [x],
             "divide sizes with //, which gives an int",
         )
     return number
+
+
+def _computed_bound(x: Tensor, value: Any) -> Any:
+    """A bound of a slice; a scalar of the graph stays one unless its value is known."""
+    if not isinstance(value, Tensor):
+        return value
+    if not is_count(value):
+        dtype_error(
+            f"indexing: a computed bound of a slice is an integer scalar, got {value.type}",
+            [x, value],
+            "take rows at several places with graphc.take(x, indices, axis=0)",
+        )
+    known = known_size(value)
+    return value if known is None else known
 
 
 def _check_static(x: Tensor, axis: int, n: Size, index: Tensor) -> None:
@@ -328,15 +335,15 @@ def _check_static(x: Tensor, axis: int, n: Size, index: Tensor) -> None:
 
 
 def getitem(x: TensorLike, key: Key, /) -> Tensor:
-    """`x[key]` with ints, sizes, slices, `...`, None, integer arrays and tensors, and masks known
-    now.
+    """`x[key]` with ints, sizes, slices, `...`, None, integer arrays and tensors, and masks.
 
+    Bounds of slices may be computed by the graph, and masks: sizes that follow are computed dims.
     Slices and ints are views; shapes follow NumPy's rules, for several index arrays too. Negative
     indices count from the end. Indices that are data and out of bounds raise ExecutionError at the
     call.
 
     Raises ShapeError for indices out of bounds or too many of them, DTypeError for indices that
-    are no integers, UnsupportedError for a mask computed by the graph.
+    are no integers.
 
         x[:, -1]; x[::2, None]; x[rows, columns]
     """

@@ -16,10 +16,10 @@ class NamespaceInfo:
     """What `graphc.__array_namespace_info__()` gives."""
 
     def capabilities(self) -> dict[str, bool | int | None]:
-        """Shapes never depend on values, so neither boolean selection nor unique and nonzero."""
+        """What the standard leaves open: sizes may depend on values (`graphc.as_dim`)."""
         return {
-            "boolean indexing": False,
-            "data-dependent shapes": False,
+            "boolean indexing": True,
+            "data-dependent shapes": True,
             "max dimensions": None,
         }
 

@@ -193,7 +193,7 @@ def _dot(a: Any, b: Any) -> Tensor:
     return contraction.tensordot(a, b, axes=((x - 1,), (y - 2,)))
 
 
-def _where(condition: Any, x: Any = None, y: Any = None) -> Tensor:
+def _where(condition: Any, x: Any = None, y: Any = None) -> Tensor | tuple[Tensor, ...]:
     if x is None or y is None:
         return searching.nonzero(condition)
     if not isinstance(condition, Tensor) and np.asarray(condition).dtype != bool:
@@ -386,6 +386,7 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.empty_like: _like(creation.empty_like),
     np.full_like: _full_like,
     np.nonzero: searching.nonzero,
+    np.argwhere: searching.argwhere,
     np.shape: lambda a: a.shape,
     np.ndim: lambda a: a.ndim,
     np.size: _size,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from graphc.base.dims import Size, Symbol
-from graphc.base.errors import CompileError
+from graphc.base.errors import CompileError, UnsupportedError, message
 from graphc.ir.constant import ConstantValue
 from graphc.ir.graph import Graph
 from graphc.ir.node import Tensor, TensorType
@@ -104,4 +104,12 @@ def compile_graph(graph: Graph, options: CompileOptions) -> Executable:
     compile_ = COMPILER.get("compile")
     if compile_ is None:
         raise CompileError("the compiler is not loaded: import graphc, not graphc.runtime alone")
+    if graph.computed:
+        raise UnsupportedError(
+            message(
+                f"{graph.name}: sizes that the graph computes are not compiled yet: "
+                + ", ".join(s.name for s in graph.computed),
+                hint="graph.evaluate(feeds) gives the values",
+            )
+        )
     return compile_(graph, options)

@@ -14,6 +14,7 @@ from typing import Any
 from graphc.base.errors import GraphError, message
 from graphc.base.order import topological
 from graphc.ir import provenance
+from graphc.ir.bindings import Bindings, bindings_between, edges, rebuilt
 from graphc.ir.graph import Graph, node_inputs
 from graphc.ir.node import Node, Tensor, describe, make
 from graphc.ops.state import placeholder
@@ -124,14 +125,14 @@ def open_graph(fetches: Sequence[Tensor], fed: Sequence[Tensor], name: str) -> G
     """
     cut = {id(t) for t in fed}
 
-    def inputs_of(node: Node) -> tuple[Node, ...]:
-        return () if id(node) in cut else node.inputs
-
-    nodes: list[Node] = topological(fetches, inputs_of)
+    sizes = bindings_between(fed, fetches)
+    wanted = edges(sizes)
+    roots = [*fetches, *(count for _, count in sizes)]
+    nodes: list[Node] = topological(roots, lambda n: () if id(n) in cut else wanted(n))
     _require_feeds(nodes, cut)
     if all(t.op.name == "placeholder" for t in fed):
         return Graph(fed, list(fetches), name=name)
-    return _cut_graph(nodes, fetches, fed, name)
+    return _cut_graph(nodes, fetches, fed, name, sizes)
 
 
 def _require_feeds(nodes: Iterable[Node], cut: set[int]) -> None:
@@ -149,7 +150,11 @@ def _require_feeds(nodes: Iterable[Node], cut: set[int]) -> None:
 
 
 def _cut_graph(
-    nodes: Sequence[Node], fetches: Sequence[Tensor], fed: Sequence[Tensor], name: str
+    nodes: Sequence[Node],
+    fetches: Sequence[Tensor],
+    fed: Sequence[Tensor],
+    name: str,
+    bindings: Bindings,
 ) -> Graph:
     new: dict[int, Node] = {}
     inputs: dict[str, Tensor] = {}
@@ -181,4 +186,5 @@ def _cut_graph(
         label = tensor.name or f"output_{k}"
         outputs[label if label not in outputs else f"output_{k}"] = found
     names |= inputs
-    return Graph.build(tuple(inputs.items()), tuple(outputs.items()), (), name, names)
+    sizes = rebuilt(bindings, new)
+    return Graph.build(tuple(inputs.items()), tuple(outputs.items()), (), name, names, sizes)

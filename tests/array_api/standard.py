@@ -166,14 +166,8 @@ linalg.vecdot(x1, x2, /, *, axis=-1)
 linalg.vector_norm(x, /, *, axis=None, keepdims=False, ord=2)
 """
 
-# Names that graphc refuses, and the words of the error: where sizes depend on values, no graph can
-# know its shapes; there are no complex tensors.
+# Names that graphc refuses, and the words of the error: there are no complex tensors.
 REFUSED = {
-    "nonzero": "graphc.where",
-    "unique_all": "graphc.sort",
-    "unique_counts": "graphc.sort",
-    "unique_inverse": "graphc.sort",
-    "unique_values": "graphc.sort",
     "real": "complex",
     "imag": "complex",
     "conj": "complex",

@@ -40,10 +40,10 @@ def slice_with_step_zero() -> object:
     return x[::0]  # wrong
 
 
-@mistake("UnsupportedError", "bool[3]", "f32[3]", hint=r"where")
-def a_mask_whose_result_has_no_known_size() -> object:
-    x = tensor(3)
-    return x[x > 0]  # wrong
+@mistake("ShapeError", "f32[3]", "bool[2]", hint="sizes of the dims")
+def a_mask_of_another_shape() -> object:
+    x, mask = tensor(3), tensor(2, dtype="bool", name="mask")
+    return x[mask]  # wrong
 
 
 @mistake("DTypeError", "str", "f32[2, 3]", hint=r"int|slice")
@@ -71,10 +71,22 @@ def index_with_float_positions() -> object:
     return x[k]  # wrong
 
 
-@mistake("UnsupportedError", "i64[]", hint=r"take|where|arange")
-def slice_up_to_a_computed_end() -> object:
-    x, k = tensor(4), tensor(dtype="int64", name="k")
+@mistake("DTypeError", "f32[4]", "i64[1]", hint="graphc.take")
+def slice_up_to_an_end_that_is_no_scalar() -> object:
+    x, k = tensor(4), tensor(1, dtype="int64", name="k")
     return x[:k]  # wrong
+
+
+@mistake("DTypeError", "f32[]", hint="int64")
+def a_size_that_is_no_integer() -> object:
+    count = tensor()
+    return graphc.as_dim(count)  # wrong
+
+
+@mistake("ShapeError", "i64[2]", hint="one dim per element")
+def a_size_that_is_no_scalar() -> object:
+    sizes = tensor(2, dtype="int64")
+    return graphc.as_dim(sizes)  # wrong
 
 
 @mistake("GraphError", "f32[4]", hint=r"\.at\[")
