@@ -64,6 +64,7 @@ from graphc.base.errors import (
     VerifyError,
 )
 from graphc.base.limits import Limits
+from graphc.control_flow import cond, function, scan, while_loop
 from graphc.ir import evaluate as _evaluate
 from graphc.ir import text as _text
 from graphc.ir.graph import Graph
@@ -360,6 +361,7 @@ __all__ = [
     "compile",
     "compress",
     "concat",
+    "cond",
     "conj",
     "constant",
     "copysign",
@@ -399,6 +401,7 @@ __all__ = [
     "from_dlpack",
     "full",
     "full_like",
+    "function",
     "grad",
     "greater",
     "greater_equal",
@@ -481,6 +484,7 @@ __all__ = [
     "roll",
     "round",
     "rsqrt",
+    "scan",
     "searchsorted",
     "sigmoid",
     "sign",
@@ -524,6 +528,7 @@ __all__ = [
     "vecdot",
     "vjp",
     "where",
+    "while_loop",
     "windows",
     "zeros",
     "zeros_like",
