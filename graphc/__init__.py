@@ -166,6 +166,10 @@ from graphc.ops.indexing import (
     take,
     take_along_axis,
 )
+from graphc.ops.inverse_erf import (
+    erfcinv,
+    erfinv,
+)
 from graphc.ops.joining import (
     concat,
     pad,
@@ -385,6 +389,8 @@ __all__ = [
     "equal",
     "erf",
     "erfc",
+    "erfcinv",
+    "erfinv",
     "exp",
     "exp2",
     "expand_dims",

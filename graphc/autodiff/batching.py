@@ -260,3 +260,5 @@ VIEWS.update(
     softmax=_axis_moved,
     log_softmax=_axis_moved,
 )
+# Matrices are the last two dims, and every other dim is a batch already.
+VIEWS.update(dict.fromkeys("cholesky lu lu_solve triangular_solve".split(), _same))

@@ -337,16 +337,16 @@ def _declare(
 _declare(
     1,
     "abs acos acosh asin asinh atan atanh bitwise_count bitwise_invert ceil cos cosh digamma erf "
-    "erfc exp exp2 expm1 floor isfinite isinf isnan lgamma log log10 log1mexp log1p log2 negative "
-    "reciprocal round rsqrt sigmoid sign signbit sin sinh softplus sqrt square stop_gradient tan "
-    "tanh trunc",
+    "erfc erfcinv erfinv exp exp2 expm1 floor isfinite isinf isnan lgamma log log10 log1mexp "
+    "log1p log2 negative reciprocal round rsqrt sigmoid sign signbit sin sinh softplus sqrt square "
+    "stop_gradient tan tanh trunc",
 )
 _declare(
     2,
     "add atan2 bitwise_and bitwise_left_shift bitwise_or bitwise_right_shift bitwise_xor "
     "chain_divide chain_multiply copysign divide equal exp_sum floor_divide greater greater_equal "
-    "hypot less less_equal log_product log_quotient logaddexp maximum minimum multiply not_equal "
-    "pow remainder subtract",
+    "hypot less less_equal log_gamma_sample log_product log_quotient logaddexp maximum minimum "
+    "multiply not_equal pow remainder subtract",
 )
 _declare(3, "where")
 _declare((1, _ANY), "barrier")

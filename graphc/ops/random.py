@@ -1,7 +1,8 @@
 """Random bits (floor 2): counter-based, so that the same key gives the same numbers everywhere.
 
 `random_bits` applies Threefry-2x32 with 20 rounds (Salmon et al., 2011) to the row-major position
-of each element: no state, any order of evaluation, any number of threads. A key is two uint32.
+of each element: no state, any order of evaluation, any number of threads. A key is two uint32; an
+array of keys gives each its own draws, so that a row has the same ones in any batch.
 """
 
 from __future__ import annotations
@@ -50,34 +51,35 @@ def _words(s: Any, position: Any) -> tuple[Any, Any]:
 def _bits_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
     (key,), (shape,) = inputs, attrs
     assert isinstance(key, Tensor)
-    if key.shape != (2,) or key.dtype is not uint32:
+    if not key.ndim or key.shape[-1] != 2 or key.dtype is not uint32:
         dtype_error(
-            f"random_bits: a key must be u32[2], got {key.type}",
+            f"random_bits: a key must be u32[2], or u32[…, 2] for several, got {key.type}",
             [key],
             "make it with graphc.random.key(seed)",
         )
-    return TensorType(shape, uint32)
+    return TensorType((*key.shape[:-1], *shape), uint32)
 
 
 def _bits_element(e: Any, index: tuple[Any, ...], node: Tensor) -> Any:
+    which = index[: node.inputs[0].ndim - 1]
     position = e.size(0)
-    for i, size in zip(index, node.shape, strict=True):
+    for i, size in zip(index[len(which) :], node.attr("shape"), strict=True):
         position = e.add(e.mul(position, e.size(size)), i)
-    key = (e.element(0, [e.size(0)]), e.element(0, [e.size(1)]))
+    key = (e.element(0, [*which, e.size(0)]), e.element(0, [*which, e.size(1)]))
     return threefry(e, key, _words(e, position))[0]
 
 
 def _bits_reference(key: Array, shape: tuple[int, ...]) -> Array:
     s = NumpyScalar()
-    position = value(
-        np.arange(int(np.prod(shape, dtype=np.int64)), dtype=np.int64).reshape(shape), int64
-    )
-    words = (value(key[0], uint32), value(key[1], uint32))
-    return np.asarray(threefry(s, words, _words(s, position))[0].array)
+    places = np.arange(int(np.prod(shape, dtype=np.int64)), dtype=np.int64).reshape(shape)
+    own = key.reshape(*key.shape[:-1], *(1,) * len(shape), 2)
+    words = (value(own[..., 0], uint32), value(own[..., 1], uint32))
+    return np.asarray(threefry(s, words, _words(s, value(places, int64)))[0].array)
 
 
 def _bits_samples(dtype: DType) -> list[Sample]:
     keys = [np.array(k, np.uint32) for k in ([0, 0], [1, 2], [0xFFFFFFFF, 0x9E3779B9])]
+    keys += [np.stack(keys), np.stack([keys, keys[::-1]])]
     return [Sample((k,), {"shape": shape}) for k in keys for shape in ((), (0,), (5,), (3, 7))]
 
 
@@ -90,7 +92,7 @@ RANDOM_BITS = REGISTRY.add(
         None,
         Map(_bits_element, kind="gather"),
         doc="Uniform 32-bit words: Threefry-2x32-20 of the key and each element's row-major "
-        "position.",
+        "position; of each key where there are several.",
         samples=_bits_samples,
         dtypes=(uint32,),
     )

@@ -31,6 +31,7 @@ _METHOD_OF = {"rsqrt": "reciprocal_sqrt"}
 STEPS = {
     "sigmoid": 4.0, "softplus": 4.0, "logaddexp": 4.0, "polygamma": 64.0,
     "exp_sum": 4.0, "log_product": 4.0, "log_quotient": 4.0, "log1mexp": 4.0,
+    "erfinv": 4.0, "erfcinv": 4.0,
 }  # fmt: skip
 # References that are differences of larger terms in float64: exact relative to those, not to
 # themselves. tests/backend holds the compiled functions against mpmath.

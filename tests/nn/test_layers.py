@@ -1,4 +1,4 @@
-"""Normalization, attention, embeddings and random numbers against NumPy."""
+"""Normalization, attention, embeddings and dropout against NumPy."""
 
 from __future__ import annotations
 
@@ -8,11 +8,7 @@ import numpy as np
 import pytest
 
 import graphc
-import graphc.random
 from graphc import nn
-from graphc.base.dtypes import uint32
-from graphc.ir.scalar_numpy import NumpyScalar, value
-from graphc.ops.random import threefry
 from tests.nn.evaluation import check_gradients, evaluate, gradients
 
 RNG = np.random.default_rng(6)
@@ -130,72 +126,7 @@ def test_linear_embedding_one_hot() -> None:
         nn.embedding(table, table)
 
 
-# -- random ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("key", "counter", "expected"),
-    [
-        ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
-        ((0xFFFFFFFF,) * 2, (0xFFFFFFFF,) * 2, (0x1CB996FC, 0xBB002BE7)),
-        ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
-    ],
-)
-def test_threefry_known_answers(key: Any, counter: Any, expected: Any) -> None:
-    """The known-answer vectors that are published with Random123."""
-    words = [value(np.array(w, np.uint32), uint32) for w in (*key, *counter)]
-    found = threefry(NumpyScalar(), (words[0], words[1]), (words[2], words[3]))
-    assert tuple(int(w.array) for w in found) == expected
-
-
-def test_uniform() -> None:
-    key = graphc.random.key(7)
-    for dtype in ("float32", "float64", "float16", "bfloat16"):
-        u = constant(graphc.random.uniform(key, (4000,), dtype=dtype)).astype(np.float64)
-        assert u.min() >= 0
-        assert u.max() < 1
-        assert abs(u.mean() - 0.5) < 0.02
-        assert abs(u.var() - 1 / 12) < 0.01
-    again = constant(graphc.random.uniform(key, (4000,), -2.0, 3.0))
-    assert again.min() >= -2
-    assert again.max() <= 3
-    assert abs(again.mean() - 0.5) < 0.1
-    halves = constant(graphc.random.uniform(key, (2, 2000)))
-    np.testing.assert_array_equal(halves.ravel(), constant(graphc.random.uniform(key, (4000,))))
-
-
-def test_keys_are_independent() -> None:
-    a, b = graphc.random.split(graphc.random.key(0))
-    streams = [constant(graphc.random.uniform(k, (3000,))) for k in (a, b)]
-    assert abs(np.corrcoef(*streams)[0, 1]) < 0.05
-    steps = [constant(graphc.random.fold_in(a, s)) for s in (0, 1, 2**40, -1)]
-    assert len({tuple(s) for s in steps}) == 4
-    step = graphc.placeholder((), "int64")
-    dynamic = graphc.Graph([step], {"k": graphc.random.fold_in(a, step)})
-    np.testing.assert_array_equal(dynamic.evaluate({step: 1})["k"], steps[1])
-    seed = graphc.placeholder((), "int64")
-    keys = graphc.Graph([seed], {"k": graphc.random.key(seed)})
-    np.testing.assert_array_equal(
-        keys.evaluate({seed: 5 + 2**35})["k"], constant(graphc.random.key(5 + 2**35))
-    )
-
-
-def test_normal_bernoulli_randint() -> None:
-    key = graphc.random.key(3)
-    n = constant(graphc.random.normal(key, (20000,), 1.0, 2.0, dtype="float64"))
-    assert abs(n.mean() - 1) < 0.06
-    assert abs(n.std() - 2) < 0.05
-    assert abs(((n - 1) ** 4).mean() / 16 - 3) < 0.25
-    coin = constant(graphc.random.bernoulli(key, 0.2, (20000,)))
-    assert coin.dtype == bool
-    assert abs(coin.mean() - 0.2) < 0.01
-    dice = constant(graphc.random.randint(key, -2, 4, (6000,), dtype="int32"))
-    assert dice.dtype == np.int32
-    counts = np.bincount(dice + 2, minlength=6)
-    assert len(counts) == 6
-    assert counts.min() > 850
-    with pytest.raises(graphc.DTypeError, match=r"a key must be u32\[2\]"):
-        graphc.random.uniform(np.zeros(2), (3,))
+# -- dropout ---------------------------------------------------------------------------------------
 
 
 def test_dropout() -> None:

@@ -52,6 +52,28 @@ def test_polygamma(n: int) -> None:
     np.testing.assert_allclose(got, truth, rtol=2e-12)
 
 
+def test_erfinv_and_erfcinv() -> None:
+    y = np.concatenate([np.linspace(-0.999, 0.999, 101), 10.0 ** -np.arange(1, 17.0)])
+    with mpmath.workdps(40):
+        truth = np.array([float(mpmath.erfinv(mpmath.mpf(float(p)))) for p in y])
+    np.testing.assert_allclose(reference(graphc.erfinv, y), truth, rtol=4e-15)
+    # Far out, where erfinv has no digits left: erfc of the inverse is the number itself.
+    q = np.concatenate([np.linspace(0.01, 1.99, 101), 10.0 ** -np.arange(1, 300.0, 7)])
+    found = reference(graphc.erfcinv, q)
+    with mpmath.workdps(40):
+        back = np.array([float(mpmath.erfc(mpmath.mpf(float(p)))) for p in found])
+    # The relative error of erfc(x) is 2 x² times that of x.
+    assert np.all(np.abs(back / q - 1) <= 4e-16 * (2 + 2 * found**2))
+    edges = np.array([0.0, 1.0, -1.0, 1.5, np.nan, np.inf])
+    np.testing.assert_array_equal(
+        reference(graphc.erfinv, edges), [0, np.inf, -np.inf, np.nan, np.nan, np.nan]
+    )
+    edges = np.array([0.0, 1.0, 2.0, -0.5, 2.5, np.nan])
+    np.testing.assert_array_equal(
+        reference(graphc.erfcinv, edges), [np.inf, 0, -np.inf, np.nan, np.nan, np.nan]
+    )
+
+
 def test_polygamma_at_poles() -> None:
     got = reference(lambda x: graphc.polygamma(1, x), np.array([0.0, -1.0, -2.0]))
     np.testing.assert_array_equal(got, [np.inf] * 3)
