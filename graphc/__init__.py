@@ -75,6 +75,9 @@ from graphc.ir.provenance import name_scope
 from graphc.ops import attribute_rules as _attribute_rules
 from graphc.ops import namespace_info as _namespace_info
 from graphc.ops import operators as _operators
+from graphc.ops.bitcast import (
+    bitcast,
+)
 from graphc.ops.contraction import (
     matmul,
     outer,
@@ -348,6 +351,7 @@ __all__ = [
     "atan2",
     "atanh",
     "bfloat16",
+    "bitcast",
     "bitwise_and",
     "bitwise_count",
     "bitwise_invert",

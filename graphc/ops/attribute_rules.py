@@ -351,7 +351,7 @@ _declare(
 _declare(3, "where")
 _declare((1, _ANY), "barrier")
 _declare(0, "constant", value=_constant)
-_declare(1, "cast", dtype=_dtype)
+_declare(1, "cast bitcast", dtype=_dtype)
 _declare(2, "nextafter", _nextafter, dtype=_dtype)
 _declare(0, "size", size=_size, dtype=_dtype)
 _declare(1, "reshape broadcast_to random_bits", shape=_shape)

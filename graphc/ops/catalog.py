@@ -9,6 +9,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from graphc.ops import (  # noqa: F401  # read from the module's names, below
+    bitcast,
     contraction,
     control,
     copy,
