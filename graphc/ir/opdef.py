@@ -56,6 +56,7 @@ class OpDef:
     samples: Callable[[DType], Sequence[Sample]] | None = None
     dtypes: tuple[DType, ...] = ()  # dtypes of the first operand that the op accepts
     not_differentiable: str = ""
+    refuses: str = ""  # what it means that a run-time check of the op fails, if not a bad index
 
     def __call__(self, *inputs: Tensor, **attrs: Any) -> Tensor:
         """The node of this op; attributes in keyword form, all of them."""

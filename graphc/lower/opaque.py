@@ -8,11 +8,29 @@ from graphc.base.dims import Size, product
 from graphc.base.dtypes import DType
 from graphc.base.errors import CompileError
 from graphc.ir.node import Tensor
-from graphc.loops.build import ExprScalar
-from graphc.loops.nodes import Alloc, Buffer, Expr, For, If, Let, Stmt, Store, load, size
+from graphc.loops.build import ExprScalar, literal
+from graphc.loops.build import combine as combine_of
+from graphc.loops.nodes import (
+    Accumulate,
+    Accumulators,
+    Alloc,
+    Buffer,
+    Combine,
+    Const,
+    Expr,
+    For,
+    If,
+    Let,
+    Stmt,
+    Store,
+    load,
+    size,
+)
+from graphc.lower.contraction import combine_for
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, label_of, spread
 from graphc.lower.regions import Region
 from graphc.ops.families import LoopBuilder, Opaque
+from graphc.schedule import policy_cpu as policy
 
 
 class _Builder(ExprScalar, LoopBuilder[Expr]):
@@ -69,6 +87,39 @@ class _Builder(ExprScalar, LoopBuilder[Expr]):
         count = extent if isinstance(extent, Expr) else size(extent)
         self.block.append(For(variable, count, inner))
 
+    def lanes(
+        self,
+        extent: Size | Expr,
+        dtype: DType,
+        body: Callable[[Expr], None],
+        vectors: int = 1,
+    ) -> None:
+        variable = self._builder.variable("j")
+        inner = self._inside(lambda: body(variable))
+        if isinstance(extent, Const):
+            extent = int(extent.value)
+        known = policy.VECTOR_BYTES if isinstance(extent, Expr) else extent
+        width = policy.lanes(dtype, known)
+        if not isinstance(extent, Expr):
+            vectors = policy.interleave(extent, width, vectors)
+        count = extent if isinstance(extent, Expr) else size(extent)
+        kind = "vector" if width > 1 else "serial"
+        self.block.append(For(variable, count, inner, kind, width, vectors if width > 1 else 1))
+
+    def running(self, dtype: DType, how: str = "sum") -> Accumulators:
+        combine = combine_for(dtype) if how == "products" else _COMBINE[how](dtype)
+        declared = Accumulators((self._builder.variable("acc", dtype),), combine)
+        self.block.append(declared)
+        return declared
+
+    def accumulate(self, handle: Accumulators, *values: Expr) -> None:
+        self.block.append(Accumulate(handle, values))
+
+    def total(self, handle: Accumulators) -> Expr:
+        named = self._builder.variable("t", handle.vars[0].dtype)
+        self.block.append(Let(named, handle.vars[0]))
+        return named
+
     def when(self, condition: Expr, body: Callable[[], None]) -> None:
         self.block.append(If(condition, self._inside(body)))
 
@@ -90,6 +141,16 @@ class _Builder(ExprScalar, LoopBuilder[Expr]):
         self.block += self._builder.checks()
 
 
+def _combine(method: str) -> Callable[[DType], Combine]:
+    def combine(dtype: DType) -> Combine:
+        return combine_of(lambda s, a, b: s.op(method, a, b), literal(0, dtype))
+
+    return combine
+
+
+_COMBINE = {"sum": _combine("add"), "maximum": _combine("maximum")}
+
+
 def lower_opaque(region: Region, builder: KernelBuilder) -> LoweredKernel:
     """The kernel of an opaque region."""
     (node,) = region.nodes
@@ -97,6 +158,8 @@ def lower_opaque(region: Region, builder: KernelBuilder) -> LoweredKernel:
     assert isinstance(form, Opaque)
     writer = _Builder(builder, node)
     form.lower(writer, node)
+    if form.work is not None:
+        return builder.kernel(writer.block, form.work(node))
     work: Size = product(node.shape)
     for operand in node.inputs:
         work = work + product(operand.shape) * 8

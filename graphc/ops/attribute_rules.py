@@ -385,6 +385,9 @@ _declare(
     keepdims=_flag,
 )
 _declare(2, "einsum", spec=_spec)
+_declare(1, "cholesky cofactor det logabsdet lu")
+_declare(2, "lu_solve solve", transpose=_flag)
+_declare(2, "triangular_solve", lower=_flag, transpose=_flag, unit_diagonal=_flag)
 _declare((0, _ANY), "call", body=_body)
 _declare((1, _ANY), "cond", then=_body, otherwise=_body)
 _declare((0, _ANY), "while_loop", condition=_body, body=_body, carries=_int(0))

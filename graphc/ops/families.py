@@ -160,6 +160,31 @@ class LoopBuilder(ScalarLanguage[V]):
         """A serial loop."""
 
     @abstractmethod
+    def lanes(
+        self, extent: Size | V, dtype: DType, body: Callable[[V], None], vectors: int = 1
+    ) -> None:
+        """A loop of independent iterations, in vectors for elements of `dtype`, `vectors` of them
+        in flight; neighbours should touch neighbouring elements. No `when`, no `local` inside.
+        """
+
+    @abstractmethod
+    def running(self, dtype: DType, how: str = "sum") -> Any:
+        """A value that starts at 0 and grows by `accumulate`: a "sum", a "maximum", or the sum of
+        "products", each added in one rounding where the target can. Declared inside `lanes` it is
+        one value per lane, which "products" must be.
+        """
+
+    @abstractmethod
+    def accumulate(self, handle: Any, *values: V) -> None:
+        """Take in a value, or the two factors of a product. Over `lanes` the order is the one that
+        vector loops fix.
+        """
+
+    @abstractmethod
+    def total(self, handle: Any) -> V:
+        """What a running value has come to."""
+
+    @abstractmethod
     def when(self, condition: V, body: Callable[[], None]) -> None:
         """Run the body where the condition holds."""
 
@@ -187,10 +212,12 @@ class LoopBuilder(ScalarLanguage[V]):
 class Opaque:
     """Writes its own loops: lower(b: LoopBuilder, node).
 
-    Operands are materialised, nothing fuses.
+    Operands are materialised, nothing fuses. work(node): scalar operations, where they are more
+    than a few per element.
     """
 
     lower: Callable[[Any, Tensor], None]
+    work: Callable[[Tensor], Size] | None = None
 
 
 @dataclass(frozen=True)

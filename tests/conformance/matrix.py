@@ -25,6 +25,7 @@ from graphc.ops.declaration import ElementwiseSamples
 from graphc.ops.families import Elementwise, Map, Reshape
 from graphc.ops.state import placeholder
 from tests.conformance.exclusions import NOT_EMPTY, POSITIVE_ONLY
+from tests.conformance.matrices import is_factorization, prepared
 from tests.ops.cases import Case, cases
 
 # Four blocks of a flat loop (8192 elements), no multiple of a vector, enough work for two threads.
@@ -380,6 +381,9 @@ def symbolic_samples(op: OpDef, dtype: DType) -> Iterator[tuple[Case, Symbolic]]
             fed = _resized_feeds(inputs, case.arrays, resize)
             if fed and op.name == "searchsorted":
                 fed[inputs[0]] = np.sort(fed[inputs[0]])
+            if fed and is_factorization(op.name) and _fits(node, fed):
+                made = prepared(op.name, list(fed.values()))
+                fed = {} if made is None else dict(zip(fed, made, strict=True))
             if fed and _fits(node, fed):
                 feeds.append(fed)
         if feeds:

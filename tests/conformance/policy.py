@@ -11,6 +11,7 @@ may add to that rounding. `u` is the spacing of the dtype at the value.
 | several methods in one body             | STEPS ulps, relative to the terms where they cancel    |
 | sums of n terms                         | n / 2 + 1 roundings of the sum of magnitudes           |
 | products, norms of n terms              | n / 2 + 1 roundings of the result                      |
+| factorizations                          | FACTORIZATIONS roundings of the largest element        |
 | softmax family                          | n / 2 + spread of the logits + 6 roundings             |
 | 16-bit floats                           | the same in float32, then one rounding: 1 u of theirs  |
 """
@@ -36,10 +37,17 @@ STEPS = {
 # References that are differences of larger terms in float64: exact relative to those, not to
 # themselves. tests/backend holds the compiled functions against mpmath.
 LARGE_TERMS = {"lgamma": 16.0, "digamma": 16.0}
+# How much a rounding error in a well-determined factorization grows, in units of the largest
+# element of the result: sizes up to 60, conditions up to 10.
+FACTORIZATIONS = dict.fromkeys(
+    ("cholesky", "triangular_solve", "lu", "lu_solve", "solve", "det", "cofactor", "logabsdet"),
+    64.0,
+)
 # Zero may come out with either sign: the language leaves it open, or another order of sums does.
 EITHER_ZERO = frozenset((
     "maximum", "minimum", "max", "min", "cumulative_max", "cumulative_min", "scatter", "sort",
     "sum", "mean", "einsum", "conv", "cumulative_sum", "linear_recurrence", "prod",
+    *FACTORIZATIONS,
 ))  # fmt: skip
 _SMALLEST_BITS = {"float16": -24, "bfloat16": -133, "float32": -149, "float64": -1074}
 _LARGEST = {"float16": 2.0**16, "bfloat16": 2.0**128, "float32": 2.0**128, "float64": np.inf}
@@ -114,12 +122,18 @@ def _logsumexp_bound(case: Case, ref: Array, unit: float) -> Array:
     return unit * (_terms(case) / 2 + 2 * _spread(case) + 6 + finite)
 
 
+def _factorization_bound(case: Case, ref: Array, unit: float) -> Array:
+    largest = np.max(np.abs(ref), initial=0.0)
+    return np.asarray(unit * FACTORIZATIONS[case.op.name] * max(1.0, float(largest)))
+
+
 _BOUNDS: dict[str, Callable[[Case, Array, float], Array]] = {
     **dict.fromkeys(
         ("sum", "mean", "einsum", "conv", "cumulative_sum", "linear_recurrence"), _sum_bound
     ),
     **dict.fromkeys(("prod", "cumulative_prod", "norm"), _product_bound),
     "softmax": _softmax_bound,
+    **dict.fromkeys(FACTORIZATIONS, _factorization_bound),
     **dict.fromkeys(("logsumexp", "log_softmax", "softmax_cross_entropy"), _logsumexp_bound),
 }
 
