@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any
 
 import numpy as np
 
@@ -31,8 +31,6 @@ from graphc.ops.elementwise import WHERE
 from graphc.ops.logical import logical_and
 from graphc.ops.promotion import TensorLike, as_tensor
 from graphc.ops.state import placeholder
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _tensors(nest: Any, what: str, like: Sequence[Tensor] = ()) -> list[Tensor]:
@@ -242,10 +240,7 @@ def scan(
     counters = [] if truncate is None else [as_tensor(0, like=int64)]
     state = _formals([*carry, *counters])
     items = [placeholder(r.shape[1:], r.dtype) for r in rows]
-    seen = state[: len(carry)]
-    if truncate is not None:
-        start = logical_and(state[-1] > 0, state[-1] % truncate == 0)
-        seen = [WHERE(start, STOP_GRADIENT(t), t) if t.dtype.is_float else t for t in seen]
+    seen = state if truncate is None else _cut_off(state, int(truncate))
     found = body(rebuilder(init)(iter(seen)), rebuilder(sequences)(iter(items)))
     if not isinstance(found, tuple) or len(found) != 2:
         fail(
@@ -265,6 +260,12 @@ def scan(
             bodies[0], initial, rows, captured, turns, bool(reverse), every
         )
     return rebuilder(init)(iter(last)), rebuilder(found[1])(iter(stacks))
+
+
+def _cut_off(state: Sequence[Tensor], every: int) -> list[Tensor]:
+    """The carries, constants to differentiation where the last one, the turn, says so."""
+    start = logical_and(state[-1] > 0, state[-1] % every == 0)
+    return [WHERE(start, STOP_GRADIENT(t), t) if t.dtype.is_float else t for t in state[:-1]]
 
 
 def _turns(rows: Sequence[Tensor], length: Size | None) -> Size:
@@ -291,14 +292,6 @@ def _turns(rows: Sequence[Tensor], length: Size | None) -> Size:
 
 
 # -- function -------------------------------------------------------------------------------------
-
-
-@overload
-def function(body: F, /, *, checkpoint: bool = False) -> F: ...
-
-
-@overload
-def function(body: None = None, /, *, checkpoint: bool = False) -> Callable[[F], F]: ...
 
 
 def function(body: Any = None, /, *, checkpoint: bool = False) -> Any:
