@@ -72,12 +72,22 @@ from graphc.nn.pooling import (
     lp_pool,
     max_pool,
 )
+from graphc.nn.recurrent import (
+    RecurrentWeights,
+    gru,
+    gru_cell,
+    lstm,
+    lstm_cell,
+    rnn,
+    rnn_cell,
+)
 from graphc.nn.resampling import resize
 from graphc.nn.sampling import affine_grid, deform_conv, grid_sample, roi_align, roi_pool
 from graphc.nn.unpooling import max_pool_with_indices, max_unpool
 from graphc.other_names import missing as _missing
 
 __all__ = [
+    "RecurrentWeights",
     "adaptive_avg_pool",
     "adaptive_max_pool",
     "affine_grid",
@@ -101,6 +111,8 @@ __all__ = [
     "glu",
     "grid_sample",
     "group_norm",
+    "gru",
+    "gru_cell",
     "hard_sigmoid",
     "hard_swish",
     "hard_tanh",
@@ -116,6 +128,8 @@ __all__ = [
     "log_sigmoid",
     "log_softmax",
     "lp_pool",
+    "lstm",
+    "lstm_cell",
     "max_pool",
     "max_pool_with_indices",
     "max_unpool",
@@ -130,6 +144,8 @@ __all__ = [
     "relu6",
     "resize",
     "rms_norm",
+    "rnn",
+    "rnn_cell",
     "roi_align",
     "roi_pool",
     "scaled_dot_product_attention",
