@@ -9,6 +9,7 @@ from graphc.onnx import (
     ops_loss,
     ops_norm,
     ops_pool,
+    ops_quantized,
 )
 
 THEMES = (
@@ -18,4 +19,5 @@ THEMES = (
     ops_loss,
     ops_norm,
     ops_pool,
+    ops_quantized,
 )
