@@ -25,12 +25,13 @@ from typing import Any
 
 import numpy as np
 
-from graphc.base.dims import Dim, Size
+from graphc.base.dims import Dim, Size, symbols
 from graphc.base.dtypes import DType, dtype_of
 from graphc.base.errors import (
     FormatError,
     GraphcError,
     GraphError,
+    ShapeError,
     UnsupportedError,
     message,
     what_and_hint,
@@ -372,6 +373,9 @@ class Importer:
         except (FormatError, UnsupportedError) as error:
             raise _placed(error, where) from None
         except (GraphcError, OverflowError) as error:
+            free = _open_sizes(inputs)
+            if free and isinstance(error, ShapeError):  # it may fit, for some of them
+                raise _undecided(error, where, free) from None
             what, hint = what_and_hint(error) if isinstance(error, GraphcError) else (error, None)
             raise FormatError(message(f"{where}: {what}", at="", hint=hint)) from None
 
@@ -507,6 +511,21 @@ def _placed(error: GraphcError, where: str) -> GraphcError:
     if isinstance(error, InputNeeded):
         return InputNeeded(text, error.inputs, error.sizes)
     return type(error)(text)
+
+
+def _open_sizes(inputs: Sequence[Value | None]) -> list[str]:
+    """The symbols in the shapes of operands that are declared, not computed."""
+    shapes = [v.shape for v in inputs if isinstance(v, TensorValue)]
+    found = dict.fromkeys(s.name for shape in shapes for s in symbols(shape))
+    return [name for name in found if name.isidentifier()]
+
+
+def _undecided(error: ShapeError, where: str, sizes: Sequence[str]) -> InputNeeded:
+    """The error where an operator does not fit before sizes are known."""
+    what, _ = what_and_hint(error)
+    given = ", ".join(f"{n!r}: ..." for n in sizes)
+    hint = f"fix sizes: graphc.onnx.load(path, sizes={{{given}}})"
+    return InputNeeded(message(f"{where}: {what}", at="", hint=hint), [], sizes)
 
 
 def _is_sizes(value: Value | None) -> bool:

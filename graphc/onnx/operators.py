@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from graphc.onnx import (
     network_operators,
+    ops_control,
     ops_indexing,
     ops_linear,
     ops_math,
     ops_reduction,
+    ops_sequence,
     ops_shape,
 )
 
 THEMES = (
+    ops_control,
     ops_indexing,
     ops_linear,
     ops_math,
     ops_reduction,
+    ops_sequence,
     ops_shape,
     *network_operators.THEMES,
 )

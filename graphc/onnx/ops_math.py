@@ -256,6 +256,19 @@ def converted(c: Context, value: TensorValue, dtype: DType) -> Value | Tensor:
     return graphc.astype(value.tensor, dtype)
 
 
+@op("BitCast")
+def bit_cast(c: Context) -> Tensor:
+    """The bits of the elements as another type of the same width; a bool is the byte 0 or 1."""
+    x, dtype = c.tensor(0), c.dtype(_element(c), "the type to cast to")
+    if max(8, x.dtype.bits) != max(8, dtype.bits):
+        c.bad(f"bits of {x.dtype} as {dtype}: the widths differ")
+    if x.dtype.is_bool:
+        x = graphc.astype(x, "uint8")
+    if dtype.is_bool:
+        return graphc.not_equal(x, 0)
+    return graphc.bitcast(x, dtype)
+
+
 # -- random ---------------------------------------------------------------------------------------
 
 
