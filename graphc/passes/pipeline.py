@@ -11,6 +11,7 @@ from graphc.autodiff.reverse import STABILIZER
 from graphc.ir.graph import OPTIMIZER, Graph
 from graphc.passes.context import Context, Pass
 from graphc.passes.expand import ExpandComposites, StripAliases
+from graphc.passes.loops import MoveOutOfLoops
 from graphc.passes.simplify import (
     Canonicalize,
     ContractionForms,
@@ -28,6 +29,7 @@ GRAPH_PIPELINE: tuple[Pass, ...] = (
     StripAliases(),  # differentiation is done: nothing hides a pattern any more
     StabilizeNumerics(),  # on what the user wrote: expansion hides the shape of a softmax
     SimplifyAlgebra(),
+    MoveOutOfLoops(),  # what stands before and behind the loops is simplified with the rest
     ExpandComposites(),
     StripAliases(),  # expansions may use aliases themselves
     ContractionForms(),  # with all simplifications, also of what expansion left
@@ -40,6 +42,7 @@ PASSES: tuple[Pass, ...] = (
     SimplifyAlgebra(),
     MergeViews(),
     ContractionForms(),
+    MoveOutOfLoops(),
     ExpandComposites(),
     StripAliases(),
 )
