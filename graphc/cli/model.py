@@ -1,7 +1,7 @@
 """MODEL: the graph of a file (the command line, floor 8).
 
-What a file is decides its content, not its name: a `.graphc` file is a zip archive, a text graph is
-UTF-8 without NUL bytes.
+What a file is decides its content, not its name: a `.graphc` file is a zip archive, an ONNX file
+begins with the number of a field, a text graph is UTF-8 without NUL bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import graphc
 from graphc.base.atomic_file import replacing
-from graphc.base.errors import FormatError, GraphError, UnsupportedError, message
+from graphc.base.errors import FormatError, GraphError, message
 from graphc.compiler import Compilation
 from graphc.ir.bindings import rebuilt
 from graphc.ir.constant import constant_value
@@ -31,6 +31,7 @@ from graphc.runtime.session import Session
 from graphc.runtime.structure import Structure
 
 _ZIP = b"PK\x03\x04"
+_ONNX = b"\x08"
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class Model:
 def load(source: str) -> Model:
     """The model of a path, or the text graph on stdin for "-".
 
-    Raises OSError, FormatError for what is neither a `.graphc` file nor a text graph,
-    UnsupportedError for an ONNX file.
+    Raises OSError, FormatError for what is neither a `.graphc` or ONNX file nor a text graph,
+    UnsupportedError for what graphc cannot do of an ONNX file, or without the package onnx.
     """
     if source == "-":
         return Model(_parse(sys.stdin.buffer.read(), "stdin"), "stdin", "text")
@@ -58,14 +59,10 @@ def load(source: str) -> Model:
             with _naming(source):
                 return Model(graphc.load(path), source, "graphc", _members(path))
         data = head + file.read()
-    if path.suffix.lower() == ".onnx":
-        raise UnsupportedError(
-            message(
-                f"{source}: ONNX files are not supported by this version of graphc",
-                at="",
-                hint="build the graph with graphc's functions and save it: graph.save(path)",
-            )
-        )
+    # The first field of an ONNX file is its version; no text begins with that byte.
+    if path.suffix.lower() == ".onnx" or data.startswith(_ONNX):
+        with _naming(source):
+            return Model(graphc.onnx.load(path), source, "onnx")
     return Model(_parse(data, source), source, "text")
 
 
@@ -97,7 +94,7 @@ def _parse(data: bytes, source: str) -> Graph:
 def _not_a_model(source: str, why: str) -> FormatError:
     return FormatError(
         message(
-            f"{source}: expected a .graphc file or a text graph, but {why}",
+            f"{source}: expected a .graphc file, an ONNX file or a text graph, but {why}",
             at="",
             hint="write one with graph.save(path), or as text with str(graph)",
         )

@@ -71,8 +71,8 @@ def test_run_says_what_is_wrong(models: Path) -> None:
 def test_models_that_are_none(models: Path) -> None:
     bad("inspect", "missing.g", folder=models, says="missing.g: No such file")
     bad("inspect", ".", folder=models, says="Is a directory")
-    bad("inspect", "binary.graphc", folder=models, says="expected a .graphc file or a text graph")
-    bad("inspect", "model.onnx", folder=models, says="ONNX files are not supported")
+    bad("inspect", "binary.graphc", folder=models, says="an ONNX file or a text graph")
+    bad("inspect", "model.onnx", folder=models, says="it has no graph or names no opset")
     bad("inspect", "-", folder=models, stdin=b"graph \0", says="NUL byte")
     text = bad("inspect", "broken.g", folder=models, says="broken.g: line 8, column 8")
     assert "exp" in text and "running.py" not in text and "graphc_cli" not in text
