@@ -1,0 +1,1 @@
+"""Models of deep learning, written in graphc: see README.md."""
