@@ -136,7 +136,8 @@ class Backend(onnx.backend.base.Backend):  # type: ignore[misc]  # onnx is not t
     def session(cls) -> Session:
         """The session in which all models run."""
         if cls._session is None:
-            cls._session = Session()
+            # 16-bit floats are held against numbers that were rounded at every node.
+            cls._session = Session(numerics="exact")
         return cls._session
 
     @classmethod

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from graphc.onnx import (
     ops_activation,
+    ops_attention,
     ops_conv,
     ops_image,
     ops_loss,
     ops_norm,
     ops_pool,
     ops_quantized,
+    ops_recurrent,
 )
 
 THEMES = (
     ops_activation,
+    ops_attention,
     ops_conv,
     ops_image,
     ops_loss,
     ops_norm,
     ops_pool,
     ops_quantized,
+    ops_recurrent,
 )

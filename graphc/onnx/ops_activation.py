@@ -13,7 +13,7 @@ from graphc.ops import elementwise, elementwise_math, logical, rounding
 from graphc.ops.axes import normalize_axis
 from graphc.ops.creation import IOTA, filled
 from graphc.ops.promotion import as_tensor, cast
-from graphc.ops.reduction import ARGMAX
+from graphc.ops.reduction import ARGMAX, MAX, SUM
 from graphc.ops.reshape import to_shape
 from graphc.ops.softmax import log_softmax, softmax
 from graphc.random import key as random_key
@@ -127,12 +127,24 @@ def _last(c: Context, x: Tensor) -> tuple[Tensor, int]:
     return to_shape(x, (product(x.shape[:axis]), product(x.shape[axis:]))), 1
 
 
+def stepwise_softmax(x: Tensor, axis: int) -> Tensor:
+    """Softmax. For the 16-bit floats each step of the operator's function body (maximum,
+    difference, exp, sum, quotient) is rounded to their dtype, which is what ONNX says it is; one
+    rounding at the end would give the neighbouring number now and then.
+    """
+    if x.dtype.bits != 16:
+        return softmax(x, axis=axis)
+    distance = elementwise.subtract(x, MAX(x, axes=(axis,), keepdims=True))
+    powers = elementwise_math.exp(distance)
+    return elementwise.divide(powers, SUM(powers, axes=(axis,), keepdims=True))
+
+
 @op("Softmax")
 def softmax_(c: Context) -> Tensor:
     """Softmax along an axis."""
     x = c.tensor(0)
     flat, axis = _last(c, x)
-    return to_shape(softmax(flat, axis=axis), x.shape)
+    return to_shape(stepwise_softmax(flat, axis), x.shape)
 
 
 @op("LogSoftmax")
