@@ -47,6 +47,7 @@ from graphc.onnx.reader import Model, domain_of, read_file
 from graphc.onnx.refusal import InputNeeded, bad, needed, shown, unsupported
 from graphc.onnx.schemas import (
     body_of,
+    check_types,
     checked_attributes,
     default_protos,
     resolved,
@@ -64,7 +65,7 @@ from graphc.onnx.values import (
 )
 from graphc.ops.state import placeholder
 
-EXPANDED_NODES = 100_000  # nodes that functions and unrolled loops may make
+EXPANDED_NODES = 50_000  # nodes that functions and unrolled loops may make
 DEPTH = 32  # subgraphs and functions inside each other
 
 _LOADED = operators.THEMES  # what they register is used here
@@ -124,10 +125,7 @@ def import_model(
 ) -> Imported:
     """The graph of a checked model. Raises FormatError, UnsupportedError, GraphError."""
     with provenance.recording(False):
-        try:
-            return Importer(model, constants or {}, sizes or {}).run(name)
-        except UnicodeDecodeError as error:
-            bad("the model", f"a name is no UTF-8 text: {error.reason} at byte {error.start}")
+        return Importer(model, constants or {}, sizes or {}).run(name)
 
 
 class Importer:
@@ -142,7 +140,9 @@ class Importer:
         self._constants = constants
         self._sizes = sizes
         self._symbols: dict[str, Size] = {}
+        self._symbol_names: dict[str, int] = {}
         self._legal: dict[str, str] = {}
+        self._legal_names: dict[str, int] = {}
         self._inputs: list[tuple[str, Tensor]] = []
         self._expanded = 0
         self.randoms = 0  # random nodes so far: each has a seed of its own
@@ -231,10 +231,7 @@ class Importer:
         if text not in self._symbols:
             label = "".join(c if c.isalnum() or c == "_" else "_" for c in text)[:64] or "n"
             label = label if label.isidentifier() else f"n_{label}"
-            taken = {str(s) for s in self._symbols.values()}
-            unique, k = label, 1
-            while unique in taken:
-                unique, k = f"{label}_{k}", k + 1
+            unique = _unused(label, self._symbol_names)
             if len(self._symbols) >= self.limits.symbols:
                 bad("the model", f"more than {self.limits.symbols} symbolic dims (limit symbols)")
             fixed = self._sizes.get(text, self._sizes.get(unique))
@@ -246,10 +243,7 @@ class Importer:
         if name not in self._legal:
             label = name[: self.limits.name_length]
             label = "".join("_" if not _may_stand(c) else c for c in label) or "_"
-            unique, k = label, 1
-            while unique in self._legal.values():
-                unique, k = f"{label}_{k}", k + 1
-            self._legal[name] = unique
+            self._legal[name] = _unused(label, self._legal_names)
         return self._legal[name]
 
     def _check_given(self) -> None:
@@ -259,7 +253,7 @@ class Importer:
                 what = f"constants: the model has no input {name!r}"
                 raise GraphError(message(what, hint=f"its inputs: {', '.join(known)}"))
         for label in self._sizes:
-            if label not in self._symbols and label not in map(str, self._symbols.values()):
+            if label not in self._symbols and label not in self._symbol_names:
                 what = f"sizes: the model has no symbolic dim {label!r}"
                 raise GraphError(message(what, hint=f"it has: {', '.join(self._symbols)}"))
 
@@ -359,6 +353,7 @@ class Importer:
         for k, value in enumerate(inputs):
             if isinstance(value, ForeignInput):
                 raise value.needed(f"{where}: operand {k}")
+        check_types(schema, inputs, where)
         if domain == "" and len(node.output) == 1 and all(_is_sizes(v) for v in inputs):
             operands = [v for v in inputs if isinstance(v, TensorValue)]
             sizes = sizes_result(node.op_type, version, operands, attributes)
@@ -487,6 +482,16 @@ class ForeignInput(ForeignValue):
     def needed(self, where: str) -> Exception:
         """The error that asks for the input's value."""
         return needed(where, f"the {self.what} {shown(self.name)}", [self.name], [])
+
+
+def _unused(label: str, taken: dict[str, int]) -> str:
+    """A label that is not taken yet, which takes it. taken: the next number to try for each."""
+    unique = label
+    while unique in taken:
+        unique = f"{label}_{taken[label]}"
+        taken[label] += 1
+    taken[unique] = 1
+    return unique
 
 
 def symbol_text(dim: Any, name: str, axis: int) -> str:

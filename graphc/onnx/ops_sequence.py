@@ -43,6 +43,8 @@ def _element(value: Value) -> int:
 def _checked(c: Context, items: Sequence[Value], element: int) -> SequenceValue:
     """A sequence of values of one element type. Raises FormatError."""
     for item in items:
+        if isinstance(item, SequenceValue | OptionalValue):
+            c.bad("a sequence holds tensors, no sequences and optionals")
         kind = _element(item)
         if element and kind and kind != element:
             c.bad(f"a sequence of {name_of(element)} cannot hold {name_of(kind)}")
@@ -134,6 +136,8 @@ def split(c: Context) -> Value:
             c.refuse(f"a split into an unknown number of parts: axis {axis} has size {total}")
         if each < 1:
             c.bad(f"parts of {each} elements")
+        if -(-total // each) > c.importer.limits.operands:
+            c.bad(f"a split into {-(-total // each)} parts (limit operands)")
         parts = [min(each, total - k) for k in range(0, total, each)]
     keep = bool(c.attribute("keepdims")) or c.has(1)
     return SequenceValue(_parts(x, axis, parts, keep), c.value(0).element)

@@ -82,6 +82,7 @@ def checked_model(proto: Any, limits: Limits, folder: Path | None = None) -> Mod
     if not 1 <= proto.ir_version <= onnx.IR_VERSION:
         what = f"the IR version is {proto.ir_version}, expected 1 to {onnx.IR_VERSION}"
         bad("the model", what, "a newer onnx package may know it: pip install -U onnx")
+    _check_texts(proto)
     opsets = checked_opsets("the model", proto.opset_import)
     functions: dict[FunctionKey, Any] = {}
     for function in proto.functions:
@@ -99,6 +100,24 @@ def checked_model(proto: Any, limits: Limits, folder: Path | None = None) -> Mod
     _check_cycles(functions)
     tensors = TensorReader(ExternalData(folder), limits)
     return Model(proto, opsets, functions, tensors, limits)
+
+
+_TEXT, _MESSAGE = 9, 11  # kinds of fields
+
+
+def _check_texts(proto: Any) -> None:
+    """Raise FormatError for a name that is no UTF-8: it would be bytes instead of a text."""
+    stack = [proto]
+    while stack:
+        message_ = stack.pop()
+        for kind, value in message_.ListFields():
+            if kind.type == _TEXT:
+                for text in (value,) if isinstance(value, str | bytes) else value:
+                    if not isinstance(text, str):
+                        place = f"the model: {message_.DESCRIPTOR.name}: {kind.name}"
+                        bad(place, f"{shown(text)} is no UTF-8 text")
+            elif kind.type == _MESSAGE:
+                stack += [value] if hasattr(value, "ListFields") else value
 
 
 def checked_opsets(where: str, imports: Any) -> dict[str, int]:

@@ -45,6 +45,8 @@ def needed(where: str, what: str, inputs: Sequence[str], sizes: Sequence[str]) -
     """The error where `what` must be known when compiling."""
     parts = []
     hints = []
+    if not inputs and not sizes:
+        parts.append("what is only there when the model runs")
     if inputs:
         parts.append("the inputs " + ", ".join(map(repr, inputs)))
         given = ", ".join(f"{n!r}: ..." for n in inputs)

@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 import onnx.defs
 
+from graphc.onnx.elements import name_of
 from graphc.onnx.refusal import bad, shown
 from graphc.onnx.tensors import TensorReader
 from graphc.onnx.values import (
@@ -154,6 +155,43 @@ def _text(raw: bytes, where: str) -> str:
         return raw.decode()
     except UnicodeDecodeError as error:
         bad(where, f"it is no UTF-8 text at byte {error.start}")
+
+
+# -- types ----------------------------------------------------------------------------------------
+
+
+def check_types(schema: Any, inputs: Sequence[Value | None], where: str) -> None:
+    """Raise FormatError where operands are of types that the operator does not take, or differ
+    where it wants the same.
+
+    A type that a later version of the operator takes is let through: files run ahead of their
+    opset in this.
+    """
+    bound: dict[str, str] = {}
+    for k, value in enumerate(inputs):
+        if not isinstance(value, TensorValue):
+            continue
+        formal = schema.inputs[min(k, len(schema.inputs) - 1)]
+        kind = f"tensor({name_of(value.element)})"
+        allowed = _allowed(schema.domain, schema.name, schema.since_version, formal.name)
+        if kind not in allowed and f"optional({kind})" not in allowed:
+            names = ", ".join(sorted(t for t in allowed if t.startswith("tensor")))
+            bad(where, f"operand {k} is {kind}, expected one of {names or ', '.join(allowed)}")
+        if not formal.is_homogeneous or "(" in formal.type_str:
+            continue
+        first = bound.setdefault(formal.type_str, kind)
+        if kind != first:
+            bad(where, f"operand {k} is {kind}, expected {first} like an operand before it")
+
+
+@functools.lru_cache(maxsize=8192)
+def _allowed(domain: str, name: str, version: int, formal: str) -> frozenset[str]:
+    """The types that an operand may have, in that version or the newest."""
+    found: set[str] = set()
+    newest = onnx.defs.get_schema(name, domain=domain)
+    for schema in (onnx.defs.get_schema(name, version, domain), newest):
+        found |= {t for i in schema.inputs if i.name == formal for t in i.types}
+    return frozenset(found)
 
 
 # -- function bodies -------------------------------------------------------------------------------

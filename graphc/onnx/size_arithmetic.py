@@ -8,6 +8,7 @@ tensors.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,6 +26,17 @@ class Uncertain(Exception):
     """The result depends on what the sizes turn out to be."""
 
 
+_UNDECIDED = (
+    Uncertain,
+    ShapeError,
+    ValueError,
+    IndexError,
+    ZeroDivisionError,
+    OverflowError,
+    TypeError,
+)
+
+
 def sizes_result(
     name: str, version: int, inputs: Sequence[TensorValue], attributes: dict[str, Any]
 ) -> TensorValue | None:
@@ -35,7 +47,7 @@ def sizes_result(
     arrays = [v.sizes for v in inputs if v.sizes is not None]
     try:
         found = rule(arrays, {**attributes, "version": version})
-    except (Uncertain, ShapeError, ValueError, IndexError, ZeroDivisionError, TypeError):
+    except _UNDECIDED:
         return None  # the handler says what is wrong, or computes it when the sizes are there
     if found is None or found.size > SIZE_ELEMENTS:
         return None
@@ -209,7 +221,7 @@ def _range(arrays: Sequence[Array], attributes: dict[str, Any]) -> Array:
 
 def _expand(arrays: Sequence[Array], attributes: dict[str, Any]) -> Array:
     shape = np.broadcast_shapes(arrays[0].shape, tuple(_ints(arrays[1])))
-    if int(np.prod(shape)) > SIZE_ELEMENTS:
+    if math.prod(shape) > SIZE_ELEMENTS:
         raise Uncertain
     return np.broadcast_to(arrays[0], shape).copy()
 
