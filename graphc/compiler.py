@@ -44,7 +44,6 @@ from graphc.lower.kernel_builder import LoweredKernel
 from graphc.lower.lower_graph import Lowered, lower_graph
 from graphc.lower.regions import Region
 from graphc.lower.work import Work, work_of_steps
-from graphc.passes.bodies import with_bodies
 from graphc.passes.pipeline import lowerable, optimize
 from graphc.runtime.cache import ObjectCache
 from graphc.runtime.executable import COMPILER, CompileOptions, Executable, KernelInfo, Site
@@ -86,9 +85,7 @@ class Compilation:
         if not self.options.optimize:
             return self.graph
         mode = self.options.numerics
-        graph: Graph = self._timed(
-            "optimize", lambda: with_bodies(optimize(self.graph, mode), lambda b: optimize(b, mode))
-        )
+        graph: Graph = self._timed("optimize", lambda: optimize(self.graph, mode))
         return graph
 
     def for_target(self, target: Target) -> Compilation:
@@ -102,7 +99,7 @@ class Compilation:
         """Regions, kernels and the buffer plan."""
         graph = self.optimized
         if not self.options.optimize:
-            graph = self._timed("expand", lambda: with_bodies(lowerable(graph), lowerable))
+            graph = self._timed("expand", lambda: lowerable(graph))
         lowered: Lowered = self._timed(
             "lower",
             lambda: lower_graph(

@@ -12,11 +12,12 @@ from graphc.rewrite.trace import Trace
 @dataclass(frozen=True)
 class Context:
     """numerics: which rule classes may run ("exact", "standard", "fast"). trace: the log, with its
-    limit.
+    limit. bodies: what the bodies that were seen became, so that each is changed once.
     """
 
     numerics: str = "standard"
     trace: Trace = field(default_factory=Trace)
+    bodies: dict[Graph, Graph] = field(default_factory=dict)
 
 
 class Pass(Protocol):

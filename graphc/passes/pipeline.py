@@ -6,10 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from graphc.autodiff.reverse import STABILIZER
-from graphc.ir.graph import OPTIMIZER, Graph
+from graphc.ir import provenance
+from graphc.ir.graph import OPTIMIZER, Graph, interned
+from graphc.ir.node import Node, Tensor, make
 from graphc.passes.context import Context, Pass
+from graphc.passes.control import DissolveControl, MergeControl, PruneControl
 from graphc.passes.expand import ExpandComposites, StripAliases
 from graphc.passes.loops import MoveOutOfLoops
 from graphc.passes.simplify import (
@@ -23,15 +27,60 @@ from graphc.passes.simplify import (
 from graphc.passes.stable import stabilize
 from graphc.rewrite.trace import Trace
 
-NECESSARY: tuple[Pass, ...] = (StripAliases(), ExpandComposites(), StripAliases())
+
+@dataclass(frozen=True)
+class OptimizeBodies:
+    """Each distinct body put through a pipeline, once, inner ones with the ones around them.
+
+    pipeline: "necessary" for what lowering needs, "graph" for everything.
+    """
+
+    pipeline: str = "graph"
+    name: str = "optimize-bodies"
+
+    def run(self, graph: Graph, context: Context) -> Graph:
+        """The graph with its bodies changed; equal bodies stay one."""
+        if not graph.own_bodies:
+            return graph
+        changed = context.bodies
+        for body in graph.own_bodies:
+            if body not in changed:
+                new = _through(body, _PIPELINES[self.pipeline], context)
+                changed[body] = changed[new] = interned(new)
+
+        def visit(node: Node, inputs: tuple[Tensor, ...]) -> Node:
+            attrs = tuple(changed[a] if isinstance(a, Graph) else a for a in node.attrs)
+            if all(map(_same, (*inputs, *attrs), (*node.inputs, *node.attrs))):
+                return node
+            with provenance.derived_from(node):
+                return make(node.op, inputs, attrs)
+
+        return graph.map(visit)
+
+
+def _same(a: object, b: object) -> bool:
+    return a is b
+
+
+NECESSARY: tuple[Pass, ...] = (
+    StripAliases(),
+    ExpandComposites(),
+    StripAliases(),
+    OptimizeBodies("necessary"),
+)
 
 GRAPH_PIPELINE: tuple[Pass, ...] = (
+    MergeControl(),  # before anything changes one of two loops that are to be one
     StripAliases(),  # differentiation is done: nothing hides a pattern any more
+    PruneControl(),
+    DissolveControl(),  # what was inside meets the rules for what is around it
     StabilizeNumerics(),  # on what the user wrote: expansion hides the shape of a softmax
     SimplifyAlgebra(),
-    MoveOutOfLoops(),  # what stands before and behind the loops is simplified with the rest
     ExpandComposites(),
     StripAliases(),  # expansions may use aliases themselves
+    OptimizeBodies(),
+    MoveOutOfLoops(),  # out of optimized bodies, into a graph that is optimized below
+    PruneControl(),  # what moved left operands and carries behind
     ContractionForms(),  # with all simplifications, also of what expansion left
 )
 
@@ -45,6 +94,10 @@ PASSES: tuple[Pass, ...] = (
     MoveOutOfLoops(),
     ExpandComposites(),
     StripAliases(),
+    MergeControl(),
+    PruneControl(),
+    DissolveControl(),
+    OptimizeBodies(),
 )
 
 
@@ -63,11 +116,23 @@ def optimize(
     Raises GraphcError for an unknown numerics mode.
     """
     context = Context(numerics, Trace() if trace is None else trace)
+    return _through(graph, passes, context, after)
+
+
+def _through(
+    graph: Graph,
+    passes: Sequence[Pass],
+    context: Context,
+    after: Callable[[Pass, Graph], None] | None = None,
+) -> Graph:
     for step in passes:
         graph = step.run(graph, context)
         if after is not None:
             after(step, graph)
     return graph
+
+
+_PIPELINES = {"necessary": NECESSARY, "graph": GRAPH_PIPELINE}
 
 
 def lowerable(graph: Graph) -> Graph:

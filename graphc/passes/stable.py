@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from graphc.ir.graph import Graph
 from graphc.ir.node import Tensor
+from graphc.passes.control import merge_control
 from graphc.rewrite.driver import RuleSet, rewrite
 from graphc.rewrite.pattern import Match, uniform
 from graphc.rewrite.rules import algebra, stability
@@ -40,11 +41,12 @@ _ROOTS = frozenset(root for r in stability.RULES for root in r.roots_of() or ())
 
 
 def stabilize(outputs: Sequence[Tensor]) -> list[Tensor]:
-    """The outputs with expressions that lose digits or overflow replaced; the same nodes where
-    there are none.
+    """The outputs with expressions that lose digits or overflow replaced, and what several
+    derivatives made of one loop as one; the same nodes where there is nothing of the kind.
     """
     named = tuple((str(k), t) for k, t in enumerate(outputs))
-    graph = Graph.build((), named, (), "differentiated", {})
+    graph = merge_control(Graph.build((), named, (), "differentiated", {}))
+    outputs = [t for _, t in graph.outputs]
     if not any(n.op.name in _ROOTS for n in graph.nodes):
-        return list(outputs)
+        return outputs
     return [t for _, t in rewrite(graph, _RULES)[0].outputs]
