@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from graphc.base.dtypes import Array, DType, dtype_of
+from graphc.ir.bindings import SizeBinder
 from graphc.ir.evaluate import bind_feeds
-from graphc.ir.graph import Graph, bind_sizes
+from graphc.ir.graph import Graph, bind_sizes, unrounded_value
 from graphc.ir.node import Node, Tensor
 from graphc.ops.families import Composite, Contraction, Elementwise
 
@@ -108,19 +109,39 @@ def _stays_finite(graph: Graph, values: dict[int, Any]) -> bool:
 
 def _wide_values(graph: Graph, feeds: Mapping[str, Array], seed: int) -> dict[int, Any]:
     """All values with floats in float64; roundings are imitated by noise unless the seed is 0."""
-    rng = np.random.default_rng(seed) if seed else None
     bound, sizes = bind_feeds(graph, feeds)
-    values: dict[int, Any] = {i: _widened(a) for i, a in bound.items()}
-    with np.errstate(all="ignore"):
-        for node in graph.nodes:
-            if id(node) in values:
-                continue
-            if node.op.name == "variable":
-                values[id(node)] = _widened(node.attr("value").values)
-            else:
-                operands = [values[id(i)] for i in node.inputs]
-                values[id(node)] = _wide_node(node, operands, sizes, rng)
-    return values
+    walk = _Wide(np.random.default_rng(seed) if seed else None)
+    return walk.values(graph, {i: _widened(a) for i, a in bound.items()}, sizes)
+
+
+class _Wide:
+    """Evaluates graphs and bodies in float64, with noise where there is a generator."""
+
+    def __init__(self, rng: np.random.Generator | None) -> None:
+        self.rng = rng
+
+    def values(self, graph: Graph, values: dict[int, Any], sizes: dict[str, int]) -> dict[int, Any]:
+        binder = SizeBinder(graph.bindings)
+        with np.errstate(all="ignore"):
+            for node in graph.nodes:
+                if id(node) not in values:
+                    values[id(node)] = self._value(node, values, sizes)
+                binder.see(node, values[id(node)], sizes)
+        return values
+
+    def _value(self, node: Node, values: dict[int, Any], sizes: Mapping[str, int]) -> Any:
+        if node.op.name == "variable":
+            return _widened(node.attr("value").values)
+        operands = [values[id(i)] for i in node.inputs]
+        if not isinstance(node, Tensor):
+            found = unrounded_value(node, operands, sizes, self._body)
+            return tuple(map(_widened, found))
+        return _wide_node(node, operands, sizes, self.rng)
+
+    def _body(self, body: Graph, sizes: Mapping[str, int], *arrays: Array) -> tuple[Array, ...]:
+        given: dict[int, Any] = {id(t): a for (_, t), a in zip(body.inputs, arrays, strict=True)}
+        values = self.values(body, given, dict(sizes))
+        return tuple(values[id(t)] for _, t in body.outputs)
 
 
 def _widened(value: Any) -> Array:
@@ -136,8 +157,7 @@ def _wide_node(
         attrs["dtype"] = dtype_of("float64")
     form, reference = node.op.form, node.op.reference
     assert reference is not None, f"{node.op.name} has no value without a feed"
-    if not isinstance(node, Tensor):
-        return tuple(_widened(v) for v in reference(*operands, **attrs))
+    assert isinstance(node, Tensor), "nodes of several results are evaluated by their bodies"
     unit = UNIT.get(node.dtype.name, 0.0)
     many = isinstance(form, Composite | Contraction) or node.op.name in ACCUMULATING
     if rng is not None and unit and many:

@@ -537,11 +537,30 @@ def _check_updates(updates: tuple[tuple[Tensor, Tensor], ...]) -> None:
             )
 
 
-def evaluate_node(node: Node, arrays: Sequence[Any], sizes: Mapping[str, int]) -> Any:
+def evaluate_node(
+    node: Node,
+    arrays: Sequence[Any],
+    sizes: Mapping[str, int],
+    run_body: Callable[..., Any] | None = None,
+) -> Any:
     """The reference meaning of one node on arrays in reference form, rounded to the node's dtype.
 
-    Symbolic sizes in attributes are bound by `sizes` first.
+    Symbolic sizes in attributes are bound by `sizes` first. run_body: evaluates a body, called as
+    `evaluate_body` is (the default).
     """
+    value = unrounded_value(node, arrays, sizes, run_body)
+    if isinstance(node.type, TensorType):
+        return normalize(value, node.type)
+    return tuple(normalize(v, t) for v, t in zip(value, node.type.items, strict=True))
+
+
+def unrounded_value(
+    node: Node,
+    arrays: Sequence[Any],
+    sizes: Mapping[str, int],
+    run_body: Callable[..., Any] | None = None,
+) -> Any:
+    """What the reference of a node gives, in whatever dtype it computes."""
     if node.op.reference is None:
         raise GraphError(
             message(
@@ -550,15 +569,14 @@ def evaluate_node(node: Node, arrays: Sequence[Any], sizes: Mapping[str, int]) -
                 hint="pass feeds={placeholder or name: array}",
             )
         )
-    attrs = {k: bind_sizes(v, sizes) for k, v in node.attributes.items()}
+    attrs = {k: bind_sizes(v, sizes, run_body) for k, v in node.attributes.items()}
     with np.errstate(all="ignore"):
         value = node.op.reference(*arrays, **attrs)
-    if isinstance(node.type, TensorType):
-        return normalize(value, node.type)
-    if len(value) < len(node.type.items):  # a loop of no turns stacks nothing
-        empty = node.type.items[len(value) :]
-        value = (*value, *(np.zeros(bind_sizes(t.shape, sizes), t.dtype.numpy) for t in empty))
-    return tuple(normalize(v, t) for v, t in zip(value, node.type.items, strict=True))
+    if isinstance(node.type, TensorType) or len(value) == len(node.type.items):
+        return value
+    # A loop of no turns stacks nothing.
+    empty = node.type.items[len(value) :]
+    return (*value, *(np.zeros(bind_sizes(t.shape, sizes), t.dtype.numpy) for t in empty))
 
 
 def normalize(value: Any, tensor_type: TensorType) -> Array:
@@ -571,14 +589,16 @@ def normalize(value: Any, tensor_type: TensorType) -> Array:
         return array.astype(dtype.numpy, copy=False)
 
 
-def bind_sizes(value: Any, sizes: Mapping[str, int]) -> Any:
+def bind_sizes(
+    value: Any, sizes: Mapping[str, int], run_body: Callable[..., Any] | None = None
+) -> Any:
     """An attribute with its dims replaced by ints; a body becomes a function of arrays."""
     if isinstance(value, dims.Dim):
         return value.evaluate(sizes)
     if isinstance(value, tuple):
         return tuple(bind_sizes(v, sizes) for v in value)
     if isinstance(value, Graph):
-        return functools.partial(EVALUATOR["body"], value, sizes)
+        return functools.partial(run_body or EVALUATOR["body"], value, sizes)
     return value
 
 

@@ -191,6 +191,9 @@ def plain_reductions(graph: Graph) -> Graph:
     below.
     """
 
+    if not any(isinstance(n.op.form, Reduction) and n.attr("keepdims") for n in graph.nodes):
+        return graph
+
     def visit(node: Node, inputs: tuple[Tensor, ...]) -> Node:
         same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
         if not isinstance(node.op.form, Reduction) or not node.attr("keepdims"):
@@ -223,6 +226,8 @@ def prepare(graph: Graph) -> tuple[Graph, list[Tensor]]:
     forced: list[Tensor] = []
 
     def visit(node: Node, inputs: tuple[Tensor, ...]) -> Node:
+        if not inputs:
+            return node
         with derived_from(node):
             if isinstance(node.op.form, Contraction) and isinstance(node, Tensor):
                 return prepare_contraction(node, inputs, forced)
@@ -279,4 +284,6 @@ def own_memory(graph: Graph) -> Graph:
 
     outputs = tuple((name, own(t)) for name, t in graph.outputs)
     updates = tuple((v, own(t)) for v, t in graph.updates)
+    if not copies:
+        return graph
     return Graph.build(graph.inputs, outputs, updates, graph.name, graph.names)

@@ -2,11 +2,12 @@
 
 A slice `x[3:]` of a symbolic dim has a size that is negative for small feeds; a position among no
 elements does not exist. Such conditions are known when a graph is compiled, and checked at every
-call before anything runs.
+call before anything runs; those of a body, whether or not it will run.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from graphc.base.dims import Dim, Size, product
@@ -41,7 +42,7 @@ def size_conditions(graph: Graph) -> tuple[Condition, ...]:
             sure = low is not None and low >= 0
             found[size] = None if sure else Condition(size, provenance.where(node), op)
 
-    for node in graph.nodes:
+    for node in itertools.chain(*(g.nodes for g in (graph, *graph.bodies))):
         for t in (node.type,) if isinstance(node.type, TensorType) else node.type.items:
             for size in t.shape:
                 want(size, node)

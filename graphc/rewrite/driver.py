@@ -82,12 +82,17 @@ class _Walk:
     def run(self, nodes: Sequence[Node]) -> dict[int, Node]:
         """The nodes that changed: id(old) to new."""
         mapping = {}
+        normal, at = self.normal, self.rules.at
         for node in nodes:
-            if id(node) not in self.normal:
+            key = id(node)
+            if key not in normal:
+                if not at(node) and all(normal.get(id(i)) is i for i in node.inputs):
+                    normal[key] = node  # most nodes of a large graph: no rule is about them
+                    continue
                 self._normalize(node)
-            new = self.normal[id(node)]
+            new = normal[key]
             if new is not node:
-                mapping[id(node)] = new
+                mapping[key] = new
         return mapping
 
     def _normalize(self, root: Node) -> None:

@@ -2,11 +2,14 @@
 
 Given the arguments and variables of a call that went wrong, the optimized graph is evaluated by
 NumPy until the values are known to be bad, and the way back is followed to the node whose own
-inputs are finite.  Values are dropped as soon as no node needs them.
+inputs are finite: into a body, and there to the turn of a loop in which a result of the body became
+bad.  Values are dropped as soon as no node needs them.
 """
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +20,15 @@ from graphc.base.dtypes import Array, DType
 from graphc.base.errors import ExecutionError, NumericsError, message
 from graphc.base.order import topological
 from graphc.ir import provenance
+from graphc.ir.bindings import SizeBinder
 from graphc.ir.graph import Graph, evaluate_node, node_inputs
 from graphc.ir.node import Node, Tensor, TensorType
 from graphc.lower.elements import storage_root
 from graphc.ops.families import Contraction, Elementwise, Map, Reduction
 from graphc.runtime.executable import Executable, Site
 
+_log = logging.getLogger("graphc.runtime")
+_MOST_SECONDS = 20.0  # of a loop in the reference
 _EXPONENT = {"bfloat16": 0x7F80, "float16": 0x7C00}  # all ones in a NaN and in an infinity
 
 
@@ -64,11 +70,46 @@ def _is_bad(stored: Array, dtype: DType) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """What is wrong with one array, and the ranges of the node's inputs."""
+    """What is wrong with one array of `graph`, and the ranges of the node's inputs."""
 
     node: Node
     summary: str
     operands: tuple[str, ...]
+    graph: Graph
+
+
+class _InBody(Exception):
+    """Ends the evaluation of a loop in the turn in which a body made something bad."""
+
+    def __init__(self, found: Bad) -> None:
+        super().__init__(found.summary)
+        self.found = found
+
+
+class _Inside:
+    """Evaluates bodies and stops where finite inputs give a result that is not finite.
+
+    Where compiled code left a loop, the reference may never do so: there is an end to the time.
+    """
+
+    def __init__(self) -> None:
+        self.end = time.monotonic() + _MOST_SECONDS
+
+    def __call__(self, body: Graph, sizes: Mapping[str, int], *arrays: Array) -> tuple[Array, ...]:
+        if time.monotonic() > self.end:
+            raise _TookTooLong
+        given = {id(t): array for (_, t), array in zip(body.inputs, arrays, strict=True)}
+        results = [t for _, t in body.outputs]
+        finite = not any(map(describe_bad, arrays))
+        values, bad = _evaluated(body, given, dict(sizes), self, results)
+        for result in results:
+            if finite and id(result) in bad:
+                raise _InBody(_follow(result, bad))
+        return tuple(values[id(t)] for t in results)
+
+
+class _TookTooLong(Exception):
+    """The reference of a loop runs on."""
 
 
 def describe_bad(array: Array) -> str:
@@ -98,27 +139,50 @@ def find_origin(
     values: of placeholders and variables by id, in reference form. Infinite constants are taken as
     meant.
     """
-    bad: dict[int, Bad] = {}
-    uses = _uses(graph)
-    live: dict[int, Any] = {}
-    for node in graph.nodes:
-        if id(node) in values:
-            live[id(node)] = values[id(node)]
-        else:
-            live[id(node)] = evaluate_node(node, [live[id(i)] for i in node.inputs], sizes)
-        summary = _summary(live[id(node)]) if node.op.name != "constant" else ""
-        if summary:
-            known = any(id(i) in bad for i in node.inputs)
-            operands = () if known else tuple(_range(graph, i, live[id(i)]) for i in node.inputs)
-            bad[id(node)] = Bad(node, summary, operands)
-        for i in node.inputs:
-            uses[id(i)] -= 1
-            if not uses[id(i)]:
-                live.pop(id(i), None)
+    try:
+        _, bad = _evaluated(graph, values, dict(sizes), _Inside())
+    except _InBody as inside:
+        return inside.found
+    except _TookTooLong:
+        _log.info("%s: the reference runs for too long to say where it began", graph.name)
+        return None
     for suspect in suspects:
         if id(suspect) in bad:
             return _follow(suspect, bad)
     return None
+
+
+def _evaluated(
+    graph: Graph,
+    values: Mapping[int, Array],
+    sizes: dict[str, int],
+    inside: _Inside,
+    kept: Iterable[Node] = (),
+) -> tuple[dict[int, Any], dict[int, Bad]]:
+    """The values of `kept` nodes, and what is bad, both by id of the node."""
+    bad: dict[int, Bad] = {}
+    uses = _uses(graph)
+    for node in kept:
+        uses[id(node)] += 1
+    live: dict[int, Any] = {}
+    binder = SizeBinder(graph.bindings)
+    for node in graph.nodes:
+        if id(node) in values:
+            live[id(node)] = values[id(node)]
+        else:
+            arrays = [live[id(i)] for i in node.inputs]
+            live[id(node)] = evaluate_node(node, arrays, sizes, inside)
+        binder.see(node, live[id(node)], sizes)
+        summary = _summary(live[id(node)]) if node.op.name != "constant" else ""
+        if summary:
+            known = any(id(i) in bad for i in node.inputs)
+            operands = () if known else tuple(_range(graph, i, live[id(i)]) for i in node.inputs)
+            bad[id(node)] = Bad(node, summary, operands, graph)
+        for i in node.inputs:
+            uses[id(i)] -= 1
+            if not uses[id(i)]:
+                live.pop(id(i), None)
+    return live, bad
 
 
 def operand_ranges(
@@ -135,7 +199,7 @@ def operand_ranges(
 
 
 def node_at(graph: Graph, op: str, where: str) -> Node | None:
-    """The node of an op at a user's line."""
+    """The node of an op at a user's line, None for one in a body: its operands change."""
     return next((n for n in graph.nodes if n.op.name == op and provenance.where(n) == where), None)
 
 
@@ -183,8 +247,9 @@ def _range(graph: Graph, node: Node, value: Any) -> str:
 
 def numerics_error(graph: Graph, found: Bad) -> NumericsError:
     """The error that names op, node, line, kind and count, and the ranges of the inputs."""
-    node = found.node
-    kinds = {"placeholder": "the feed", "variable": "the variable"}
+    node, inside = found.node, found.graph is not graph
+    graph = found.graph
+    kinds = {"placeholder": "the feed", "variable": "the variable"} if not inside else {}
     label = kinds.get(node.op.name, node.op.name)
     what = f"{label} {graph.name_of(node)!r}" if _is_named(graph, node) else label
     if node.op.name in kinds:

@@ -8,6 +8,7 @@ built with cells of its own (profiling).
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -146,9 +147,11 @@ def _signature(executable: Executable, single: bool) -> CallSignature:
 
 def _work(executable: Executable) -> Size:
     """Scalar operations of a call, which decide whether other Python threads may run meanwhile."""
+    if any(n.op.name == "while_loop" for g in _with_bodies(executable.graph) for n in g.nodes):
+        return RELEASE_WORK  # nobody knows how many turns there are
     total: Size = 0
-    for kernel in executable.kernels:
-        total = total + kernel.flops
+    for flops, count in Counter(kernel.flops for kernel in executable.kernels).items():
+        total = total + flops * count
     if not isinstance(total, Dim) and total == 0:
         types = [t for _, t in (*executable.inputs, *executable.outputs)]
         types += [v.type for v in executable.variables]
@@ -157,6 +160,10 @@ def _work(executable: Executable) -> Size:
     if isinstance(total, Dim) and len(total.terms) > _WORK_TERMS:
         return RELEASE_WORK
     return total
+
+
+def _with_bodies(graph: Graph) -> tuple[Graph, ...]:
+    return (graph, *graph.bodies)
 
 
 def _raiser(executable: Executable) -> Callable[[int], object]:
