@@ -12,6 +12,7 @@ from graphc.onnx import (
     ops_pool,
     ops_quantized,
     ops_recurrent,
+    ops_signal,
 )
 
 THEMES = (
@@ -24,4 +25,5 @@ THEMES = (
     ops_pool,
     ops_quantized,
     ops_recurrent,
+    ops_signal,
 )
