@@ -124,7 +124,11 @@ class Compilation:
         }
         assemble = importlib.import_module("graphc.backend.assemble")
         program: Program = assemble.program_of(
-            self.lowered, self.graph.symbols, counts, profile=self.options.profile
+            self.lowered,
+            self.graph.symbols,
+            counts,
+            computed=self.graph.computed,
+            profile=self.options.profile,
         )
         return program
 
@@ -198,6 +202,10 @@ def _step_info(graph: Graph, step: LoweredStep, region: Region, work: Work) -> K
 def _site_hint(node: Node, kind: str) -> str:
     if kind == "numerics":
         return f"a NaN or an infinity came out of {node.op.name}"
+    if kind == "size":
+        return "the size that it holds is not within the bounds that were declared"
+    if kind == "negative":
+        return f"a size of {node.op.name} : {node.type} is negative"
     if node.op.refuses:
         return node.op.refuses
     operands = ", ".join(str(i.type) for i in node.inputs)
@@ -265,6 +273,7 @@ def pack(compilation: Compilation, data: bytes) -> bytes:
         ],
         "parallel": _has_parallel(compilation),
         "constants": [[c.dtype.name, list(c.shape), c.stored.nbytes] for c in constants],
+        "blocks": compilation.lowered.blocks,
         "object": len(data),
     }
     text = json.dumps(header).encode()
@@ -314,18 +323,27 @@ def unpack(graph: Graph, options: CompileOptions, packed: bytes) -> Executable:
         Site(op, provenance.where(declared[k]) if k >= 0 else "", hint, kind)
         for op, k, hint, kind in header["sites"]
     )
+    symbols = graph.symbols + graph.computed
     kernels = tuple(
         KernelInfo(
             name,
             tuple(nodes),
             tuple(lines),
-            parse_size(flops, graph.symbols),
-            parse_size(moved, graph.symbols),
+            parse_size(flops, symbols),
+            parse_size(moved, symbols),
         )
         for name, nodes, lines, flops, moved in header["kernels"]
     )
     return _executable(
-        graph, options, data, tuple(constants), sites, kernels, header["parallel"], None
+        graph,
+        options,
+        data,
+        tuple(constants),
+        sites,
+        kernels,
+        header["parallel"],
+        None,
+        header["blocks"],
     )
 
 
@@ -346,6 +364,7 @@ def _executable(
     kernels: tuple[KernelInfo, ...],
     parallel: bool,
     compilation: Compilation | None,
+    blocks: int,
 ) -> Executable:
     @functools.lru_cache(maxsize=1)
     def stages() -> Compilation:
@@ -366,6 +385,8 @@ def _executable(
         lambda name: stages().stage(name),
         compilation is None,
         optimized=lambda: stages().optimized,
+        computed=graph.computed,
+        blocks=blocks,
     )
 
 
@@ -419,6 +440,7 @@ def _compiled(graph: Graph, options: CompileOptions) -> Executable:
         compilation.kernel_infos,
         _has_parallel(compilation),
         compilation,
+        compilation.lowered.blocks,
     )
 
 

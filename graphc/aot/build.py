@@ -27,8 +27,10 @@ from graphc.aot.module import Module, make_module
 from graphc.aot.options import Options
 from graphc.aot.program_text import program_text
 from graphc.aot.sizes import SizeReport, size_report
-from graphc.base.errors import CompileError, message
+from graphc.base.errors import CompileError, UnsupportedError, message
+from graphc.ir import provenance
 from graphc.ir.graph import Graph
+from graphc.ir.node import describe
 from graphc.runtime.executable import CompileOptions
 from graphc.version import __version__
 
@@ -91,6 +93,7 @@ def build(graph: Graph, path: str | os.PathLike[str], options: Options) -> Artif
     """`graphc.compile` with its options checked."""
     folder = Path(path)
     graph = graph.with_current_values()
+    _check_sizes(graph)
     driver = importlib.import_module("graphc.backend.llvm_driver")
     targets = targets_of(options.target, driver.host_target())
     own = options.name or library_name(folder.resolve().name)
@@ -112,6 +115,22 @@ def build(graph: Graph, path: str | os.PathLike[str], options: Options) -> Artif
         folder.mkdir(parents=True, exist_ok=True)
         files = tuple(_move(file, Path(temporary), folder) for file in made)
     return Artifact(files, module.interface, tuple(t.name for t in targets), size)
+
+
+def _check_sizes(graph: Graph) -> None:
+    """Raise UnsupportedError where the graph computes a size: a library's memory is fixed."""
+    for part in (graph, *graph.bodies):
+        for symbol, count in part.bindings:
+            raise UnsupportedError(
+                message(
+                    f"compile: the size {symbol.name!r} is computed by the graph "
+                    f"({count.op.name}), and a library asks for all memory before it runs",
+                    operands=[describe(count)],
+                    at=provenance.where(count) or None,
+                    hint="give the size a bound by shapes: graphc.where keeps the shape of what a "
+                    "mask selects from",
+                )
+            )
 
 
 def _manifest(job: _Job) -> str:

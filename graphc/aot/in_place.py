@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from graphc.backend.program import BufferRef, Launch, Program, Step, bodies_of
+from graphc.backend.program import Bind, BufferRef, Launch, Program, Step, bodies_of
 from graphc.loops.nodes import (
     Buffer,
     Check,
@@ -86,6 +86,8 @@ def _after_checks(program: Program) -> int:
 
 
 def _checks(step: Step, bodies: Sequence[bool]) -> bool:
+    if isinstance(step, Bind):
+        return True
     if isinstance(step, Launch):
         return any(isinstance(s, Check) for s in statements(step.kernel.body))
     return any(bodies[k] for k in bodies_of(step))

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 
 from graphc.backend.program import (
     NOTHING,
+    Bind,
     Body,
     Branch,
     BufferRef,
     Call,
     Launch,
     Program,
+    Publish,
     Repeat,
     Step,
     While,
@@ -21,14 +23,22 @@ from graphc.ir.graph import Graph
 from graphc.ir.node import TensorType, TupleType
 from graphc.lower.buffer_plan import BufferPlan, LoweredStep
 from graphc.lower.control import LoweredControl
+from graphc.lower.dynamic import LoweredBinding, LoweredResults
 from graphc.lower.kernel_builder import LoweredKernel
 from graphc.lower.lower_graph import Lowered
 
 
 def program_of(
-    lowered: Lowered, symbols: tuple[Symbol, ...], counts: dict[str, int], *, profile: bool = False
+    lowered: Lowered,
+    symbols: tuple[Symbol, ...],
+    counts: dict[str, int],
+    *,
+    computed: tuple[Symbol, ...] = (),
+    profile: bool = False,
 ) -> Program:
-    """The program of a lowered graph; counts: how many buffers of each kind it has."""
+    """The program of a lowered graph; counts: how many buffers of each kind it has; symbols,
+    computed: the sizes that come with a call, and those that the graph computes.
+    """
     numbers = {source: k for k, source in enumerate(lowered.sources)}
     bodies = tuple(
         Body(
@@ -36,7 +46,7 @@ def program_of(
             len(body.graph.inputs),
             len(body.graph.outputs),
             _steps(body, numbers),
-            tuple(body.plan.slots),
+            body.plan.static_slots,
         )
         for body in lowered.bodies
     )
@@ -44,9 +54,11 @@ def program_of(
         symbols,
         counts | {"constant": len(lowered.plan.constants)},
         _steps(lowered, numbers),
-        tuple(lowered.plan.slots),
+        lowered.plan.static_slots,
         profile=profile,
         bodies=bodies,
+        computed=computed,
+        blocks=lowered.blocks,
     )
 
 
@@ -57,6 +69,17 @@ def _steps(lowered: Lowered, numbers: Mapping[Graph, int]) -> tuple[Step, ...]:
 def _step(step: LoweredStep, plan: BufferPlan, numbers: Mapping[Graph, int]) -> Step:
     if isinstance(step, LoweredKernel):
         return Launch(step.kernel, tuple(BufferRef(*plan.place(a)) for a in step.args))
+    if isinstance(step, LoweredBinding):
+        return Bind(
+            step.symbols,
+            step.sites,
+            step.conditions,
+            plan.first_block + step.phase - 1,
+            plan.block_bytes(step.phase),
+            tuple(BufferRef(*plan.place(a)) for a in step.args),
+        )
+    if isinstance(step, LoweredResults):
+        return Publish(step.outputs, tuple(BufferRef(*plan.place(a)) for a in step.args))
     args = tuple(BufferRef(*plan.place(a)) for a in step.values)
     args += tuple(NOTHING if a is None else BufferRef(*plan.place(a)) for a in step.arenas)
     return _control(step, args, [numbers[body] for body in step.bodies])

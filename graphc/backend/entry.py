@@ -3,7 +3,8 @@
 The module holds each distinct kernel once (kernels with equal text are equal), each body once, the
 entry `graphc_entry(ctx, buffers, dims, arena) -> error site` and `graphc_arena_bytes(dims,
 threads)`. The context is [error site, parallel function or null, threads, then places that the
-entry fills: scratch memory, the program's buffers].
+entry fills: scratch memory, the program's buffers; the end of the arena, which only programs that
+compute sizes read, and its free part].
 Invariant: no symbol is needed from outside, so an object can be cached, shipped and loaded as it
 is.
 """
@@ -12,17 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from graphc.backend.dynamic import SCRATCH_LAUNCH_TEXT, start_free_part
 from graphc.backend.functions import (
     BUFFERS_SLOT,
     PARAMETERS,
     SCRATCH_SLOT,
     Code,
     clock_of,
+    written_calls,
 )
 from graphc.backend.loop_emitter import FUNCTION_ATTRIBUTES
 from graphc.backend.program import Program, placed
 from graphc.backend.scalar_emitter import ScalarEmitter
 from graphc.backend.steps import COPY_TEXT, LAUNCH_TEXT, Sizes
+from graphc.base.dims import Size
 from graphc.base.dtypes import int64
 from graphc.base.target import Target
 from graphc.loops.nodes import Kernel
@@ -48,34 +52,31 @@ def emit_with_names(program: Program, target: Target) -> tuple[str, dict[Kernel,
     code = Code(program, target)
     for number in range(len(program.bodies)):
         code.body(number)
-    parts, stop = code.main()
+    calls = code.main()
     texts = [
         f'target triple = "{target.triple}"',
         *code.texts,
         LAUNCH_TEXT,
         *([COPY_TEXT] if program.bodies else []),
-        _entry(code, parts, stop),
+        *([SCRATCH_LAUNCH_TEXT] if program.computed else []),
+        _entry(code, calls),
         _arena_bytes(code),
         *code.functions.values(),
     ]
     return "\n\n".join(texts) + "\n", {k: facts.name for k, facts in code.kernels.items()}
 
 
-def _entry(code: Code, parts: Sequence[str], stop: int) -> str:
+def _entry(code: Code, calls: Sequence[str]) -> str:
     """The entry function; with a profile it adds the ticks of the whole call to slot
-    WHOLE_PROFILE_SLOT. Before part `stop`, if that is not the first, it leaves where a check has
-    failed.
+    WHOLE_PROFILE_SLOT.
     """
     clock = clock_of(code.target) if code.program.profile else None
-    calls = [f"  call void {part}({PARAMETERS})" for part in parts]
-    if stop:
-        calls[stop:stop] = _LEAVE.splitlines()
     return "\n".join(
         [
             f"define i64 @{ENTRY}({PARAMETERS}) {FUNCTION_ATTRIBUTES} {{",
             *([f"  %start = {clock}"] if clock else []),
             *_context(code),
-            *calls,
+            *written_calls(calls, _FAILED),
             *(_WHOLE_TICKS.format(clock=clock).splitlines() if clock else []),
             "  %site = load i64, ptr %ctx, align 8",
             "  ret i64 %site",
@@ -87,35 +88,45 @@ def _entry(code: Code, parts: Sequence[str], stop: int) -> str:
 def _context(code: Code) -> list[str]:
     """Where scratch memory and the program's buffers are, for whoever does not get them."""
     e = ScalarEmitter(code.target)
-    if any(facts.scratch != 0 for facts in code.kernels.values()):
-        end = Sizes(e, code.program.symbols).value(placed(code.program)[1])
+    sizes = Sizes(e, code.program.all_symbols)
+    scratches = _scratches(code)
+    end = sizes.value(placed(code.program)[1]) if scratches or code.program.computed else "0"
+    if scratches:
         scratch = e.emit(f"getelementptr i8, ptr %arena, i64 {end}")
         e.do(f"store ptr {scratch}, ptr {_slot(e, SCRATCH_SLOT)}, align 8")
     if code.program.bodies:
         e.do(f"store ptr %buffers, ptr {_slot(e, BUFFERS_SLOT)}, align 8")
+    if code.program.computed:
+        threads = e.emit(f"load i64, ptr {_slot(e, 2)}, align 8")
+        start_free_part(e, end, e.op("mul", int64, 1, threads, _most(e, sizes, scratches)))
     return e.lines
+
+
+def _scratches(code: Code) -> list[Size]:
+    """The bytes per thread of the kernels' scratch, as far as they are known before the call."""
+    found = dict.fromkeys(facts.scratch for facts in code.kernels.values())
+    return [size for size in found if size != 0 and not code.is_computed(size)]
+
+
+def _most(e: ScalarEmitter, sizes: Sizes, candidates: Sequence[Size]) -> str:
+    most = "0"
+    for size in candidates:
+        value = sizes.value(size)
+        most = value if most == "0" else e.op("maximum", int64, 1, most, value)
+    return most
 
 
 def _slot(e: ScalarEmitter, slot: int) -> str:
     return e.emit(f"getelementptr i64, ptr %ctx, i64 {slot}")
 
 
-_LEAVE = """  %early = load i64, ptr %ctx, align 8
-  %good = icmp eq i64 %early, 0
-  br i1 %good, label %go_on, label %leave
-leave:
-  ret i64 %early
-go_on:"""
+_FAILED = "%failed.{k} = load i64, ptr %ctx, align 8\n  ret i64 %failed.{k}"
 
 
 def _arena_bytes(code: Code) -> str:
     e = ScalarEmitter(code.target)
-    sizes = Sizes(e, code.program.symbols)
-    most = "0"
-    for size in dict.fromkeys(facts.scratch for facts in code.kernels.values()):
-        value = sizes.value(size)
-        most = value if most == "0" else e.op("maximum", int64, 1, most, value)
-    scratch_total = e.op("mul", int64, 1, "%threads", most)
+    sizes = Sizes(e, code.program.all_symbols)
+    scratch_total = e.op("mul", int64, 1, "%threads", _most(e, sizes, _scratches(code)))
     end = sizes.value(placed(code.program)[1])
     total = e.op("add", int64, 1, end, scratch_total)
     return "\n".join(

@@ -12,14 +12,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from graphc.backend.dynamic import (
+    FREE_SLOT,
+    SCRATCH_LAUNCH,
+    block_text,
+    depends_on,
+    emit_bind,
+    too_large,
+)
 from graphc.backend.kernel_facts import kernel_symbols, parallel_loop, scratch_bytes
 from graphc.backend.loop_emitter import FUNCTION_ATTRIBUTES, NAME, emit_kernel
 from graphc.backend.program import (
     KINDS,
+    Bind,
     BufferRef,
     Call,
     Launch,
     Program,
+    Publish,
     Step,
     placed,
 )
@@ -95,6 +105,11 @@ class Code:
         for kind in KINDS:
             self.starts[kind] = total
             total += self.program.counts.get(kind, 0)
+        self.places = {s: k for k, s in enumerate(self.program.all_symbols)}
+
+    def is_computed(self, size: Size) -> bool:
+        """Whether a size becomes known while the program runs."""
+        return depends_on(size, frozenset(self.program.computed))
 
     def _kernel(self, kernel: Kernel) -> KernelFacts:
         text = emit_kernel(kernel, self.target, self.functions)
@@ -118,33 +133,69 @@ class Code:
         frame = Frame(body.steps, starts, slot_offsets(body.slots)[0])
         name = f"@graphc.body.{number}"
         parts = self._parted(frame, find_runs(body.steps))
-        if len(parts) == 1:
+        if len(parts) == 1 and not self._binding(frame, parts[0]):
             self.texts.append(FunctionEmitter(self, frame).part(name, parts[0]))
             return
-        calls = [f"  call void {self.part(frame, runs)}({PARAMETERS})" for runs in parts]
+        calls = self._calls(frame, parts)
         head = f"define internal void {name}({PARAMETERS}) {FUNCTION_ATTRIBUTES} {{"
-        self.texts.append("\n".join([head, *calls, "  ret void", "}"]))
+        takes = any(isinstance(step, Bind) for step in body.steps)
+        lines = [
+            *(_KEEP_FREE.splitlines() if takes else []),
+            *written_calls(calls, "ret void"),
+            *(_GIVE_BACK.splitlines() if takes else []),
+        ]
+        self.texts.append("\n".join([head, *lines, "  ret void", "}"]))
 
-    def main(self) -> tuple[list[str], int]:
-        """Write the program's own steps: the functions to call in order, and how many of them
-        there are up to `stop_after`.
+    def main(self) -> list[str]:
+        """Write the program's own steps: the functions to call in order, and LEAVE where a check
+        that has failed ends the program.
         """
         program = self.program
         frame = Frame(program.steps, self.starts, placed(program)[0], main=True)
         stop = program.stop_after
         before = find_runs(program.steps[:stop])
         after = [Run(r.start + stop, r.period, r.rows) for r in find_runs(program.steps[stop:])]
-        first = [self.part(frame, runs) for runs in self._parted(frame, before)] if before else []
-        rest = [self.part(frame, runs) for runs in self._parted(frame, after)] if after else []
-        return first + rest, len(first)
+        first = self._calls(frame, self._parted(frame, before)) if before else []
+        rest = self._calls(frame, self._parted(frame, after)) if after else []
+        return [*first, *([LEAVE] if stop and first[-1:] != [LEAVE] else []), *rest]
+
+    def _calls(self, frame: Frame, parts: Sequence[Sequence[Run]]) -> list[str]:
+        """The functions of parts, in order; after one that binds sizes comes that of its block."""
+        found: list[str] = []
+        for runs in parts:
+            found.append(self.part(frame, runs))
+            step = self._binding(frame, runs)
+            if step is not None:
+                found += [LEAVE, self.block(step), LEAVE]
+        return found
+
+    @staticmethod
+    def _binding(frame: Frame, runs: Sequence[Run]) -> Bind | None:
+        """The step that ends these runs by binding sizes."""
+        step = frame.steps[runs[-1].start] if runs else None
+        return step if isinstance(step, Bind) else None
+
+    def block(self, step: Bind) -> str:
+        """Write the function that takes a block of memory; its name."""
+        name = f"@graphc.block.{step.block}"
+        e = ScalarEmitter(self.target)
+        sizes = Sizes(e, self.program.all_symbols)
+        place = len(self.program.all_symbols) + step.block
+        self.texts.append(block_text(e, step, name, sizes, place, PARAMETERS))
+        return name
 
     @staticmethod
     def _parted(frame: Frame, runs: Sequence[Run]) -> list[list[Run]]:
         """One function for everything would take LLVM quadratic time: addresses would live to its
         end.
         """
-        chunks = range(0, max(len(runs), 1), STEPS_PER_PART)
-        return [list(runs[at : at + STEPS_PER_PART]) for at in chunks]
+        parts: list[list[Run]] = [[]]
+        for run in runs:
+            parts[-1].append(run)
+            # Sizes are read where a part begins: a part ends where some become known.
+            if len(parts[-1]) == STEPS_PER_PART or isinstance(frame.steps[run.start], Bind):
+                parts.append([])
+        return parts if parts[-1] or len(parts) == 1 else parts[:-1]
 
     def part(self, frame: Frame, runs: Sequence[Run]) -> str:
         """Write some steps in a row as a function; its name."""
@@ -160,6 +211,29 @@ class Code:
         name = f"@graphc.run.{number}"
         self.texts.append(RunEmitter(self, frame).text(name, f"@graphc.table.{number}", run))
         return name
+
+
+def written_calls(calls: Sequence[str], leave: str) -> list[str]:
+    """The calls of `Code.main` or of a body as instructions; leave: what ends the function."""
+    lines: list[str] = []
+    for k, call in enumerate(calls):
+        if call == LEAVE:
+            lines += _LEAVE_WHERE_FAILED.format(k=k, leave=leave.format(k=k)).splitlines()
+        else:
+            lines.append(f"  call void {call}({PARAMETERS})")
+    return lines
+
+
+LEAVE = ""  # among calls: leave where a check has failed
+_LEAVE_WHERE_FAILED = """  %early.{k} = load i64, ptr %ctx, align 8
+  %good.{k} = icmp eq i64 %early.{k}, 0
+  br i1 %good.{k}, label %go_on.{k}, label %leave.{k}
+leave.{k}:
+  {leave}
+go_on.{k}:"""
+_KEEP_FREE = f"""  %free_at = getelementptr i64, ptr %ctx, i64 {FREE_SLOT}
+  %free = load i64, ptr %free_at, align 8"""
+_GIVE_BACK = "  store i64 %free, ptr %free_at, align 8"
 
 
 def _parallel_extent(kernel: Kernel) -> Size | None:
@@ -179,7 +253,7 @@ class FunctionEmitter:
     def __init__(self, code: Code, frame: Frame) -> None:
         self.code, self.frame = code, frame
         self.e = ScalarEmitter(code.target)
-        self.sizes = Sizes(self.e, code.program.symbols)
+        self.sizes = Sizes(self.e, code.program.all_symbols)
         self.pointers: dict[BufferRef, str] = {}
         self.profile = code.program.profile and frame.main
         self._globals: str | None = None
@@ -232,7 +306,9 @@ class FunctionEmitter:
                 f"{len(step.kernel.params)} params"
             )
         after = [("i64", self.sizes.symbol(name)) for name in facts.symbols]
-        if facts.scratch != 0:
+        if self.code.is_computed(facts.scratch):
+            after.append(("ptr", "null"))  # found when the kernel is launched
+        elif facts.scratch != 0:
             after.append(("ptr", self._of_context("_scratch", SCRATCH_SLOT)))
         return [("ptr", "%ctx")], after
 
@@ -261,6 +337,11 @@ class FunctionEmitter:
         """Run a step whose arguments are in `args`, the pointers among them being `values`."""
         if isinstance(step, Launch):
             self._launch(step.kernel, args)
+        elif isinstance(step, Bind):
+            emit_bind(self.e, step, self.code.places, values.__getitem__)
+        elif isinstance(step, Publish):
+            for output, value in zip(step.outputs, values, strict=True):
+                self._store("%buffers", self.frame.starts["output"] + output, "ptr", value)
         elif isinstance(step, Call):
             callee = f"@graphc.body.{step.body}"
             self.e.do(f"call void {callee}(ptr %ctx, ptr {args}, ptr %dims, ptr {values[-1]})")
@@ -269,6 +350,9 @@ class FunctionEmitter:
 
     def _launch(self, kernel: Kernel, args: str) -> None:
         e, facts = self.e, self.code.kernels[kernel]
+        if self.code.is_computed(facts.scratch):
+            self._launch_with_scratch(kernel, args)
+            return
         if facts.extent is None:
             e.do(f"call void {facts.name}(ptr {args}, i64 0, i64 1, i64 0)")
             return
@@ -278,6 +362,17 @@ class FunctionEmitter:
             return
         work = self.sizes.value(kernel.work)
         e.do(f"call void @{LAUNCH}(ptr {facts.name}, ptr {args}, i64 {n}, i64 {work})")
+
+    def _launch_with_scratch(self, kernel: Kernel, args: str) -> None:
+        facts = self.code.kernels[kernel]
+        extent = "-1" if facts.extent is None else self.sizes.value(facts.extent)
+        slot = 1 + len(kernel.params) + len(facts.symbols)
+        self.e.do(
+            f"call void @{SCRATCH_LAUNCH}(ptr {facts.name}, ptr {args}, i64 {extent}, "
+            f"i64 {self.sizes.value(kernel.work)}, i64 {slot}, "
+            f"i64 {self.sizes.value(facts.scratch)}, "
+            f"i1 {too_large(self.e, self.sizes, facts.scratch)})"
+        )
 
     # -- buffers ----------------------------------------------------------------------------------
     def pointer(self, ref: BufferRef) -> str:
@@ -294,6 +389,10 @@ class FunctionEmitter:
         if ref.offset != 0:
             start = self.pointer(BufferRef(ref.kind, ref.index))
             return e.emit(f"getelementptr i8, ptr {start}, i64 {self.sizes.value(ref.offset)}")
+        if ref.kind == "block":
+            place = len(self.code.program.all_symbols) + ref.index
+            address = e.emit(f"getelementptr ptr, ptr %dims, i64 {place}")
+            return e.emit(f"load ptr, ptr {address}, align 8")
         if ref.kind == "arena":
             offset = self.sizes.value(self.frame.offsets[ref.index])
             if offset == "0":

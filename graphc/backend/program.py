@@ -23,7 +23,8 @@ KINDS = ("input", "variable", "output", "update", "constant")
 @dataclass(frozen=True, slots=True)
 class BufferRef:
     """One buffer of a program or body: kind is one of KINDS (a body has inputs and outputs, and
-    the constants are the program's), "arena" with the index of a slot, or "nothing".
+    the constants are the program's), "arena" with the index of a slot, "block" with the number of a
+    block of memory that is found while the program runs, or "nothing".
 
     offset: bytes from its start.
     """
@@ -95,7 +96,31 @@ class Repeat:
     args: tuple[BufferRef, ...]
 
 
-Step = Launch | Call | Branch | While | Repeat
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """Sizes become known, and memory for what has them is found. args: their counts, int64.
+
+    sites: of a size out of its bounds; conditions: sizes that must not be negative, with sites;
+    block: the number of the block of memory, `bytes` long.
+    """
+
+    symbols: tuple[Symbol, ...]
+    sites: tuple[int, ...]
+    conditions: tuple[tuple[Size, int], ...]
+    block: int
+    bytes: Size
+    args: tuple[BufferRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Where outputs of computed sizes are is written to their places among the buffers."""
+
+    outputs: tuple[int, ...]
+    args: tuple[BufferRef, ...]
+
+
+Step = Launch | Call | Branch | While | Repeat | Bind | Publish
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +142,8 @@ class Program:
     slots: the bytes of each arena slot; offsets: where each slot starts, one after another if None.
     profile: add the ticks of step k to slot FIRST_PROFILE_SLOT + k of the context. stop_after:
     after so many steps, go on only if no check has failed. bodies: by number, inner ones first.
+    computed: symbols that steps bind, whose places in `dims` follow those of `symbols`; blocks: how
+    many blocks there are, whose addresses follow in `dims`.
     """
 
     symbols: tuple[Symbol, ...]
@@ -129,6 +156,13 @@ class Program:
     notes: tuple[str, ...] = field(default=())
     stop_after: int = 0
     bodies: tuple[Body, ...] = ()
+    computed: tuple[Symbol, ...] = ()
+    blocks: int = 0
+
+    @property
+    def all_symbols(self) -> tuple[Symbol, ...]:
+        """The symbols in the order of `dims`."""
+        return self.symbols + self.computed
 
     def launches(self) -> Iterator[Launch]:
         """Every launch: those of the bodies in order, then the program's own."""
@@ -153,7 +187,7 @@ def bodies_of(step: Step) -> tuple[int, ...]:
         return step.then, step.otherwise
     if isinstance(step, While):
         return step.condition, step.body
-    return () if isinstance(step, Launch) else (step.body,)
+    return (step.body,) if isinstance(step, Call | Repeat) else ()
 
 
 def placed(program: Program) -> tuple[tuple[Size, ...], Size]:

@@ -142,7 +142,7 @@ class _Writer:
         self.program = program
         self.count = count
         self.e = ScalarEmitter(target)
-        self.sizes = Sizes(self.e, program.symbols)
+        self.sizes = Sizes(self.e, program.all_symbols)
         self.allocas: list[str] = []
 
     # -- small parts ------------------------------------------------------------------------------

@@ -296,7 +296,11 @@ def size_value(
         product = str(coefficient)
         for atom in monomial:
             if isinstance(atom, Quotient):
-                factor = op("floordiv", size(atom.numerator), size(atom.denominator))
+                # A size that is still to be checked may be 0, and a division by it would trap.
+                known = isinstance(atom.denominator, int)
+                below = size(atom.denominator)
+                below = below if known else op("maximum", below, "1")
+                factor = op("floordiv", size(atom.numerator), below)
             else:
                 factor = symbol(atom.name)
             product = op("mul", factor, product)

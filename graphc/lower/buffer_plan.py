@@ -9,6 +9,7 @@ reused by values of the same size.
 from __future__ import annotations
 
 import bisect
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -18,12 +19,13 @@ from graphc.ir.constant import ConstantValue
 from graphc.ir.graph import Graph
 from graphc.ir.node import Tensor
 from graphc.lower.control import LoweredControl
+from graphc.lower.dynamic import LoweredBinding, LoweredResults, Phases
 from graphc.lower.elements import storage_root
 from graphc.lower.kernel_builder import LoweredKernel, Shifted, Stored, Temporary
 from graphc.ops.families import Constant
 
 Memory = Tensor | Temporary
-LoweredStep = LoweredKernel | LoweredControl
+LoweredStep = LoweredKernel | LoweredControl | LoweredBinding | LoweredResults
 # ("input" | "variable" | "output" | "update" | "constant" | "arena", index)
 Place = tuple[str, int]
 
@@ -50,7 +52,9 @@ class BufferPlan:
     """
 
     variables: list[Tensor]
-    program: Constants = field(default_factory=Constants)
+    program: Constants
+    phases: Phases
+    first_block: int = 0  # the number of the block of phase 1
     slots: list[Size] = field(default_factory=list)
     places: dict[int, Place] = field(default_factory=dict)
     keep: list[Memory] = field(default_factory=list)
@@ -63,10 +67,35 @@ class BufferPlan:
         return self.program.values
 
     def place(self, stored: Stored) -> tuple[str, int, Size]:
-        """Where a value lives: kind, index, and bytes from the start of that buffer."""
-        if isinstance(stored, Shifted):
-            return (*self.places[id(stored.root)], stored.offset * stored.dtype.itemsize)
-        return (*self.places[id(stored)], 0)
+        """Where a value lives: kind, index, and bytes from the start of that buffer.
+
+        A slot whose size the graph computes is in the block of its phase: kind "block".
+        """
+        kind, index = self.places[id(_memory(stored))]
+        offset = stored.offset * stored.dtype.itemsize if isinstance(stored, Shifted) else 0
+        if kind == "arena" and index in self._in_blocks:
+            phase, start = self._in_blocks[index]
+            return "block", self.first_block + phase - 1, start + offset
+        return kind, index, offset
+
+    @property
+    def static_slots(self) -> tuple[Size, ...]:
+        """The bytes of each slot, 0 of those in blocks."""
+        return tuple(0 if self.phases.of_size(size) else size for size in self.slots)
+
+    def block_bytes(self, phase: int) -> Size:
+        """The bytes of the block of a phase."""
+        return slot_offsets([s for s in self.slots if self.phases.of_size(s) == phase])[1]
+
+    @functools.cached_property
+    def _in_blocks(self) -> dict[int, tuple[int, Size]]:
+        """Per slot in a block the phase and the bytes from the start of the block."""
+        found: dict[int, tuple[int, Size]] = {}
+        for phase in range(1, self.phases.last + 1):
+            numbers = [k for k, s in enumerate(self.slots) if self.phases.of_size(s) == phase]
+            starts, _ = slot_offsets([self.slots[k] for k in numbers])
+            found.update((k, (phase, start)) for k, start in zip(numbers, starts, strict=True))
+        return found
 
     def describe(self) -> str:
         """The plan as text: a line per slot and per value."""
@@ -84,19 +113,26 @@ class BufferPlan:
 
 
 def plan_buffers(
-    graph: Graph, variables: list[Tensor], steps: Sequence[LoweredStep], constants: Constants
+    graph: Graph,
+    variables: list[Tensor],
+    steps: Sequence[LoweredStep],
+    constants: Constants,
+    phases: Phases,
+    first_block: int,
 ) -> BufferPlan:
     """The plan for steps that run in this order.
 
-    `variables`: in the order of the program's buffers; constants: of the program, to add to.
+    `variables`: in the order of the program's buffers; constants: of the program, to add to;
+    first_block: the number of the block of phase 1.
     """
-    plan = BufferPlan(variables, constants)
+    plan = BufferPlan(variables, constants, phases, first_block)
     for k, (_, tensor) in enumerate(graph.inputs):
         _fix(plan, tensor, ("input", k))
     for k, variable in enumerate(variables):
         _fix(plan, variable, ("variable", k))
     for k, (_, tensor) in enumerate(graph.outputs):
-        _fix(plan, storage_root(tensor), ("output", k))
+        if not phases.of_shape(tensor.shape):  # others are in a block when the program ends
+            _fix(plan, storage_root(tensor), ("output", k))
     for k, (_, value) in enumerate(graph.updates):
         _fix(plan, storage_root(value), ("update", k))
     last: dict[int, int] = {}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from graphc.base.dims import Shape, Size, bounds
 from graphc.base.dtypes import DType, bool_, int64
 from graphc.base.errors import CompileError
-from graphc.ir.node import Tensor
+from graphc.ir.node import Node, Tensor
 from graphc.loops.build import EXPR, Names, imul
 from graphc.loops.index_math import simplify_kernel, strides, unflatten
 from graphc.loops.nodes import (
@@ -110,16 +110,17 @@ class LoweredKernel:
 @dataclass
 class Sites:
     """Run-time checks of a program: site k + 1 belongs to `entries[k]`, a node and the kind of
-    check ("value": an operand that the op cannot work with, "numerics": a NaN or an infinity).
+    check ("value": an operand that the op cannot work with, "numerics": a NaN or an infinity,
+    "size": a computed size out of its bounds, "negative": one below zero).
 
     numerics: whether kernels look for NaN and infinity.
     """
 
     numerics: bool = False
-    entries: list[tuple[Tensor, str]] = field(default_factory=list)
+    entries: list[tuple[Node, str]] = field(default_factory=list)
     _numbers: dict[tuple[int, str], int] = field(default_factory=dict)
 
-    def site(self, node: Tensor, kind: str = "value") -> int:
+    def site(self, node: Node, kind: str = "value") -> int:
         """The number of a check of `node`."""
         key = (id(node), kind)
         if key not in self._numbers:

@@ -24,6 +24,7 @@ from graphc.lower.buffer_plan import (
 )
 from graphc.lower.contraction import lower_contraction, prepare_contraction
 from graphc.lower.control import LoweredControl, bodies_of, control_node, lower_control
+from graphc.lower.dynamic import Phases, counts_of, lower_bindings, lower_results
 from graphc.lower.elements import storage_root
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, Sites
 from graphc.lower.opaque import lower_opaque
@@ -41,7 +42,8 @@ class Lowered:
     each.
 
     bodies: the graphs that the steps run, at any depth, inner ones first; sources: the same graphs
-    as attributes have them; of the whole program: sites, and the constants of the plan.
+    as attributes have them; of the whole program: sites, the constants of the plan, and how many
+    blocks of memory are found while it runs.
     """
 
     graph: Graph
@@ -52,6 +54,7 @@ class Lowered:
     sites: Sites
     bodies: list[Lowered] = field(default_factory=list)
     sources: list[Graph] = field(default_factory=list)
+    blocks: int = 0
 
     @property
     def kernels(self) -> list[LoweredKernel]:
@@ -78,6 +81,8 @@ class Lowered:
 def _regions_text(lowered: Lowered, head: str = "") -> str:
     start = f"{head}{lowered.graph.name}: " if head else ""
     lines = [f"{start}{len(lowered.regions)} regions, {len(lowered.kernels)} kernels"]
+    for symbol, count in lowered.graph.bindings:
+        lines.append(f"size {symbol} = {lowered.graph.name_of(count)}")
     for region in lowered.regions:
         domain = ", ".join(map(str, region.domain))
         rows = "" if region.rows is None else f", {region.rows} row dims"
@@ -101,6 +106,7 @@ class _Shared:
     constants: Constants = field(default_factory=Constants)
     equal: LoweredRegions = field(default_factory=LoweredRegions)
     arenas: dict[Graph, Size] = field(default_factory=dict)  # bytes that bodies need
+    blocks: int = 0  # of memory that is found while the program runs
 
 
 def lower_graph(
@@ -122,10 +128,11 @@ def lower_graph(
     bodies = []
     for body in graph.bodies:
         lowered = _lower_one(body, [], shared)
-        shared.arenas[body] = slot_offsets(lowered.plan.slots)[1]
+        shared.arenas[body] = slot_offsets(lowered.plan.static_slots)[1]
         bodies.append(lowered)
     lowered = _lower_one(graph, variables, shared)
     lowered.bodies, lowered.sources = bodies, list(graph.bodies)
+    lowered.blocks = shared.blocks
     return lowered
 
 
@@ -136,14 +143,26 @@ def _lower_one(graph: Graph, variables: list[Tensor], shared: _Shared) -> Lowere
     roots = [storage_root(t) for _, t in graph.outputs] + [
         storage_root(v) for _, v in graph.updates
     ]
-    regions, partitioner = partition(graph, forced + roots, shared.fuse)
+    phases = Phases(graph)
+    roots += counts_of(graph)
+    regions, partitioner = partition(graph, forced + roots, shared.fuse, phases)
+    waiting = lower_bindings(graph, phases, shared.sites)
+    between = Region(-1, "sizes", ())  # of steps that belong to no node
     steps: list[LoweredStep] = []
     homes: list[Region] = []
     for region in regions:
+        while waiting and waiting[0].phase <= phases.of(region.nodes[0]):
+            steps.append(waiting.pop(0))
+            homes.append(between)
         found = _steps_of(region, partitioner, shared)
         steps += found
         homes += [region] * len(found)
-    plan = plan_buffers(graph, variables, steps, shared.constants)
+    results = lower_results(graph, phases)
+    more: list[LoweredStep] = [*waiting, *([results] if results else [])]
+    steps += more
+    homes += [between] * len(more)
+    plan = plan_buffers(graph, variables, steps, shared.constants, phases, shared.blocks)
+    shared.blocks += phases.last
     return Lowered(graph, regions, steps, homes, plan, shared.sites)
 
 
@@ -286,4 +305,4 @@ def own_memory(graph: Graph) -> Graph:
     updates = tuple((v, own(t)) for v, t in graph.updates)
     if not copies:
         return graph
-    return Graph.build(graph.inputs, outputs, updates, graph.name, graph.names)
+    return Graph.build(graph.inputs, outputs, updates, graph.name, graph.names, graph.bindings)

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from graphc.base.dims import Shape, product
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor
+from graphc.lower.dynamic import Phases
 from graphc.lower.edges import MAX_VIEW_DEPTH, Edge, EdgeFinder, effective, is_view, view_depth
 from graphc.lower.elements import storage_root
 from graphc.ops.families import (
@@ -83,8 +84,11 @@ class _Use:
 class Partitioner:
     """State of one partition."""
 
-    def __init__(self, graph: Graph, forced: list[Tensor], max_ops: int = MAX_OPS) -> None:
+    def __init__(
+        self, graph: Graph, forced: list[Tensor], phases: Phases, max_ops: int = MAX_OPS
+    ) -> None:
         self.graph = graph
+        self.phases = phases
         self.max_ops = max_ops
         self.stored: set[int] = {id(t) for t in forced}
         self.regions: list[Region] = []
@@ -131,7 +135,8 @@ class Partitioner:
         for region in self.regions:
             region.nodes.reverse()
         barriers = any(n.op.name == "barrier" for n in self.graph.nodes)
-        return _in_order(self.regions, self.home, self.finder, barriers)
+        found = _in_order(self.regions, self.home, self.finder, barriers)
+        return sorted(found, key=lambda region: self.phases.of(region.nodes[0]))
 
     # -- one node ---------------------------------------------------------------------------------
     def _place(self, node: Tensor, uses: list[_Use]) -> None:
@@ -218,6 +223,8 @@ class Partitioner:
             return "its user writes its own loops or runs bodies"
         if len(target.nodes) >= self.max_ops:
             return f"the region has {len(target.nodes)} nodes"
+        if self.phases.of(node) != self.phases.of(target.nodes[0]):
+            return "a size of its user is computed in between"
         if any(isinstance(u.reader.op.form, Contraction) for u in uses):
             return "a contraction reads each element many times"
         if not all(u.edge.exact for u in uses):
@@ -414,9 +421,9 @@ def _awaited(node: Tensor, is_producer: Callable[[Tensor], bool]) -> list[int]:
 
 
 def partition(
-    graph: Graph, forced: list[Tensor], fuse: bool = True
+    graph: Graph, forced: list[Tensor], fuse: bool, phases: Phases
 ) -> tuple[list[Region], Partitioner]:
     """The regions of a graph in execution order. `forced`: nodes that need memory of their own
     (outputs, new values of variables, operands of opaque ops)."""
-    partitioner = Partitioner(graph, forced, MAX_OPS if fuse else 1)
+    partitioner = Partitioner(graph, forced, phases, MAX_OPS if fuse else 1)
     return partitioner.run(), partitioner

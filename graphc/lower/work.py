@@ -56,6 +56,8 @@ def _steps(
         _kernel(step, region, elements)
         if isinstance(step, LoweredKernel)
         else _control(step, bodies)
+        if isinstance(step, LoweredControl)
+        else Work()
         for step, region in zip(lowered.steps, lowered.step_regions, strict=True)
     ]
 

@@ -8,7 +8,7 @@ call before anything runs; those of a body, whether or not it will run.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from graphc.base.dims import Dim, Size, product
 from graphc.ir import provenance
@@ -19,11 +19,14 @@ from graphc.ops.reduction import ARGMAX, ARGMIN
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """`size` must not be negative. where: the user's line; op: of a node that needs an element."""
+    """`size` must not be negative. where: the user's line; op: of a node that needs an element;
+    node: the first one that wants it.
+    """
 
     size: Dim
     where: str
     op: str = ""
+    node: Node | None = field(default=None, repr=False, compare=False)
 
     def says(self, value: int) -> str:
         """What is wrong where the size is `value`."""
@@ -40,7 +43,7 @@ def size_conditions(graph: Graph) -> tuple[Condition, ...]:
         if isinstance(size, Dim) and size not in found:
             low, _ = size.bounds()
             sure = low is not None and low >= 0
-            found[size] = None if sure else Condition(size, provenance.where(node), op)
+            found[size] = None if sure else Condition(size, provenance.where(node), op, node)
 
     for node in itertools.chain(*(g.nodes for g in (graph, *graph.bodies))):
         for t in (node.type,) if isinstance(node.type, TensorType) else node.type.items:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from graphc.base.dims import Quotient, Size, Symbol, evaluate
 from graphc.base.errors import ExecutionError, UnsupportedError
 from graphc.runtime import buffers
 from graphc.runtime.device import LoadedProgram
-from graphc.runtime.native_call import call_arena_bytes, call_entry
+from graphc.runtime.native_call import Slots, call_arena_bytes, call_entry, slots
 from graphc.runtime.object_loader import LoadedObject
 from graphc.runtime.python_entry import (
     ALIGNED,
@@ -46,7 +46,10 @@ from graphc.runtime.state import CallState, Cell, exchange, longer, pauses
 
 Array = npt.NDArray[Any]
 
-CONTEXT_SLOTS = 8  # the first three have a meaning
+CONTEXT_SLOTS = 8  # the first three have a meaning, and of programs that compute sizes:
+ARENA_END_SLOT = 5  # the first byte behind the arena
+FREE_SLOT = 6  # how far the arena would have to reach, where MORE_MEMORY is returned
+MORE_MEMORY = -1
 RELEASE_WORK = 200_000  # scalar operations, some 20 us: from here on other Python threads may run
 _UNBOUNDED = (1 << 63) - 1
 _HUGE = 1 << 62
@@ -73,6 +76,7 @@ class Caller:
 
     `function(*arrays)` returns new arrays; `into(arrays, outputs)` writes into given ones.
     `context` is what the program gets: error site, parallel function, threads, profile.
+    `computed` holds the sizes that the program found in its last call.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class Caller:
         self.state = state
         self.context = np.zeros(CONTEXT_SLOTS + bindings.context_slots, np.int64)
         self.context[1:3] = state.parallel, state.threads
+        self.computed: dict[str, int] = {}
         self.function: Callable[..., Any] = self._call
         binding_places(signature)  # raises where a size would stay unknown
         for variable in bindings.updates:
@@ -92,18 +97,22 @@ class Caller:
     def into(self, args: Sequence[object], outputs: Sequence[Array]) -> None:
         """Run with the results written into `outputs`: fitting arrays that no input overlaps."""
         arrays, sizes = read_arguments(self.signature, args, {})
-        for spec, array in zip(self.signature.outputs, outputs, strict=True):
-            check_given(spec, array, sizes)
+        later = self.signature.computed_outputs
+        for k, (spec, array) in enumerate(zip(self.signature.outputs, outputs, strict=True)):
+            if k not in later:
+                check_given(spec, array, sizes)
         self._run(arrays, sizes, list(outputs))
 
     def _call(self, *args: object, **keywords: object) -> Any:
         arrays, sizes = read_arguments(self.signature, args, keywords)
+        later = self.signature.computed_outputs
         outputs = [
-            np.empty(tuple(evaluate(size, sizes) for size in spec.shape), spec.host)
-            for spec in self.signature.outputs
+            None
+            if k in later
+            else np.empty(tuple(evaluate(size, sizes) for size in spec.shape), spec.host)
+            for k, spec in enumerate(self.signature.outputs)
         ]
-        self._run(arrays, sizes, outputs)
-        return self._pack(outputs)
+        return self._pack(self._run(arrays, sizes, outputs))
 
     def _pack(self, outputs: Sequence[Array]) -> Any:
         shown = [to_user(spec, array) for spec, array in zip(self.signature.outputs, outputs)]
@@ -112,28 +121,59 @@ class Caller:
         return tuple(shown) if shown else None
 
     def _run(
-        self, arrays: Sequence[Array], sizes: dict[str, int], outputs: Sequence[Array]
-    ) -> None:
-        dims = [sizes[symbol.name] for symbol in self.signature.symbols]
-        bindings, state = self.bindings, self.state
+        self, arrays: Sequence[Array], sizes: dict[str, int], outputs: Sequence[Array | None]
+    ) -> list[Array]:
+        """Run once; an output that is None, or of a computed size, is copied out of the arena."""
+        signature, bindings, state = self.signature, self.bindings, self.state
+        further = len(signature.computed) + signature.blocks
+        dims = slots([sizes[symbol.name] for symbol in signature.symbols] + [0] * further)
+        later = signature.computed_outputs
         with state.lock.threads, state.lock:
             state.arena.reserve(call_arena_bytes(self.program.arena_bytes, dims, state.threads))
             pointers = [buffers.address(array) for array in arrays]
             pointers += [int(cell.record[0]) for cell in bindings.cells]
-            pointers += [buffers.address(array) for array in outputs]
+            first_output = len(pointers)
+            pointers += [
+                0 if array is None or k in later else buffers.address(array)
+                for k, array in enumerate(outputs)
+            ]
             pointers += [int(bindings.cells[variable].record[1]) for variable in bindings.updates]
             pointers += [buffers.address(array) for array in bindings.constants]
-            site = call_entry(
-                self.program.entry,
-                pointers,
-                dims,
-                state.arena.address,
-                buffers.address(self.context),
-            )
+            places = slots(pointers)
+            site = self._enter(places, dims)
+            results = list(outputs)
             if not site:
+                found = zip(signature.computed, dims[len(signature.symbols) :])
+                self.computed = {symbol.name: size for symbol, size in found}
+                for k in later:
+                    results[k] = self._copied(k, places[first_output + k], outputs[k], sizes)
                 exchange(bindings.cells[variable] for variable in bindings.updates)
         if site:
             self._report(site)
+        return [array for array in results if array is not None]
+
+    def _enter(self, places: Slots, dims: Slots) -> int:
+        """Call the entry, again with more memory where it asks for that. Gives the error site."""
+        arena, context = self.state.arena, self.context
+        while True:
+            context[ARENA_END_SLOT] = arena.address + arena.capacity
+            site = call_entry(
+                self.program.entry, places, dims, arena.address, buffers.address(context)
+            )
+            if site != MORE_MEMORY:
+                return site
+            arena.reserve(int(context[FREE_SLOT]) - arena.address)
+
+    def _copied(self, k: int, source: int, given: Array | None, sizes: Mapping[str, int]) -> Array:
+        """An output of a computed size, from where the program left it in the arena."""
+        spec = self.signature.outputs[k]
+        known = {**sizes, **self.computed}
+        if given is None:
+            given = np.empty(tuple(evaluate(size, known) for size in spec.shape), spec.host)
+        else:
+            check_given(spec, given, known)
+        ctypes.memmove(buffers.address(given), source, given.nbytes)
+        return given
 
     def _report(self, site: int) -> None:
         if self.bindings.on_error is not None:
@@ -212,7 +252,7 @@ def make_caller(
     entry: LoadedObject | None,
 ) -> Caller:
     """The fastest caller that serves. `entry`: from `python_entry`, None where there is none."""
-    if entry is None:
+    if entry is None or signature.computed:  # results of computed sizes are copied afterwards
         return Caller(signature, program, bindings, state)
     try:
         return NativeCaller(signature, program, bindings, state, entry)

@@ -20,8 +20,8 @@ from graphc.base.dtypes import Array, DType
 from graphc.base.errors import ExecutionError, NumericsError, message
 from graphc.base.order import topological
 from graphc.ir import provenance
-from graphc.ir.bindings import SizeBinder
-from graphc.ir.graph import Graph, evaluate_node, node_inputs
+from graphc.ir.bindings import SizeBinder, edges
+from graphc.ir.graph import Graph, evaluate_node
 from graphc.ir.node import Node, Tensor, TensorType
 from graphc.lower.elements import storage_root
 from graphc.ops.families import Contraction, Elementwise, Map, Reduction
@@ -186,15 +186,17 @@ def _evaluated(
 
 
 def operand_ranges(
-    graph: Graph, values: Mapping[int, Array], sizes: Mapping[str, int], node: Node
+    graph: Graph, values: Mapping[int, Array], sizes: dict[str, int], node: Node
 ) -> tuple[str, ...]:
     """The inputs of a node with the ranges of their values; only what they need is evaluated."""
     live: dict[int, Any] = dict(values)
-    ancestors: list[Node] = topological(node.inputs, node_inputs)
+    ancestors: list[Node] = topological(node.inputs, edges(graph.bindings))
+    binder = SizeBinder(graph.bindings)
     for needed in ancestors:
         if id(needed) not in live:
             arrays = [live[id(i)] for i in needed.inputs]
             live[id(needed)] = evaluate_node(needed, arrays, sizes)
+        binder.see(needed, live[id(needed)], sizes)
     return tuple(_range(graph, i, live[id(i)]) for i in node.inputs)
 
 

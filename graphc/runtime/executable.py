@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from graphc.base.dims import Size, Symbol
-from graphc.base.errors import CompileError, UnsupportedError, message
+from graphc.base.errors import CompileError
 from graphc.ir.constant import ConstantValue
 from graphc.ir.graph import Graph
 from graphc.ir.node import Tensor, TensorType
@@ -45,8 +45,9 @@ class Site:
     """A place at which a program can stop; the entry returns its position in `sites` plus one.
 
     op: the op's name; where: the user's line (`provenance.where`), empty when unknown; hint: what
-    is wrong and what to do; kind: "value" (an operand that the op cannot work with) or "numerics"
-    (NaN or infinity with check_numerics); name: the node's name in the optimized graph.
+    is wrong and what to do; kind: "value" (an operand that the op cannot work with), "numerics"
+    (NaN or infinity with check_numerics), "size" or "negative" (of a size that the graph computes);
+    name: the node's name in the optimized graph.
     """
 
     op: str
@@ -76,7 +77,9 @@ class Executable:
 
     symbols: in the order of the entry's `dims`; variables: in the order of their buffers; updates:
     the variable that each update buffer belongs to; stages(name): the text of a stage for
-    `explain`; optimized(): the graph that the kernels compute, with its names.
+    `explain`; optimized(): the graph that the kernels compute, with its names. computed: the sizes
+    that it finds itself, whose places in `dims` follow those of `symbols`; blocks: how many further
+    places of `dims` it uses.
     """
 
     graph: Graph
@@ -93,6 +96,8 @@ class Executable:
     stages: Callable[[str], str] = field(repr=False)
     from_cache: bool = False
     optimized: Callable[[], Graph] = field(repr=False, kw_only=True)
+    computed: tuple[Symbol, ...] = ()
+    blocks: int = 0
 
 
 # "compile": (graph: Graph, options: CompileOptions) -> Executable. Filled by graphc/compiler.py.
@@ -104,12 +109,4 @@ def compile_graph(graph: Graph, options: CompileOptions) -> Executable:
     compile_ = COMPILER.get("compile")
     if compile_ is None:
         raise CompileError("the compiler is not loaded: import graphc, not graphc.runtime alone")
-    if graph.computed:
-        raise UnsupportedError(
-            message(
-                f"{graph.name}: sizes that the graph computes are not compiled yet: "
-                + ", ".join(s.name for s in graph.computed),
-                hint="graph.evaluate(feeds) gives the values",
-            )
-        )
     return compile_(graph, options)

@@ -18,6 +18,7 @@ from graphc.base.dims import evaluate
 from graphc.base.dtypes import Array, from_storage
 from graphc.base.errors import DTypeError, ExecutionError, GraphError, NumericsError, message
 from graphc.ir import provenance
+from graphc.ir.evaluate import run_nodes
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, TensorType
 from graphc.runtime import diagnosis
@@ -169,6 +170,11 @@ class Function:
         """The error for a call that met a value that an op cannot work with."""
         site = found.site
         graph, values, sizes = self._for_reference(args, kwargs)
+        if site.kind == "size":
+            try:
+                run_nodes(graph, dict(values), sizes)
+            except ExecutionError as error:  # the reference meaning names the size and its bounds
+                return error
         node = diagnosis.node_at(graph, site.op, site.where)
         operands: tuple[str, ...] = ()
         if node is not None:
@@ -338,8 +344,9 @@ def _measure(
     infos = program.executable.kernels
     ticks = context[FIRST_PROFILE_SLOT : FIRST_PROFILE_SLOT + len(infos)].tolist()
     each = seconds_of_ticks(ticks, int(context[WHOLE_PROFILE_SLOT]), seconds, done)
+    known = {**sizes, **program.caller.computed}
     kernels = tuple(
-        KernelTime(k.name, k.nodes, k.lines, s, evaluate(k.flops, sizes), evaluate(k.bytes, sizes))
+        KernelTime(k.name, k.nodes, k.lines, s, evaluate(k.flops, known), evaluate(k.bytes, known))
         for k, s in zip(infos, each, strict=True)
     )
     return Profile(program.executable.graph.name, done, seconds / done, kernels)

@@ -18,15 +18,18 @@ _ENTRY = ctypes.CFUNCTYPE(
 _ARENA_BYTES = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
 
 
-def slots(values: Sequence[int]) -> ctypes.Array[ctypes.c_int64]:
+Slots = ctypes.Array[ctypes.c_int64]
+
+
+def slots(values: Sequence[int]) -> Slots:
     """An array of 8-byte slots; one slot more than asked for, so that no array is empty."""
     return (ctypes.c_int64 * (len(values) + 1))(*values)
 
 
 def call_entry(
     entry: int,
-    buffers: Sequence[int],
-    dims: Sequence[int],
+    buffers: Sequence[int] | Slots,
+    dims: Sequence[int] | Slots,
     arena: int,
     context: int = 0,
 ) -> int:
@@ -34,14 +37,19 @@ def call_entry(
 
     buffers: data pointers of inputs, variables, outputs, updates, constants, in this order. The
     caller keeps all of them alive, and no other thread may run in the same arena meanwhile.
-    context: the address of the context, 0 for a plain one with one thread.
+    context: the address of the context, 0 for a plain one with one thread. Programs that compute
+    sizes write these, and where their outputs are, into `dims` and `buffers`.
     """
     if context:
         ctypes.c_int64.from_address(context).value = 0
     pointer = context or slots((0, 0, 1, 0, 0, 0, 0))
-    return int(_ENTRY(entry)(pointer, slots(buffers), slots(dims), arena))
+    return int(_ENTRY(entry)(pointer, _slots(buffers), _slots(dims), arena))
 
 
-def call_arena_bytes(function: int, dims: Sequence[int], threads: int) -> int:
+def call_arena_bytes(function: int, dims: Sequence[int] | Slots, threads: int) -> int:
     """Bytes of arena that a program needs at these sizes."""
-    return int(_ARENA_BYTES(function)(slots(dims), threads))
+    return int(_ARENA_BYTES(function)(_slots(dims), threads))
+
+
+def _slots(values: Sequence[int] | Slots) -> Slots:
+    return values if isinstance(values, ctypes.Array) else slots(values)

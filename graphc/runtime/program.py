@@ -133,6 +133,9 @@ class Workshop:
 
 
 def _signature(executable: Executable, single: bool) -> CallSignature:
+    def known_later(size: Dim) -> bool:
+        return any(s in executable.computed for s in size.symbols())
+
     places = {name: describe(t) for name, t in executable.graph.inputs}
     return CallSignature(
         tuple(ArraySpec(n, t.dtype, t.shape, places[n]) for n, t in executable.inputs),
@@ -141,7 +144,9 @@ def _signature(executable: Executable, single: bool) -> CallSignature:
         single,
         _work(executable),
         executable.graph.name,
-        size_conditions(executable.graph),
+        tuple(c for c in size_conditions(executable.graph) if not known_later(c.size)),
+        executable.computed,
+        executable.blocks,
     )
 
 
@@ -157,7 +162,9 @@ def _work(executable: Executable) -> Size:
         types += [v.type for v in executable.variables]
         for t in types:
             total = total + product(t.shape)
-    if isinstance(total, Dim) and len(total.terms) > _WORK_TERMS:
+    if isinstance(total, Dim) and (
+        len(total.terms) > _WORK_TERMS or any(s in executable.computed for s in total.symbols())
+    ):
         return RELEASE_WORK
     return total
 

@@ -62,7 +62,8 @@ class CallSignature:
 
     single: the only output is returned itself, not in a tuple. work: scalar operations of one call;
     it decides whether the interpreter's lock is released. conditions: what the sizes inside
-    the graph must satisfy.
+    the graph must satisfy. computed: sizes that the program finds, in the order of its `dims`
+    behind `symbols`; blocks: how many further places of `dims` it uses.
     """
 
     inputs: tuple[ArraySpec, ...]
@@ -72,6 +73,20 @@ class CallSignature:
     work: Size = 0
     name: str = "function"
     conditions: tuple[Condition, ...] = ()
+    computed: tuple[Symbol, ...] = ()
+    blocks: int = 0
+
+    def is_computed(self, size: Size) -> bool:
+        """Whether a size is known only when the program has run."""
+        return isinstance(size, Dim) and any(s in self.computed for s in size.symbols())
+
+    @property
+    def computed_outputs(self) -> tuple[int, ...]:
+        """The outputs whose shapes are known only when the program has run."""
+        if not self.computed:
+            return ()
+        outputs = enumerate(self.outputs)
+        return tuple(k for k, spec in outputs if any(map(self.is_computed, spec.shape)))
 
     @property
     def has_foreign_dtypes(self) -> bool:
