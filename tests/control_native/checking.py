@@ -72,9 +72,17 @@ def run(graph: graphc.Graph, feeds: Arrays, **options: Any) -> dict[str, Any]:
 
 
 def same(graph: graphc.Graph, feeds: Arrays, *, rtol: float = 1e-6, **options: Any) -> None:
-    """The compiled graph gives the reference meaning: integers and bools exactly."""
+    """The compiled graph gives the reference meaning: integers and bools exactly.
+
+    As declared too: optimization takes steps away that the native code must be able to run.
+    """
     expected = graph.evaluate(feeds)
-    found = run(graph, feeds, **options)
+    for optimize in (False, True):
+        agree(run(graph, feeds, optimize=optimize, **options), expected, rtol)
+
+
+def agree(found: Mapping[str, Any], expected: Mapping[str, Any], rtol: float = 1e-6) -> None:
+    """Results as they should be."""
     for name, value in expected.items():
         got = np.asarray(found[name]).astype(value.dtype)
         assert got.shape == value.shape, name
