@@ -228,6 +228,14 @@ def test_an_output_may_be_an_input_or_a_variable_and_given_twice() -> None:
     assert_same(graph, {"x": values(2)})
 
 
+def test_an_output_and_a_variable_may_have_one_name() -> None:
+    x = graphc.placeholder((2,), name="x")
+    w = variable(2, name="y")
+    graph = graphc.Graph([x], {"y": x * w})
+    model = assert_same(graph, {"x": values(2)})
+    assert [t.name for t in model.graph.initializer] == ["y_0"]
+
+
 def test_current_values_of_a_session_are_exported(tmp_path: Path) -> None:
     x = graphc.placeholder((2,), name="x")
     w = graphc.variable(np.zeros(2, np.float32), name="w")

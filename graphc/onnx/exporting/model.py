@@ -139,15 +139,13 @@ class _Model:
 
     def proto(self) -> onnx.ModelProto:
         graph, w = self._graph, self._writer
-        for name in (*dict(graph.inputs), *dict(graph.outputs), *graph.names):
-            w.reserve(name)
+        names = self._names()
         values: dict[int, Results] = {id(t): Value(name, t.dtype) for name, t in graph.inputs}
         self._sizes.read_from([(t, Value(name, t.dtype)) for name, t in graph.inputs])
-        names = {id(node): name for name, node in reversed(graph.names.items())}
-        names |= {id(t): name for name, t in reversed(graph.outputs)}
         for node in graph.variables:
             value = node.attr("value")
-            values[id(node)] = w.stored(value.stored, node.dtype, graph.name_of(node), own=True)
+            label = names.get(id(node)) or w.unique(graph.name_of(node))
+            values[id(node)] = w.stored(value.stored, node.dtype, label, own=True)
         for step in steps_of(graph, self._opset):
             if step.node.op.name == "variable":
                 continue
@@ -181,6 +179,20 @@ class _Model:
             producer_name="graphc",
             producer_version=__version__,
         )
+
+    def _names(self) -> dict[int, str]:
+        """The name of each node that the user named; outputs and inputs have theirs first."""
+        graph, w = self._graph, self._writer
+        owners = {name: id(t) for name, t in graph.outputs}
+        owners |= {name: id(t) for name, t in graph.inputs}
+        for name in owners:
+            w.reserve(name)
+        found = {id(t): name for name, t in reversed(graph.outputs)}
+        for name, node in graph.names.items():
+            if id(node) not in found:
+                own = owners.get(name) == id(node)
+                found[id(node)] = name if own else w.unique(name)
+        return found
 
     def _write(
         self, step: _Step, values: dict[int, Results], wanted: str | None, label: str

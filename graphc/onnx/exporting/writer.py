@@ -64,19 +64,16 @@ def _schema(op_type: str, opset: int) -> onnx.defs.OpSchema:
     return onnx.defs.get_schema(op_type, opset, "")
 
 
+@functools.cache
 def exists(op_type: str, opset: int) -> bool:
     """Whether ONNX has an operator at an opset."""
-    return onnx.defs.has(op_type) and any(
-        s.name == op_type and s.domain == "" and s.since_version <= opset
-        for s in _versions(op_type)
-    )
-
-
-@functools.cache
-def _versions(op_type: str) -> tuple[onnx.defs.OpSchema, ...]:
-    return tuple(
-        s for s in onnx.defs.get_all_schemas_with_history() if s.name == op_type and s.domain == ""
-    )
+    if not onnx.defs.has(op_type):
+        return False
+    try:
+        _schema(op_type, opset)
+    except onnx.defs.SchemaError:  # it came later
+        return False
+    return True
 
 
 @functools.cache
