@@ -3,7 +3,7 @@
 In use the model takes one character at a time: the keys and values of all places before are inputs
 and, one place longer, outputs. So a step costs the same work for each place, whatever came before.
 
-    python -m examples.models.gpt --write 400
+    python -m examples.models.gpt
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ SYMBOLS = len(data.CHARACTERS)
 class Sizes:
     """places: the longest text; size: features of a place."""
 
-    places: int = 128
-    size: int = 96
+    places: int = 64
+    size: int = 64
     heads: int = 4
-    depth: int = 3
+    depth: int = 2
 
 
 def block(
@@ -143,8 +143,8 @@ def pieces(text: Array, places: int, batch: int, rng: np.random.Generator) -> It
 
 
 def main(arguments: list[str] | None = None) -> int:
-    given = parser(__doc__, steps=800, batch=24)
-    given.add_argument("--write", type=int, default=128, help="characters to write (%(default)s)")
+    given = parser(__doc__, steps=800, batch=16)
+    given.add_argument("--write", type=int, default=64, help="characters to write (%(default)s)")
     options = given.parse_args(arguments)
     sizes = Sizes()
     model = build(sizes, options.seed)

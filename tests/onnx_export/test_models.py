@@ -179,6 +179,40 @@ def test_top_k_is_one_operator() -> None:
     assert sorted(operators(assert_same(graph, {"x": values(4, 9)}))) == ["TopK", "TopK"]
 
 
+def test_sizes_that_the_graph_computes() -> None:
+    x = graphc.placeholder(("n", 4), name="x")
+    v = graphc.placeholder(("n",), name="v")
+    rows, columns = graphc.nonzero(x > 0)
+    chosen = x[v > 0]
+    outputs = {"rows": rows, "columns": columns, "chosen": chosen, "sum": graphc.sum(chosen)}
+    outputs |= {"again": graphc.concat([chosen, chosen * 2.0], axis=0)[::2]}
+    graph = graphc.Graph([x, v], outputs)
+    for seed in (0, 1):
+        model = assert_same(graph, {"x": values(5, 4, seed=seed), "v": values(5, seed=seed)})
+    assert operators(model).count("NonZero") == 2
+    assert_same(graph, {"x": -np.abs(values(5, 4)), "v": np.zeros(5, np.float32)})
+
+
+def test_factorizations_are_refused() -> None:
+    x = graphc.placeholder((3, 3), name="x")
+    graph = graphc.Graph([x], {"det": graphc.linalg.det(x), "inverse": graphc.linalg.inv(x)})
+    with pytest.raises(graphc.UnsupportedError, match="ONNX has no factorizations of matrices"):
+        model_of(graph)
+    assert_same(graphc.Graph([x], {"det": graphc.linalg.det(x)}), {"x": values(3, 3)})
+
+
+def test_control_flow() -> None:
+    x = graphc.placeholder(("n", 3), name="x")
+    w = variable(3, 3, name="w")
+    last, rows = graphc.scan(lambda h, row: (h @ w + row, graphc.tanh(h)), x[0], x)
+    chosen = graphc.cond(graphc.sum(x) > 0, lambda a: a * 2.0, lambda a: a - 1.0, last)
+    grown = graphc.while_loop(lambda v: graphc.sum(v) < 100.0, lambda v: v * 2.0, graphc.exp(last))
+    graph = graphc.Graph([x], {"last": last, "rows": rows, "chosen": chosen, "grown": grown})
+    for seed in (0, 1):
+        model = assert_same(graph, {"x": values(4, 3, seed=seed)})
+    assert {"Scan", "If", "Loop"} <= set(operators(model))
+
+
 def test_products() -> None:
     a = graphc.placeholder(("n", 3, 4), name="a")
     b = graphc.placeholder(("n", 4, 5), name="b")

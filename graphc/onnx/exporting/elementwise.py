@@ -11,7 +11,7 @@ from graphc.base.dtypes import DType, bool_, uint8, uint16, uint32, uint64
 from graphc.ir.node import Tensor
 from graphc.onnx.exporting.formula import Formula
 from graphc.onnx.exporting.table import REFUSED, Making, exports
-from graphc.onnx.exporting.writer import Value
+from graphc.onnx.exporting.writer import Value, type_number
 
 _SAME = {
     "acos": "Acos", "acosh": "Acosh", "add": "Add", "asin": "Asin", "asinh": "Asinh",
@@ -42,10 +42,11 @@ _UNSIGNED: dict[int, DType] = {8: uint8, 16: uint16, 32: uint32, 64: uint64}
 
 REFUSED.update(
     dict.fromkeys(
-        ("digamma", "lgamma", "nextafter", "polygamma", "bitwise_count"),
+        ("digamma", "erfcinv", "erfinv", "lgamma", "nextafter", "polygamma", "bitwise_count"),
         "ONNX has no operator for it",
     )
 )
+REFUSED["random_bits"] = "ONNX's random numbers are not functions of a key"
 
 
 @exports(*_SAME)
@@ -104,7 +105,12 @@ def saturated(m: Making, x: Value, dtype: DType) -> Value:
     return w.op("Where", above, w.number(limits.max, dtype), found, dtype=dtype)
 
 
-@exports("stop_gradient", "with_gradient", "barrier", "copy")
+@exports("bitcast")
+def _bitcast(m: Making, node: Tensor, xs: list[Value]) -> Value:
+    return m.writer.op("BitCast", xs[0], dtype=node.dtype, to=type_number(node.dtype))
+
+
+@exports("stop_gradient", "with_gradient", "barrier", "copy", "log_gamma_sample")
 def _alias(m: Making, node: Tensor, xs: list[Value]) -> Value:
     return xs[0]
 

@@ -21,7 +21,7 @@ from graphc.ir.node import Node, Tensor, TensorType, describe
 from graphc.onnx.exporting.group import Asked, Match
 from graphc.onnx.exporting.patterns import match
 from graphc.onnx.exporting.sizes import Sizes
-from graphc.onnx.exporting.table import EXPORTERS, Making, Results, export_node
+from graphc.onnx.exporting.table import EXPORTERS, REFUSED, Making, Results, export_node
 from graphc.onnx.exporting.writer import Value, Writer, value_info
 from graphc.ops.families import Composite
 from graphc.rewrite.driver import RuleSet, rewrite
@@ -70,7 +70,7 @@ def _any(op: str, children: tuple[str, ...]) -> bool:
 
 def needs_expansion(node: Node) -> bool:
     """Whether a node is written as what it is made of."""
-    if not isinstance(node.op.form, Composite):
+    if not isinstance(node.op.form, Composite) or node.op.name in REFUSED:
         return False
     if node.op.name == "conv":  # ONNX's has floats only
         return isinstance(node, Tensor) and not node.dtype.is_float
@@ -114,7 +114,8 @@ def steps_of(graph: Graph, opset: int) -> list[_Step]:
         return users.get(id(node), 0) == 1 and id(node) not in named
 
     asked = Asked(alone, opset)
-    needed = {id(t) for _, t in graph.outputs}
+    # Counts are needed by whatever has their symbol in its shape: they come before it.
+    needed = {id(t) for _, t in (*graph.outputs, *graph.bindings)}
     steps: list[_Step] = []
     for node in reversed(graph.nodes):
         if id(node) not in needed or node.op.name == "placeholder":
@@ -146,11 +147,13 @@ class _Model:
             value = node.attr("value")
             label = names.get(id(node)) or w.unique(graph.name_of(node))
             values[id(node)] = w.stored(value.stored, node.dtype, label, own=True)
+        counts = {id(count): symbol for symbol, count in graph.bindings}
         for step in steps_of(graph, self._opset):
-            if step.node.op.name == "variable":
-                continue
-            wanted = names.get(id(step.node))
-            self._write(step, values, wanted, wanted or graph.name_of(step.node))
+            if step.node.op.name != "variable":
+                wanted = names.get(id(step.node))
+                self._write(step, values, wanted, wanted or graph.name_of(step.node))
+            if id(step.node) in counts:
+                self._sizes.bind(counts[id(step.node)], _one(values[id(step.node)]))
         outputs = []
         for name, tensor in graph.outputs:
             found = values[id(tensor)]
@@ -235,8 +238,11 @@ class _Model:
             id(t): value for (_, t), value in zip(body.inputs, inputs, strict=True)
         }
         outer = self._writer.node
+        counts = {id(count): symbol for symbol, count in body.bindings}
         for step in steps_of(body, self._opset):
             self._write(step, values, None, f"{body.name}/{body.name_of(step.node)}")
+            if id(step.node) in counts:
+                self._sizes.bind(counts[id(step.node)], _one(values[id(step.node)]))
         self._writer.node = outer
         return [_one(values[id(t)]) for _, t in body.outputs]
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from graphc.base.dtypes import int64
 from graphc.ir.node import Tensor
 from graphc.nn.pooling import avg_pool
 from graphc.onnx.exporting.activations import activation
@@ -20,6 +21,7 @@ from graphc.onnx.exporting.reductions import top_k
 from graphc.onnx.exporting.table import Making
 from graphc.onnx.exporting.writer import Value, takes
 from graphc.ops.reduction import lowest
+from graphc.ops.selection import true_positions
 from graphc.ops.windows import window_view
 
 
@@ -248,6 +250,21 @@ def _top(found: tuple[Tensor, int, int, bool], which: int) -> Match:
     return Match((x,), write)
 
 
+def _true_positions(node: Tensor, asked: Asked) -> Match | None:
+    """The positions of the true elements of a vector, which are counted and searched for."""
+    running = node.inputs[0]
+    if running.op.name != "cumulative_sum" or running.inputs[0].op.name != "cast":
+        return None
+    mask = running.inputs[0].inputs[0]
+    if mask.ndim != 1 or not mask.dtype.is_bool or true_positions(mask) is not node:
+        return None
+
+    def write(m: Making, xs: list[Value]) -> Value:
+        return m.writer.squeeze(m.writer.op("NonZero", xs[0], dtype=int64), [0])
+
+    return Match((mask,), write)
+
+
 _FINDERS: dict[str, tuple[Callable[[Tensor, Asked], Match | None], ...]] = {
     "add": (_biased,),
     "einsum": (_turned_product,),
@@ -255,6 +272,7 @@ _FINDERS: dict[str, tuple[Callable[[Tensor, Asked], Match | None], ...]] = {
     "max": (_pool,),
     "mean": (_pool,),
     "multiply": (activation,),
+    "searchsorted": (_true_positions,),
     "slice": (_top_places,),
     "take_along_axis": (_top_values,),
     "where": (activation,),

@@ -10,10 +10,16 @@ from dataclasses import dataclass
 
 from graphc.base.dtypes import DType, int32
 from graphc.ir.node import Tensor
-from graphc.onnx.exporting.table import Making, exports
+from graphc.onnx.exporting.table import REFUSED, Making, exports
 from graphc.onnx.exporting.views import flipped, padded, spread
 from graphc.onnx.exporting.writer import Value
 from graphc.ops.contraction import split_spec
+
+_FACTORIZATIONS = """
+cholesky cofactor eigh eigvalsh logabsdet lu lu_solve pinv qr qr_complete solve svd svdvals
+triangular_solve
+""".split()
+REFUSED.update(dict.fromkeys(_FACTORIZATIONS, "ONNX has no factorizations of matrices"))
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,11 @@ def product_dtype(m: Making, dtype: DType) -> DType:
     if dtype.is_bool:
         return int32
     return m.writer.compute_dtype("MatMul", dtype.compute)
+
+
+@exports("det")
+def _det(m: Making, node: Tensor, xs: list[Value]) -> Value:
+    return m.writer.apply("Det", xs[0])
 
 
 @exports("einsum")

@@ -21,6 +21,8 @@ class Sizes:
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
+        self._sources: dict[str, tuple[Value, int, int, int]] = {}
+        self._counts: dict[Symbol, Value] = {}
 
     def read_from(self, inputs: Sequence[tuple[Tensor, Value]]) -> None:
         """Symbols will be read from the shapes of these."""
@@ -35,6 +37,10 @@ class Sizes:
                 if old is None or (abs(old[2]) != 1 and abs(factor) == 1):
                     plain[symbol.name] = (value, axis, factor, offset)
         self._sources = plain
+
+    def bind(self, symbol: Symbol, count: Value) -> None:
+        """A symbol whose size the graph computes: `count` is a 0-d tensor of int64."""
+        self._counts[symbol] = count
 
     def vector(self, size: Size) -> Value:
         """A size as a vector of one element."""
@@ -149,6 +155,9 @@ class Sizes:
 
     def _symbol(self, symbol: Symbol) -> Value:
         w = self._writer
+        count = self._counts.get(symbol)
+        if count is not None:
+            return w.unsqueeze(count, [0])
         source = self._sources.get(symbol.name)
         if source is None:
             w.refuse(
