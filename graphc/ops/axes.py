@@ -63,7 +63,7 @@ def as_size(op: str, size: Any, operands: Sequence[Node] = (), negative: bool = 
     if isinstance(size, Dim):
         return size
     if is_count(size):
-        found: Size = HOOKS["as_dim"](size)
+        found: Size = HOOKS["size"](size, what=f"{op}: a size cannot be negative")
         return found
     index = as_index(size)
     if index is None:

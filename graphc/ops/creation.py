@@ -20,9 +20,18 @@ from graphc.ops.axes import as_shape, as_size
 from graphc.ops.elementwise import where
 from graphc.ops.families import Map
 from graphc.ops.logical import greater_equal, less_equal
-from graphc.ops.promotion import TensorLike, as_tensor, cast, check_device, is_weak, to_dtype
+from graphc.ops.promotion import (
+    TensorLike,
+    as_tensor,
+    cast,
+    check_device,
+    is_weak,
+    promoted,
+    to_dtype,
+)
 from graphc.ops.reshape import to_shape
 from graphc.ops.rounding import floor
+from graphc.ops.sizes import computed_size
 from graphc.ops.state import array_constant, constant_node
 from graphc.ops.view import broadcasted
 
@@ -237,10 +246,10 @@ def iota(shape: Any, axis: int = 0, *, dtype: DTypeLike = "int64") -> Tensor:
 
 
 def arange(
-    start: int | float | Dim,
+    start: int | float | Dim | Tensor,
     /,
-    stop: int | float | Dim | None = None,
-    step: int | float = 1,
+    stop: int | float | Dim | Tensor | None = None,
+    step: int | float | Tensor = 1,
     *,
     dtype: DTypeLike | None = None,
     device: object = None,
@@ -248,16 +257,19 @@ def arange(
     """start, start + step, … below `stop` (above, for a negative step); `arange(n)` counts from 0.
 
     Limits may be symbolic sizes; then the step must be an int. int64 for ints, float64 for floats,
-    unless `dtype` is given.
+    unless `dtype` is given. Limits and step may be scalars of the graph: the length is then a dim
+    that the graph computes, and the dtype that of the scalars.
 
-    Raises ShapeError for a step of 0, DTypeError for tensors as limits (sizes cannot depend on
-    values).
+    Raises ShapeError for a step of 0 (a computed one raises ExecutionError at the call) and for
+    tensors that are no scalars, DTypeError for what is no number.
 
         graphc.arange(n)
     """
     check_device("arange", device)
     if stop is None:
         start, stop = 0, start
+    if any(isinstance(v, Tensor) for v in (start, stop, step)):
+        return _computed_range(start, stop, step, dtype)
     limits = (start, stop, step)
     for limit in limits:
         if not isinstance(limit, int | float | Dim | np.integer | np.floating):
@@ -282,6 +294,31 @@ def arange(
     # NumPy's spacing: the difference of the first two elements, as floats.
     delta = (start + step) - start
     return cast(IOTA(shape=(count,), axis=0, dtype=float64) * float(delta) + float(start), kind)
+
+
+def _computed_range(start: Any, stop: Any, step: Any, dtype: DTypeLike | None) -> Tensor:
+    """`arange` of scalars that the graph computes."""
+    first, last, by = promoted("arange", start, stop, step)
+    for limit in (first, last, by):
+        if limit.shape or limit.dtype.is_bool:
+            shape_error(
+                f"arange: limits and step are scalars that are numbers, got {limit.type}",
+                [limit],
+                "one element of a vector is x[0]",
+            )
+    if by.dtype.is_float:
+        count = cast(REGISTRY["ceil"]((last - first) / by), int64)
+    else:
+        whole, stride = cast(last, int64) - cast(first, int64), cast(by, int64)
+        nonzero = REGISTRY["where"](stride == 0, as_tensor(1, like=int64), stride)
+        count = (whole + stride - REGISTRY["sign"](nonzero)) // nonzero
+    length = REGISTRY["maximum"](count, as_tensor(0, like=int64))
+    size = computed_size(
+        REGISTRY["where"](by == 0, as_tensor(-1, like=int64), length),
+        what="arange: the step must not be 0",
+    )
+    line = cast(IOTA(shape=(size,), axis=0, dtype=int64), first.dtype) * by + first
+    return line if dtype is None else cast(line, to_dtype(dtype, "arange"))
 
 
 def _steps(start: Size, stop: Size, step: int) -> Size:

@@ -16,12 +16,14 @@ from graphc.base.dims import Dim, Shape, Size, bounds, shape_text
 from graphc.base.dtypes import ALL, Array, DType
 from graphc.ir.node import Node, Tensor, TensorType, as_index
 from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error, shape_error
-from graphc.ops.axes import as_size, normalize_axis
+from graphc.ops.axes import as_size, is_count, normalize_axis
 from graphc.ops.families import Map
 from graphc.ops.gather import SLICE
 from graphc.ops.promotion import TensorLike, as_tensor, promoted
 from graphc.ops.reshape import expand_dims, to_shape
 from graphc.ops.sampling import draw, strided
+from graphc.ops.selection import repeated_positions
+from graphc.ops.sizes import computed_size
 from graphc.ops.view import broadcasted, flip
 
 F = TypeVar("F", bound=Callable[..., Tensor])
@@ -505,28 +507,29 @@ def tile(x: TensorLike, repetitions: Sequence[int] | int, /) -> Tensor:
     return to_shape(wide, tuple(c * size for c, size in zip(counts, shape, strict=True)))
 
 
-def repeat(x: TensorLike, repeats: int | Sequence[int], /, *, axis: int | None = None) -> Tensor:
-    """Each element repeated along `axis` (None: of the flattened x), `repeats` times; a sequence
-    gives one count per element.
+def repeat(
+    x: TensorLike, repeats: Size | Tensor | Sequence[int], /, *, axis: int | None = None
+) -> Tensor:
+    """Each element repeated along `axis` (None: of the flattened x), `repeats` times; a sequence or
+    a vector gives one count per element.
 
-    Counts are part of the graph: they must be ints. Raises ShapeError where they do not fit.
+    Counts that the graph computes give a dim that it computes; negative ones raise ExecutionError
+    at the call. Raises ShapeError where counts do not fit.
     """
     x = as_tensor(x, op="repeat")
-    count = as_index(repeats)
-    if count is not None and count < 0:
+    if is_count(repeats):
+        repeats = computed_size(repeats, what="repeat: a count cannot be negative")
+    count = repeats if isinstance(repeats, Dim) else as_index(repeats)
+    if isinstance(count, int) and count < 0:
         hint = "0 leaves the elements out, 1 leaves them as they are"
         shape_error(f"repeat: a count cannot be negative, got {count}", [x], hint)
     if axis is None:
         x, axis = to_shape(x, (x.size,)), 0
     axis = normalize_axis("repeat", x, axis)
     size = x.shape[axis]
-    if count is None and isinstance(repeats, Node):
-        shape_error(
-            "repeat: the counts are a tensor, so that the size of the result would depend on "
-            "values",
-            [x, repeats],
-            "give counts as Python ints or a NumPy array",
-        )
+    if count is None and isinstance(repeats, Tensor):
+        places = repeated_positions(x, repeats, size, axis)
+        return REGISTRY["gather"](x, places, axes=(axis,), position=axis)
     if count is None:
         counts = np.asarray(repeats, np.int64)
         if isinstance(size, Dim) or counts.shape not in ((size,), (1,)) or np.any(counts < 0):

@@ -26,6 +26,7 @@ from graphc.ops.axes import (
 from graphc.ops.families import Reshape
 from graphc.ops.promotion import TensorLike, as_tensor
 from graphc.ops.sampling import draw, strided
+from graphc.ops.sizes import computed_size, is_computed, size_tensor
 
 
 def _reshape_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
@@ -85,9 +86,10 @@ def to_shape(x: Tensor, shape: Shape) -> Tensor:
 def reshape(x: TensorLike, /, shape: Any, *, copy: bool | None = None) -> Tensor:
     """The elements of x in row-major order, in another shape of the same size; one size may be -1.
 
-    Sizes are ints or dims. `copy` says nothing to a graph, whose tensors never change; False and
-    None are taken, True as well. Raises ShapeError where the sizes do not multiply to x.size, or
-    cannot be shown to.
+    Sizes are ints, dims or integer scalars of the graph (see `graphc.as_dim`); where sizes are
+    computed, whether they fit is checked when the graph runs. `copy` says nothing to a graph, whose
+    tensors never change; False and None are taken, True as well. Raises ShapeError where the sizes
+    do not multiply to x.size, or cannot be shown to.
 
         flat = graphc.reshape(images, (images.shape[0], -1))
     """
@@ -108,7 +110,23 @@ def reshape(x: TensorLike, /, shape: Any, *, copy: bool | None = None) -> Tensor
         known = product(s for i, s in enumerate(sizes) if i != unknown[0])
         fill = _missing_size(x, known, sizes)
         sizes = (*sizes[: unknown[0]], fill, *sizes[unknown[0] + 1 :])
+    if not same_elements(x.shape, sizes) and is_computed((*x.shape, *sizes)):
+        x = _as_many(x, sizes)
     return to_shape(x, sizes)
+
+
+def _as_many(x: Tensor, sizes: Shape) -> Tensor:
+    """x as a vector of as many elements as `sizes` have, which is checked when both are known."""
+    wanted, given = product(sizes), x.size
+    # A start that is 0, or else no size at all: whether all is well is seen when it is bound.
+    equal = size_tensor(wanted) == size_tensor(given)
+    start = computed_size(
+        REGISTRY["where"](equal, size_tensor(0), size_tensor(-1)),
+        max=0,
+        what=f"reshape: {shape_text(x.shape)} has not as many elements as {shape_text(sizes)}",
+    )
+    flat = to_shape(x, (given,))
+    return REGISTRY["slice"](flat, starts=(start,), steps=(1,), shape=(wanted,))
 
 
 def _missing_size(x: Tensor, known: Size, sizes: Shape) -> Size:
@@ -120,6 +138,13 @@ def _missing_size(x: Tensor, known: Size, sizes: Shape) -> Size:
             "write all sizes",
         )
     fill = divide(x.size, known)
+    if canonical_size(fill * known) != canonical_size(x.size) and is_computed((x.size, known)):
+        whole, part = size_tensor(x.size), size_tensor(known)
+        fits = (part > 0) & (whole % REGISTRY["where"](part > 0, part, size_tensor(1)) == 0)
+        return computed_size(
+            REGISTRY["where"](fits, whole // part, size_tensor(-1)),
+            what=f"reshape: {shape_text(x.shape)} cannot be divided into {shape_text(sizes)}",
+        )
     if canonical_size(fill * known) != canonical_size(x.size):
         shape_error(
             f"reshape: {shape_text(x.shape)} with {x.size} elements cannot be divided into "

@@ -26,10 +26,10 @@ from graphc.ops.selection import (
     counted,
     flattened,
     mask_indices,
-    size_tensor,
     true_positions,
     unraveled,
 )
+from graphc.ops.sizes import size_tensor
 from graphc.ops.sorting import argsort
 
 

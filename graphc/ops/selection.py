@@ -9,12 +9,13 @@ from __future__ import annotations
 from graphc.base.dims import Shape, Size, product
 from graphc.base.dtypes import int64
 from graphc.ir.node import Tensor
-from graphc.ir.opdef import REGISTRY
+from graphc.ir.opdef import REGISTRY, shape_error
 from graphc.ops.creation import IOTA
 from graphc.ops.elementwise import maximum, minimum
-from graphc.ops.promotion import SIZE, as_tensor, cast
+from graphc.ops.promotion import cast
 from graphc.ops.reshape import to_shape
-from graphc.ops.sizes import computed_size
+from graphc.ops.sizes import computed_size, size_tensor
+from graphc.ops.view import broadcasted
 
 
 def true_positions(mask: Tensor) -> Tensor:
@@ -34,11 +35,6 @@ def counted(size: Size) -> Tensor:
     return IOTA(shape=(size,), axis=0, dtype=int64)
 
 
-def size_tensor(size: Size) -> Tensor:
-    """A size as an int64 scalar."""
-    return as_tensor(size, like=int64) if isinstance(size, int) else SIZE(size=size, dtype=int64)
-
-
 def flattened(x: Tensor) -> Tensor:
     """The elements of x as a vector."""
     return to_shape(x, (product(x.shape),))
@@ -53,6 +49,27 @@ def unraveled(positions: Tensor, shape: Shape) -> tuple[Tensor, ...]:
         found.append(rest % whole)
         rest = rest // whole
     return (rest, *reversed(found)) if shape else ()
+
+
+def repeated_positions(x: Tensor, counts: Tensor, size: Size, axis: int) -> Tensor:
+    """Position i as often as the vector `counts` says, for every i below `size`."""
+    if not counts.dtype.is_integer or counts.ndim != 1 or counts.shape[0] not in (size, 1):
+        shape_error(
+            f"repeat: needs a vector of integers, one count for each of the {size} elements of "
+            f"axis {axis}",
+            [x, counts],
+            "one count for all is a scalar",
+        )
+    each = cast(counts, int64)
+    each = each if each.shape == (size,) else broadcasted(each, (size,))
+    total = REGISTRY["sum"](each, axes=(0,), keepdims=False)
+    wrong = REGISTRY["any"](each < 0, axes=(0,), keepdims=False)
+    length = computed_size(
+        _where(wrong, size_tensor(-1), total),
+        what="repeat: a count cannot be negative",
+    )
+    ends = REGISTRY["cumulative_sum"](each, axis=0, reverse=False)
+    return REGISTRY["searchsorted"](ends, counted(length), side="right")
 
 
 def mask_indices(mask: Tensor) -> tuple[Tensor, ...]:

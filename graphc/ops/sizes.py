@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from graphc.base.dims import Dim, Size, bounds, divide
+from graphc.base.dims import Dim, Shape, Size, bounds, divide
 from graphc.base.dtypes import int64
 from graphc.base.errors import GraphError
-from graphc.ir.bindings import size_symbol
+from graphc.ir.bindings import computed_symbols, size_symbol
 from graphc.ir.node import HOOKS, Node, Tensor, TensorType, as_index
 from graphc.ir.opdef import dtype_error, fail, shape_error
 from graphc.ops.promotion import SIZE, TensorLike, as_tensor, cast
@@ -174,9 +174,14 @@ def _smaller(a: Size, b: Size) -> Size | None:
     return None if larger is None else a + b - larger
 
 
-def given_size(size: Any) -> Any:
-    """A size as a user gives it, tensors made dims: what shapes and counts accept."""
-    return computed_size(size) if isinstance(size, Tensor) else size
+def size_tensor(size: Size) -> Tensor:
+    """A size as an int64 scalar."""
+    return as_tensor(size, like=int64) if isinstance(size, int) else SIZE(size=size, dtype=int64)
 
 
-HOOKS["as_dim"] = as_dim
+def is_computed(sizes: Shape) -> bool:
+    """Whether the graph computes one of the sizes."""
+    return bool(computed_symbols(sizes))
+
+
+HOOKS["size"] = computed_size

@@ -12,17 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from graphc.base.dims import Size
+from graphc.base.dims import Dim, Size
 from graphc.base.dtypes import ALL, Array, DType, int64
 from graphc.ir.node import Node, Tensor, TensorType, as_index
 from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error, shape_error
-from graphc.ops.axes import normalize_axis
+from graphc.ops.axes import is_count, normalize_axis
 from graphc.ops.cumulative import along, line_extents
 from graphc.ops.families import Opaque
 from graphc.ops.indexing import take_along_axis
 from graphc.ops.joining import take_slice
 from graphc.ops.promotion import TensorLike, as_tensor, promoted
 from graphc.ops.sampling import distinct, draw, strided, with_nan
+from graphc.ops.sizes import computed_size
 
 # -- merge sort -----------------------------------------------------------------------------------
 
@@ -252,19 +253,25 @@ def argsort(
 
 
 def top_k(
-    x: TensorLike, k: int, /, *, axis: int = -1, largest: bool = True
+    x: TensorLike, k: Size | Tensor, /, *, axis: int = -1, largest: bool = True
 ) -> tuple[Tensor, Tensor]:
     """The `k` largest elements along `axis` in order, and their int64 positions; the smallest with
     largest=False.
 
-    Of equal elements the first come first; NaN counts as the largest. Raises ShapeError where k is
-    larger than the axis.
+    k may be a dim, or an integer scalar of the graph. Of equal elements the first come first; NaN
+    counts as the largest. Raises ShapeError where k is larger than the axis; a computed k that is
+    raises ExecutionError at the call.
     """
     x = as_tensor(x, op="top_k")
     axis = normalize_axis("top_k", x, axis)
-    count = as_index(k)
     size = x.shape[axis]
-    if count is None or count < 0 or (isinstance(size, int) and count > size):
+    if is_count(k):
+        most = size if isinstance(size, int) else None
+        k = computed_size(k, max=most, what=f"top_k: k does not fit axis {axis} of size {size}")
+    count = k if isinstance(k, Dim) else as_index(k)
+    if count is None or (
+        isinstance(count, int) and (count < 0 or (isinstance(size, int) and count > size))
+    ):
         shape_error(
             f"top_k: k does not fit axis {axis} of size {size}, got {k!r:.40}",
             [x],

@@ -287,3 +287,72 @@ def test_a_library_of_a_computed_size_is_refused_by_its_op_and_line(tmp_path: Pa
     with pytest.raises(graphc.UnsupportedError, match=r"computed by the graph \(sum\)[\s\S]*x > 0"):
         graphc.compile(graph, tmp_path / "selection")
     assert not (tmp_path / "selection").exists()
+
+
+def test_reshapes_to_computed_sizes() -> None:
+    x = graphc.placeholder(("n", 6), "int64", name="x")
+    k = graphc.placeholder((), "int64", name="k")
+    outputs = {
+        "rest": graphc.reshape(x, (k, -1)),
+        "all": graphc.reshape(x, (k, 3, graphc.asarray(2))) + 1,
+        "flat": graphc.reshape(graphc.reshape(x, (-1, k)), (-1,)),
+        "wide": graphc.broadcast_to(x[:1, :1], (k, 2)),
+        "tiled": graphc.tile(x, (1, k)),
+    }
+    with graphc.Session() as session:
+        function = session.function([x, k], outputs)
+        for n, size in ((2, 2), (5, 5), (1, 1)):
+            values = np.arange(6 * n).reshape(n, 6)
+            found = agree(function, x=values, k=np.int64(size))
+            np.testing.assert_array_equal(found["rest"], values.reshape(size, -1))
+            np.testing.assert_array_equal(found["tiled"], np.tile(values, (1, size)))
+        for n, size in ((2, 5), (2, 0), (2, 1), (2, -3), (0, 0)):
+            with pytest.raises(graphc.ExecutionError, match="reshape"):
+                function(np.zeros((n, 6), np.int64), np.int64(size))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "uint8", "float32", "float64"])
+def test_ranges_of_scalars(dtype: str) -> None:
+    a, b, c = (graphc.placeholder((), dtype, name=name) for name in "abc")
+    outputs = {
+        "all": graphc.arange(a, b, c),
+        "from 0": graphc.arange(b),
+        "two": graphc.arange(a, b),
+    }
+    cases = [(0, 5, 1), (2, 11, 3), (5, 5, 2), (7, 3, 1)]
+    if not dtype.startswith("u"):
+        cases += [(5, -4, -2), (-3, 3, -1), (-5, 5, 4)]
+    with graphc.Session() as session:
+        function = session.function([a, b, c], outputs)
+        for case in cases:
+            x, y, z = (np.asarray(v, dtype) for v in case)
+            found = agree(function, a=x, b=y, c=z)
+            expected = np.arange(*(v.item() for v in (x, y, z)), dtype=dtype)
+            np.testing.assert_array_equal(found["all"], expected)
+        with pytest.raises(graphc.ExecutionError, match="the step must not be 0"):
+            function(*(np.asarray(v, dtype) for v in (1, 2, 0)))
+
+
+def test_repeats_and_largest_elements() -> None:
+    x = graphc.placeholder(("n", 3), "float64", name="x")
+    counts = graphc.placeholder(("n",), "int64", name="counts")
+    k = graphc.placeholder((), "int64", name="k")
+    values, places = graphc.top_k(x, k, axis=0)
+    outputs = {
+        "rows": graphc.repeat(x, counts, axis=0),
+        "columns": graphc.repeat(x, k, axis=1),
+        "values": values,
+        "places": places,
+    }
+    with graphc.Session() as session:
+        function = session.function([x, counts, k], outputs)
+        for n in (4, 1, 0):
+            data = RANDOM.normal(size=(n, 3))
+            often = RANDOM.integers(0, 4, n)
+            found = agree(function, x=data, counts=often, k=np.int64(min(n, 2)))
+            np.testing.assert_array_equal(found["rows"], np.repeat(data, often, axis=0))
+        data = np.zeros((2, 3))
+        with pytest.raises(graphc.ExecutionError, match="repeat: a count cannot be negative"):
+            function(data, np.array([1, -1]), np.int64(1))
+        with pytest.raises(graphc.ExecutionError, match=r"slice|top_k"):
+            function(data, np.array([1, 1]), np.int64(3))

@@ -380,7 +380,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "repeat tensor": (
         lambda: graphc.repeat(V, graphc.constant(I[0])),
         graphc.ShapeError,
-        "would depend on values",
+        "one count for each of the 7 elements",
     ),
 }
 
