@@ -51,6 +51,15 @@ binary_crossentropy=binary_cross_entropy_with_logits bce=binary_cross_entropy_wi
 maxpool=max_pool max_pool2d=max_pool avgpool=avg_pool
 avg_pool2d=avg_pool average_pool=avg_pool mse_loss=mse l1_loss=l1 leakyrelu=leaky_relu
 layernorm=layer_norm batchnorm=batch_norm logsumexp=graphc.logsumexp dense=linear
+hardshrink=hard_shrink softshrink=soft_shrink tanhshrink=tanh_shrink hardtanh=hard_tanh
+hardsigmoid=hard_sigmoid hardswish=hard_swish logsigmoid=log_sigmoid dropout1d=spatial_dropout
+dropout2d=spatial_dropout dropout3d=spatial_dropout feature_alpha_dropout=alpha_dropout
+smooth_l1_loss=smooth_l1 huber_loss=huber nll_loss=nll kl_div=kl_divergence
+poisson_nll_loss=poisson_nll gaussian_nll_loss=gaussian_nll hinge_loss=hinge
+triplet_margin_loss=triplet_margin margin_ranking_loss=margin_ranking
+cosine_embedding_loss=cosine_embedding sigmoid_focal_loss=sigmoid_focal focal_loss=sigmoid_focal
+dice_loss=dice im2col=unfold col2im=fold rope=rotary_embedding
+positional_encoding=sinusoidal_positions MultiheadAttention=multi_head_attention
 """
 
 

@@ -261,4 +261,5 @@ VIEWS.update(
     log_softmax=_axis_moved,
 )
 # Matrices are the last two dims, and every other dim is a batch already.
-VIEWS.update(dict.fromkeys("cholesky lu lu_solve triangular_solve".split(), _same))
+_MATRICES = "cholesky eigh eigvalsh lu lu_solve qr qr_complete svd svdvals triangular_solve"
+VIEWS.update(dict.fromkeys(_MATRICES.split(), _same))

@@ -1,4 +1,4 @@
-"""Normalization (floor 8): batch, layer, group, instance and root-mean-square, and dropout.
+"""Normalization (floor 8): batch, layer, group, instance and root-mean-square.
 
 Variances are two-pass (mean of squared distances), so that large means do not cancel.
 """
@@ -8,17 +8,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from graphc.base.dims import shape_text
+from graphc.autodiff.custom import stop_gradient
+from graphc.base.dims import product, shape_text
 from graphc.ir.node import Tensor
 from graphc.ir.opdef import shape_error
-from graphc.ops import elementwise, elementwise_math, logical, reduction, statistical
+from graphc.ops import elementwise, elementwise_math, reduction, statistical
 from graphc.ops.axes import Axes, normalize_axes, normalize_axis
+from graphc.ops.contraction import matmul
 from graphc.ops.joining import padded
+from graphc.ops.norm import NORM
 from graphc.ops.promotion import TensorLike, as_tensor, cast
 from graphc.ops.reduction import MEAN, as_float
 from graphc.ops.reshape import split_axis, to_shape
+from graphc.ops.view import moveaxis
 from graphc.ops.windows import window_view
-from graphc.random import uniform
 
 multiply, subtract = elementwise.multiply, elementwise.subtract
 
@@ -208,23 +211,73 @@ def local_response_norm(
     return multiply(x, elementwise_math.pow(spread, -beta))
 
 
-def dropout(x: TensorLike, rate: float, key: TensorLike, *, training: bool = True) -> Tensor:
-    """x with each element zeroed with probability `rate` and the others divided by 1 - rate.
+def weight_norm(direction: TensorLike, magnitude: TensorLike, *, axis: int | None = 0) -> Tensor:
+    """direction * magnitude / |direction|, the norm over all axes but `axis` (None: over all).
 
-    key: of graphc.random.key; draw a new one per step (graphc.random.fold_in(key, step)). x itself
-    without training. Raises ShapeError unless 0 <= rate < 1.
+    A weight as its length and its direction (Salimans and Kingma, 2016). magnitude: of shape
+    (rows,) along `axis`, of direction's shape with size 1 elsewhere, or a number for axis=None.
+    Raises ShapeError for another shape.
     """
-    x = as_float("dropout", x)
-    if not 0 <= rate < 1:
+    op = "weight_norm"
+    v = as_float(op, direction)
+    kept = () if axis is None else (normalize_axis(op, v, axis),)
+    axes = tuple(i for i in range(v.ndim) if i not in kept)
+    shape = tuple(n if i in kept else 1 for i, n in enumerate(v.shape))
+    g = cast(as_tensor(magnitude, like=v, op=op), v.dtype)
+    if g.shape not in (shape, tuple(v.shape[i] for i in kept)):
         shape_error(
-            f"dropout: rate must be from 0 to below 1, got {rate}",
-            [x],
-            "rate is the share of elements that become 0",
+            f"{op}: magnitude must have shape {shape_text(shape)}, got {g.type}",
+            [v, g],
+            "there is one length per slice along the axis",
         )
-    if not training or rate == 0:
-        return x
-    keep = logical.greater_equal(uniform(key, x.shape), rate)
-    return elementwise.where(keep, x * (1.0 / (1.0 - rate)), 0.0)
+    return multiply(v, elementwise.divide(to_shape(g, shape), NORM(v, axes=axes, keepdims=True)))
+
+
+def spectral_norm(
+    w: TensorLike,
+    u: TensorLike,
+    *,
+    iterations: int = 1,
+    axis: int = 0,
+    epsilon: float = 1e-12,
+) -> tuple[Tensor, Tensor]:
+    """A weight divided by its largest singular value, and the new vector u (Miyato et al., 2018).
+
+    w is taken as a matrix of (rows along `axis`, all the rest). u: (rows,), an estimate of the
+    left singular vector, kept as a variable and improved by `iterations` steps of the power method,
+    through which no gradient flows:
+
+        normal, better = graphc.nn.spectral_norm(w, u)
+        updates[u] = better
+
+    Raises ShapeError where u does not fit or iterations are negative.
+    """
+    op = "spectral_norm"
+    weight = as_float(op, w)
+    axis = normalize_axis(op, weight, axis)
+    rows = weight.shape[axis]
+    left = cast(as_tensor(u, like=weight, op=op), weight.dtype)
+    if left.shape != (rows,) or iterations < 0:
+        shape_error(
+            f"{op}: u must have shape {shape_text((rows,))}, got {left.type}; iterations "
+            f"{iterations}",
+            [weight, left],
+            "u has one element per row; iterations is 0 or more",
+        )
+    front = moveaxis(weight, axis, 0)
+    matrix = to_shape(front, (rows, product(front.shape[1:])))
+    fixed = stop_gradient(matrix)
+    right = _unit_vector(matmul(left, fixed), epsilon)
+    for _ in range(iterations):
+        left = _unit_vector(matmul(fixed, right), epsilon)
+        right = _unit_vector(matmul(left, fixed), epsilon)
+    left, right = stop_gradient(left), stop_gradient(right)
+    largest = matmul(left, matmul(matrix, right))
+    return elementwise.divide(weight, largest), left
+
+
+def _unit_vector(x: Tensor, epsilon: float) -> Tensor:
+    return elementwise.divide(x, elementwise.maximum(NORM(x, axes=(0,), keepdims=True), epsilon))
 
 
 def moments(x: TensorLike, *, axis: Axes = None, keepdims: bool = False) -> tuple[Tensor, Tensor]:
