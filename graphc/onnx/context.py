@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+import graphc
 from graphc.base.dims import Dim, Size
 from graphc.base.dtypes import Array, DType
 from graphc.ir.node import Tensor
@@ -150,8 +151,9 @@ class Context:
     def needed(self, value: TensorValue, what: str) -> Exception:
         """The error where a value must be known when compiling and is not."""
         names, symbols = value.depends_on()
-        inputs = [self.importer.input_names.get(n, n) for n in names]
-        return needed(self.where, what, inputs, symbols)
+        known = self.importer.input_names
+        # Inside a loop a value may come from its carries, which nobody can fix.
+        return needed(self.where, what, [known[n] for n in names if n in known], symbols)
 
     def number(self, k: int, what: str) -> Any:
         """The one element of operand k, known when compiling, as a Python number."""
@@ -165,11 +167,28 @@ class Context:
         return tuple(int(v) for v in self.known(k, what).ravel())
 
     def sizes(self, k: int, what: str) -> tuple[Size, ...]:
-        """The elements of operand k as sizes: ints, and dims where it is computed from shapes."""
+        """The elements of operand k as sizes: ints, dims where it is computed from shapes, and
+        dims that the graph computes where it is data; these must not be negative.
+        """
         value = self.value(k)
         if value.sizes is not None:
             return tuple(s if isinstance(s, Dim) else int(s) for s in value.sizes.ravel().tolist())
-        return self.ints(k, what)
+        if value.known() is not None or not value.dtype.is_integer:
+            return self.ints(k, what)
+        return tuple(graphc.as_dim(e) for e in self.elements(k, what))
+
+    def elements(self, k: int, what: str) -> list[Tensor]:
+        """The elements of operand k, a tensor of known size and at most one dim."""
+        value = self.value(k)
+        if value.ndim > 1 or not all(isinstance(s, int) for s in value.shape):
+            raise self.needed(value, what)
+        flat = graphc.reshape(value.tensor, (-1,))
+        return [flat[j] for j in range(int(flat.shape[0]))]
+
+    def is_known(self, k: int) -> bool:
+        """Whether operand k is known when compiling: as numbers, or as sizes."""
+        value = self.value(k)
+        return value.sizes is not None or value.known() is not None
 
     # -- attributes ---------------------------------------------------------------------------
     def attribute(self, name: str, default: Any = None) -> Any:

@@ -38,6 +38,7 @@ from graphc.base.errors import (
 )
 from graphc.base.limits import Limits
 from graphc.ir import provenance
+from graphc.ir.bindings import bindings_of, declared_count
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor
 from graphc.onnx import operators
@@ -62,6 +63,7 @@ from graphc.onnx.values import (
     Value,
     of_array,
     of_tensor,
+    sources,
 )
 from graphc.ops.state import placeholder
 
@@ -158,7 +160,8 @@ class Importer:
         outputs: list[tuple[str, Tensor]] = []
         structure = tuple(self._output(info, scope, outputs) for info in proto.output)
         names = self._names(scope, outputs)
-        graph = Graph.build(tuple(self._inputs), tuple(outputs), (), name, names)
+        sizes = bindings_of([t for _, t in (*self._inputs, *outputs)])
+        graph = Graph.build(tuple(self._inputs), tuple(outputs), (), name, names, sizes)
         legal = {name: label for label, name in self.input_names.items()}
         return Imported(graph, structure, legal)
 
@@ -368,11 +371,25 @@ class Importer:
         except (FormatError, UnsupportedError) as error:
             raise _placed(error, where) from None
         except (GraphcError, OverflowError) as error:
-            free = _open_sizes(inputs)
-            if free and isinstance(error, ShapeError):  # it may fit, for some of them
-                raise _undecided(error, where, free) from None
+            if isinstance(error, ShapeError):
+                self._check_decided(error, where, inputs)
             what, hint = what_and_hint(error) if isinstance(error, GraphcError) else (error, None)
             raise FormatError(message(f"{where}: {what}", at="", hint=hint)) from None
+
+    def _check_decided(self, error: ShapeError, where: str, inputs: Sequence[Value | None]) -> None:
+        """Raise InputNeeded where operands that do not fit have symbolic sizes: with known ones
+        they may.
+        """
+        shapes = [v.shape for v in inputs if isinstance(v, TensorValue)]
+        found = {s for shape in shapes for s in symbols(shape)}
+        sizes = sorted(s.name for s in found if s.origin is None)
+        counts = [c for c in map(declared_count, found) if c is not None]
+        names, more = sources(counts)
+        given = [self.input_names[n] for n in names if n in self.input_names]
+        sizes += [s for s in more if s not in sizes]
+        if given or sizes:
+            what, _ = what_and_hint(error)
+            raise needed(where, f"{what}: the sizes", given, sizes)
 
     def _expand(
         self,
@@ -516,21 +533,6 @@ def _placed(error: GraphcError, where: str) -> GraphcError:
     if isinstance(error, InputNeeded):
         return InputNeeded(text, error.inputs, error.sizes)
     return type(error)(text)
-
-
-def _open_sizes(inputs: Sequence[Value | None]) -> list[str]:
-    """The symbols in the shapes of operands that are declared, not computed."""
-    shapes = [v.shape for v in inputs if isinstance(v, TensorValue)]
-    found = dict.fromkeys(s.name for shape in shapes for s in symbols(shape))
-    return [name for name in found if name.isidentifier()]
-
-
-def _undecided(error: ShapeError, where: str, sizes: Sequence[str]) -> InputNeeded:
-    """The error where an operator does not fit before sizes are known."""
-    what, _ = what_and_hint(error)
-    given = ", ".join(f"{n!r}: ..." for n in sizes)
-    hint = f"fix sizes: graphc.onnx.load(path, sizes={{{given}}})"
-    return InputNeeded(message(f"{where}: {what}", at="", hint=hint), [], sizes)
 
 
 def _is_sizes(value: Value | None) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from graphc.onnx import (
     ops_activation,
     ops_attention,
@@ -15,7 +17,7 @@ from graphc.onnx import (
     ops_signal,
 )
 
-THEMES = (
+THEMES: tuple[ModuleType, ...] = (
     ops_activation,
     ops_attention,
     ops_conv,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from graphc.onnx import (
     network_operators,
     ops_control,
@@ -14,7 +16,7 @@ from graphc.onnx import (
     ops_shape,
 )
 
-THEMES = (
+THEMES: tuple[ModuleType, ...] = (
     ops_control,
     ops_indexing,
     ops_linear,

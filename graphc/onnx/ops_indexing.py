@@ -101,31 +101,39 @@ def scatter_nd(c: Context) -> Tensor:
 @op("Compress")
 def compress(c: Context) -> Tensor:
     """The slices along an axis (the elements without one) where a condition holds."""
-    x = c.tensor(0)
-    keep = c.known(1, "the condition").ravel()
-    if c.attribute("axis") is None:
-        x = graphc.reshape(x, (-1,))
-        axis = 0
-    else:
-        axis = _axis(c, x)
+    x, keep = c.tensor(0), c.tensor(1)
+    axis = None if c.attribute("axis") is None else _axis(c, x)
+    if axis is None:
+        x, axis = graphc.reshape(x, (-1,)), 0
+    known = c.value(1).known()
+    if known is None:
+        return graphc.compress(keep, x, axis=axis)
     size = x.shape[axis]
-    if isinstance(size, int) and keep.size > size:
-        c.bad(f"a condition of {keep.size} elements for {size}")
-    return graphc.take(x, np.flatnonzero(keep), axis=axis)
+    if known.ndim != 1 or (isinstance(size, int) and known.size > size):
+        c.bad(f"a condition of shape {list(known.shape)} for {size} elements")
+    return graphc.take(x, np.flatnonzero(known), axis=axis)
 
 
 @op("NonZero")
 def non_zero(c: Context) -> Tensor:
     """The places of the elements that are not zero, one column each."""
-    found = c.known(0, "the operand")
-    return graphc.asarray(np.array(np.nonzero(np.atleast_1d(found)), np.int64))
+    known = c.value(0).known()
+    if known is not None:
+        return graphc.asarray(np.array(np.nonzero(np.atleast_1d(known)), np.int64))
+    x = c.tensor(0)
+    return graphc.stack(graphc.nonzero(x if x.ndim else graphc.reshape(x, (1,))))
 
 
 @op("Unique")
 def unique(c: Context) -> Result:
     """The distinct elements or slices, where each stands first, which one each is, and counts."""
-    x = c.known(0, "the operand")
     axis = c.attribute("axis")
+    value = c.value(0)
+    if value.known() is None and (axis is None or value.ndim == 1):
+        return _unique_elements(c.tensor(0), bool(c.attribute("sorted", 1)))
+    x = c.known(0, "the operand")
+    if axis is not None and not -x.ndim <= axis < x.ndim:
+        c.bad(f"axis {axis} is out of bounds for {x.ndim} dims")
     found, first, inverse, counts = np.unique(
         x, return_index=True, return_inverse=True, return_counts=True, axis=axis
     )
@@ -136,7 +144,16 @@ def unique(c: Context) -> Result:
         found = np.take(found, order, axis=0 if axis is None else axis)
         first, inverse, counts = first[order], places[inverse], counts[order]
     rest = [graphc.asarray(a.astype(np.int64)) for a in (first, inverse, counts)]
-    return [graphc.asarray(found, dtype=c.value(0).dtype), *rest]
+    return [graphc.asarray(found, dtype=value.dtype), *rest]
+
+
+def _unique_elements(x: Tensor, in_order: bool) -> Result:
+    values, first, inverse, counts = graphc.unique_all(graphc.reshape(x, (-1,)))
+    if not in_order:
+        order = graphc.argsort(first)
+        values, first, counts = (graphc.take(v, order) for v in (values, first, counts))
+        inverse = graphc.take(graphc.argsort(order), inverse)
+    return [values, first, inverse, counts]
 
 
 @op("OneHot")

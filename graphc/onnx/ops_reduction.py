@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import graphc
+from graphc.base.dims import Size
 from graphc.base.dtypes import DType
 from graphc.ir.node import Tensor
 from graphc.onnx.context import Context, Result, op
@@ -163,14 +164,14 @@ def cumulative(c: Context) -> Tensor:
     function = graphc.cumulative_sum if c.op == "CumSum" else graphc.cumulative_prod
     found = function(x, axis=axis, dtype=x.dtype, include_initial=bool(exclusive))
     if exclusive:
-        found = _first(found, axis, x)
+        found = _first(found, axis, x.shape[axis])
     return graphc.flip(found, axis=axis) if reverse else found
 
 
-def _first(x: Tensor, axis: int, like: Tensor) -> Tensor:
-    """x without its last element along an axis."""
+def _first(x: Tensor, axis: int, count: Size) -> Tensor:
+    """The first elements along an axis."""
     index: list[slice] = [slice(None)] * x.ndim
-    index[axis] = slice(0, like.shape[axis])
+    index[axis] = slice(0, count)
     return x[tuple(index)]
 
 
@@ -196,4 +197,10 @@ def top_k_input(c: Context) -> Result:
 @op("TopK", since=11)
 def top_k(c: Context) -> Result:
     """The k largest or smallest elements along an axis, in order."""
-    return _top(c, int(c.number(1, "k")), bool(c.attribute("largest")))
+    largest = bool(c.attribute("largest"))
+    if c.is_known(1) and isinstance(c.sizes(1, "k")[0], int):
+        return _top(c, int(c.number(1, "k")), largest)
+    x, axis = c.tensor(0), int(c.attribute("axis", -1))
+    (count,) = c.sizes(1, "k")
+    places = _first(graphc.argsort(x, axis=axis, descending=largest), axis, count)
+    return [graphc.take_along_axis(x, places, axis=axis), places]

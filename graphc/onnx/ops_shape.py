@@ -71,7 +71,32 @@ def reshape_attribute(c: Context) -> Tensor:
 @op("Reshape", since=5)
 def reshape(c: Context) -> Tensor:
     """The elements in a shape that is an operand; 0 keeps a size, -1 is computed."""
-    return _reshaped(c, c.sizes(1, "the shape"))
+    if c.is_known(1):
+        return _reshaped(c, c.sizes(1, "the shape"))
+    return _reshaped_by_data(c)
+
+
+def _reshaped_by_data(c: Context) -> Tensor:
+    """The elements in a shape that is computed from data."""
+    x = c.tensor(0)
+    wanted = [graphc.astype(s, "int64") for s in c.elements(1, "the shape")]
+    if not c.attribute("allowzero", 0):
+        kept = [graphc.where(graphc.equal(s, 0), n, s) for s, n in zip(wanted, x.shape)]
+        wanted = [*kept, *wanted[x.ndim :]]
+    total, known = graphc.asarray(x.size), graphc.asarray(1)
+    for s in wanted:
+        known = known * graphc.where(graphc.equal(s, -1), 1, s)
+    rest = graphc.floor_divide(total, graphc.maximum(known, 1))
+    numbers = [graphc.where(graphc.equal(s, -1), rest, s) for s in wanted]
+    product_ = graphc.asarray(1)
+    for n in numbers:
+        product_ = product_ * n
+    # That both shapes have equally many elements shows when the sizes are there: a size of -1 is
+    # an error then.
+    fits = graphc.equal(product_, total)
+    sizes = tuple(graphc.as_dim(graphc.where(fits, n, -1)) for n in numbers)
+    places = graphc.reshape(graphc.arange(product(sizes)), sizes)
+    return graphc.take(graphc.reshape(x, (-1,)), places, axis=0)
 
 
 def _reshaped(c: Context, wanted: Sequence[Size]) -> Tensor:
@@ -174,9 +199,10 @@ def _broadcast(c: Context, a: Sequence[Size], b: Sequence[Size]) -> tuple[Size, 
     right = (*[1] * (ndim - len(b)), *b)
     found: list[Size] = []
     for p, q in zip(left, right):
-        if p != q and 1 not in (p, q):
+        if isinstance(p, int) and isinstance(q, int) and p != q and 1 not in (p, q):
             c.bad(f"shapes {tuple(map(str, a))} and {tuple(map(str, b))} do not broadcast")
-        found.append(q if p == 1 else p)
+        # A size that is computed beside a known one is that one, or 1.
+        found.append(p if q == 1 or (isinstance(p, int) and p != 1) else q)
     return tuple(found)
 
 
@@ -194,10 +220,39 @@ def slice_attributes(c: Context) -> Tensor:
 @op("Slice", since=10)
 def slice_inputs(c: Context) -> Tensor:
     """Ranges along axes, with steps; all are operands."""
-    starts, ends = c.sizes(1, "the starts"), c.sizes(2, "the ends")
-    axes = c.ints(3, "the axes") if c.has(3) else tuple(range(len(starts)))
-    steps = c.ints(4, "the steps") if c.has(4) else (1,) * len(starts)
-    return _sliced(c, starts, ends, axes, steps)
+    count = c.value(1).shape[0] if c.value(1).ndim == 1 else 0
+    if not isinstance(count, int):
+        raise c.needed(c.value(1), "the starts")
+    axes = c.ints(3, "the axes") if c.has(3) else tuple(range(count))
+    steps = c.ints(4, "the steps") if c.has(4) else (1,) * count
+    if c.is_known(1) and c.is_known(2):
+        return _sliced(c, c.sizes(1, "the starts"), c.sizes(2, "the ends"), axes, steps)
+    x = c.tensor(0)
+    starts, ends = c.elements(1, "the starts"), c.elements(2, "the ends")
+    if not len(starts) == len(ends) == len(axes) == len(steps):
+        c.bad(f"{len(starts)} starts, {len(ends)} ends, {len(axes)} axes, {len(steps)} steps")
+    for start, end, axis, step in zip(starts, ends, _axes(c, x.ndim, axes), steps):
+        x = _sliced_by_data(c, x, axis, start, end, step)
+    return x
+
+
+def _sliced_by_data(
+    c: Context, x: Tensor, axis: int, start: Tensor, end: Tensor, step: int
+) -> Tensor:
+    """A range along one axis whose ends are computed from data."""
+    if step == 0:
+        c.bad("a step is 0")
+    size_ = graphc.asarray(x.shape[axis])
+    # Counted from the front, and cut to what there is, before the count is computed.
+    low, high = (0, size_) if step > 0 else (-1, size_ - 1)
+    ends = []
+    for bound in (graphc.astype(start, "int64"), graphc.astype(end, "int64")):
+        place = graphc.where(bound < 0, bound + size_, bound)
+        ends.append(graphc.minimum(graphc.maximum(place, low), high))
+    distance = ends[1] - ends[0] if step > 0 else ends[0] - ends[1]
+    count = graphc.maximum(graphc.floor_divide(distance + (abs(step) - 1), abs(step)), 0)
+    places = graphc.arange(graphc.as_dim(count)) * step + ends[0]
+    return graphc.take(x, places, axis=axis)
 
 
 def _sliced(
@@ -430,13 +485,30 @@ def range_(c: Context) -> Tensor:
         if step == 0:
             c.bad("the step is 0")
         return graphc.arange(start, stop, step, dtype=dtype)
+    numbers = [c.value(k).known() for k in range(3)]
+    if any(n is None for n in numbers):
+        return _range_by_data(c)
     first, limit, delta = (c.number(k, w) for k, w in enumerate(("start", "limit", "delta")))
     if delta == 0:
         c.bad("the delta is 0")
-    count = max(0, int(np.ceil((limit - first) / delta)))
-    # Products as the definition writes them: start + k delta in the dtype of the operands.
-    steps = graphc.astype(graphc.arange(count), dtype) if dtype.is_float else graphc.arange(count)
-    return graphc.astype(steps * values[2].tensor.reshape(()), dtype) + values[0].tensor.reshape(())
+    return _evenly(c, max(0, int(np.ceil((limit - first) / delta))))
+
+
+def _evenly(c: Context, count: Size) -> Tensor:
+    """start + k delta, as the definition writes it, in the dtype of the operands."""
+    start, delta = (graphc.reshape(c.tensor(k), ()) for k in (0, 2))
+    return graphc.astype(graphc.arange(count), start.dtype) * delta + start
+
+
+def _range_by_data(c: Context) -> Tensor:
+    start, limit, delta = (graphc.reshape(c.tensor(k), ()) for k in range(3))
+    if start.dtype.is_integer:
+        distance = graphc.astype(limit, "int64") - graphc.astype(start, "int64")
+        count = -graphc.floor_divide(-distance, graphc.astype(delta, "int64"))
+    else:
+        steps = (graphc.astype(limit, "float64") - start) / delta
+        count = graphc.astype(graphc.ceil(steps), "int64")
+    return _evenly(c, graphc.as_dim(graphc.maximum(count, 0)))
 
 
 @op("Trilu")

@@ -16,6 +16,7 @@ import numpy as np
 from graphc.base.dims import Dim, Shape, Size
 from graphc.base.dtypes import Array, DType, from_storage, to_storage
 from graphc.base.order import topological
+from graphc.ir.bindings import bindings_of
 from graphc.ir.constant import ConstantValue, from_owned
 from graphc.ir.graph import Graph, node_inputs
 from graphc.ir.node import Node, Tensor
@@ -122,16 +123,7 @@ class TensorValue(Value):
 
     def depends_on(self) -> tuple[list[str], list[str]]:
         """Names of the placeholders and of the symbols that the value is computed from."""
-        if self._stored is not None:
-            return [], []
-        nodes = topological(_roots(self.tensor), node_inputs)
-        names = [str(n.attr("name")) for n in nodes if n.op.name == "placeholder"]
-        symbols: dict[str, None] = {}
-        for node in nodes:
-            if node.op.name != "placeholder":
-                for size in _dims(node.attrs):
-                    symbols.update((s.name, None) for s in size.symbols())
-        return names, list(symbols)
+        return ([], []) if self._stored is not None else sources([self.tensor])
 
 
 class SequenceValue(Value):
@@ -213,6 +205,22 @@ def sizes_tensor(sizes: Array, dtype: DType) -> Tensor:
 def static_shape(shape: Sequence[Size]) -> tuple[int, ...] | None:
     """The shape where all its sizes are numbers, else None."""
     return tuple(shape) if all(isinstance(s, int) for s in shape) else None  # type: ignore[arg-type]
+
+
+def sources(roots: Sequence[Node]) -> tuple[list[str], list[str]]:
+    """Names of the placeholders and of the declared symbols from which nodes are computed, the
+    counts of computed sizes included.
+    """
+    names: dict[str, None] = {}
+    symbols: dict[str, None] = {}
+    counts = [count for _, count in bindings_of(roots)]
+    for node in topological([*roots, *counts], node_inputs):
+        if node.op.name == "placeholder":
+            names[str(node.attr("name"))] = None
+        else:
+            found = [s for size in _dims(node.attrs) for s in size.symbols()]
+            symbols.update((s.name, None) for s in found if s.origin is None)
+    return list(names), list(symbols)
 
 
 def _roots(tensor: Tensor) -> list[Node]:
