@@ -242,6 +242,20 @@ def test_attention_and_norms() -> None:
     assert_same(graphc.Graph([x], {"y": h}), {"x": values(2, 6, 8)})
 
 
+def test_normalizations_are_operators() -> None:
+    x = graphc.placeholder(("n", 4, 5), name="x")
+    scale, bias, mean = (variable(4, name=name, seed=k) for k, name in enumerate("abc"))
+    spread = graphc.variable(np.array([1, 2, 0.5, 3], np.float32), name="variance")
+    h = graphc.nn.batch_norm(x, scale, bias, mean, spread, epsilon=1e-3)
+    h = graphc.nn.layer_norm(h, variable(5, name="scale"), variable(5, name="bias"))
+    h = graphc.nn.layer_norm(h, variable(4, 5, name="both"), axis=(1, 2), epsilon=1e-4)
+    h = graphc.nn.layer_norm(h * 2.0)  # without a scale: what ONNX needs one for
+    model = assert_same(graphc.Graph([x], {"y": h}), {"x": values(2, 4, 5)})
+    names = operators(model)
+    assert names[:3] == ["BatchNormalization", "LayerNormalization", "LayerNormalization"]
+    assert names.count("LayerNormalization") == 2
+
+
 def test_gradients_are_exported() -> None:
     x = graphc.placeholder((2, 2, 7, 7), name="x")
     w = variable(3, 2, 3, 3, name="w")

@@ -16,6 +16,7 @@ from graphc.ir.node import Tensor
 from graphc.nn.pooling import avg_pool
 from graphc.onnx.exporting.activations import activation
 from graphc.onnx.exporting.group import Asked, Match
+from graphc.onnx.exporting.normalization import batch_normalization, layer_normalization
 from graphc.onnx.exporting.products import convolved, letters_of
 from graphc.onnx.exporting.reductions import top_k
 from graphc.onnx.exporting.table import Making
@@ -266,12 +267,12 @@ def _true_positions(node: Tensor, asked: Asked) -> Match | None:
 
 
 _FINDERS: dict[str, tuple[Callable[[Tensor, Asked], Match | None], ...]] = {
-    "add": (_biased,),
+    "add": (_biased, batch_normalization, layer_normalization),
     "einsum": (_turned_product,),
     "divide": (_average_of_real, activation),
     "max": (_pool,),
     "mean": (_pool,),
-    "multiply": (activation,),
+    "multiply": (activation, layer_normalization),
     "searchsorted": (_true_positions,),
     "slice": (_top_places,),
     "take_along_axis": (_top_values,),
