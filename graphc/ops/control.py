@@ -277,9 +277,11 @@ def results_of(op: OpDef, inputs: Sequence[Tensor], *attrs: Any) -> tuple[Tensor
 def items(node: Node) -> tuple[Tensor, ...]:
     """The `get` nodes of a node with a tuple type."""
     assert isinstance(node.type, TupleType)
-    found = []
-    for k in range(len(node.type.items)):
-        item = make(GET, (node,), (k,))
-        assert isinstance(item, Tensor)
-        found.append(item)
-    return tuple(found)
+    return tuple([item(node, k) for k in range(len(node.type.items))])
+
+
+def item(node: Node, index: int) -> Tensor:
+    """One result of a node with a tuple type."""
+    found = make(GET, (node,), (index,))
+    assert isinstance(found, Tensor)
+    return found

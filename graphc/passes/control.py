@@ -16,7 +16,7 @@ from graphc.autodiff.substitution import substitute
 from graphc.ir import provenance
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, make
-from graphc.ops.control import closed_body, items
+from graphc.ops.control import closed_body, item, items
 from graphc.ops.creation import filled
 from graphc.ops.families import Control
 from graphc.ops.joining import take_slice
@@ -25,7 +25,7 @@ from graphc.ops.state import CONSTANT
 from graphc.passes.context import Context
 
 Results = dict[int, Tensor]  # by number of the result
-Change = Callable[[Node, Sequence[int]], Results | None]
+Change = Callable[[Node, Node, Sequence[int]], Results | None]
 
 
 def is_control(node: Node) -> bool:
@@ -34,8 +34,8 @@ def is_control(node: Node) -> bool:
 
 
 def replace_control(graph: Graph, change: Change) -> Graph:
-    """The graph with control nodes replaced: change(node, used) gives what stands for the used
-    results, or None where the node stays.
+    """The graph with control nodes replaced: change(node, current, used) gives what stands for the
+    used results, or None where the node stays. current: the node on operands that are replaced.
     """
     used: dict[int, list[int]] = {}
     for node in graph.nodes:
@@ -53,7 +53,7 @@ def replace_control(graph: Graph, change: Change) -> Graph:
         with provenance.derived_from(node):
             if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)):
                 current = mapping[id(node)] = make(node.op, inputs, node.attrs)
-            found = change(current, used.get(id(node), ())) if is_control(current) else None
+            found = change(node, current, used.get(id(node), ())) if is_control(node) else None
         if found is not None:
             results[id(node)] = found
             keep.append(current)
@@ -95,59 +95,50 @@ def merge_control(graph: Graph) -> Graph:
     operands that make others equal.
     """
     while True:
-        wholes = _wholes([n for n in graph.nodes if is_control(n)])
-        if not wholes:
+        shares = _shares([n for n in graph.nodes if is_control(n)])
+        if not shares:
             return graph
 
-        def change(node: Node, used: Sequence[int]) -> Results | None:
-            found = wholes.get(id(node))  # noqa: B023  # called before the next round
-            if found is None:
+        def change(node: Node, current: Node, used: Sequence[int]) -> Results | None:
+            share = shares.get(id(node))  # noqa: B023  # called before the next round
+            if share is None:
                 return None
-            whole, places = found
-            results = items(whole)
-            return {k: results[places[k]] for k in used}
+            bodies, places = iter(share.bodies), share.places
+            attrs = tuple(next(bodies) if isinstance(a, Graph) else a for a in node.attrs)
+            whole = make(node.op, current.inputs, attrs)
+            return {k: item(whole, places[k]) for k in used}
 
-        merged = replace_control(graph, change)
-        if merged is graph:
-            return graph
-        graph = merged
+        graph = replace_control(graph, change)
 
 
-_Whole = tuple[Node, Sequence[int]]  # what a node becomes part of, and where its results are
+@dataclass(frozen=True)
+class _Share:
+    """What a node becomes: a node of these bodies, whose results `places` are its own."""
+
+    bodies: tuple[Graph, ...]
+    places: tuple[int, ...]
 
 
-def _wholes(nodes: Sequence[Node]) -> dict[int, _Whole]:
+def _shares(nodes: Sequence[Node]) -> dict[int, _Share]:
     groups: dict[Any, list[Node]] = {}
     for node in nodes:
         if node.op.name != "while_loop" and _is_simple(node):  # has no outputs but its carries
             plain = tuple(a for a in node.attrs if not isinstance(a, Graph))
             groups.setdefault((node.op.name, *map(id, node.inputs), plain), []).append(node)
-    unions: dict[tuple[int, ...], tuple[list[Graph], list[list[int]]] | None] = {}
-    found: dict[int, _Whole] = {}
+    unions: dict[tuple[int, ...], list[_Share]] = {}
+    found: dict[int, _Share] = {}
     for group in groups.values():
         if len(group) == 1:
             continue
         key = tuple(id(b) for node in group for b in _bodies(node))
         if key not in unions:
             unions[key] = _union(group)
-        union = unions[key]
-        if union is None:
-            continue
-        fresh = iter(union[0])
-        first = group[0]
-        attrs = tuple(next(fresh) if isinstance(a, Graph) else a for a in first.attrs)
-        with provenance.derived_from(first):
-            whole = make(first.op, first.inputs, attrs)
-        for node, places in zip(group, union[1], strict=True):
-            if node is not whole:
-                found[id(node)] = (whole, places)
+        found.update(zip(map(id, group), unions[key], strict=False))
     return found
 
 
-def _union(group: Sequence[Node]) -> tuple[list[Graph], list[list[int]]] | None:
-    """Bodies with the outputs of all nodes, and the places of each node's outputs in them; None
-    where the carries differ.
-    """
+def _union(group: Sequence[Node]) -> list[_Share]:
+    """For each node the bodies with the outputs of all; nothing where the carries differ."""
     first = _bodies(group[0])
     carries = group[0].attr("carries") if group[0].op.name == "scan" else 0
     rows: dict[tuple[int, ...], int] = {}  # ids of an output in each of the bodies -> its place
@@ -168,7 +159,7 @@ def _union(group: Sequence[Node]) -> tuple[list[Graph], list[list[int]]] | None:
             [id(t) for t in a] != [id(t) for t in b]
             for a, b in zip(own[:carries], columns[:carries], strict=True)
         ):
-            return None
+            return []
         where = []
         for k, column in enumerate(own):
             key = tuple(map(id, column))
@@ -183,11 +174,11 @@ def _union(group: Sequence[Node]) -> tuple[list[Graph], list[list[int]]] | None:
                 place = rows[key]
             where.append(place)
         places.append(where)
-    bodies = [
+    bodies = tuple(
         closed_body(_inputs(base), [c[k] for c in columns], base.name, known)
         for k, (base, known) in enumerate(zip(first, names, strict=True))
-    ]
-    return bodies, places
+    )
+    return [_Share(bodies, tuple(where)) for where in places]
 
 
 def _renamed(body: Graph, base: Graph) -> dict[int, Node]:
@@ -207,20 +198,21 @@ class PruneControl:
         """The graph with smaller control nodes; the same graph where all of it matters."""
         if not any(map(is_control, graph.nodes)):
             return graph
-        return replace_control(graph, _pruned)
+        plans: _Plans = {}
+        return replace_control(graph, lambda _, node, used: _pruned(node, used, plans))
 
 
-def _pruned(node: Node, used: Sequence[int]) -> Results | None:
+_Plans = dict[tuple[Any, ...], "_CallPlan | None"]  # calls of one body are pruned alike
+
+
+def _pruned(node: Node, used: Sequence[int], plans: _Plans) -> Results | None:
     if not _is_simple(node):
         return None
-    parts: Callable[[Node, set[int]], Results | None]
-    parts = {
-        "call": _pruned_call,
-        "cond": _pruned_call,
-        "scan": _pruned_scan,
-        "while_loop": _pruned_while,
-    }[node.op.name]
-    return parts(node, set(used))
+    if node.op.name == "scan":
+        return _pruned_scan(node, set(used))
+    if node.op.name == "while_loop":
+        return _pruned_while(node, set(used))
+    return _pruned_call(node, used, plans)
 
 
 def _masks(body: Graph) -> list[int]:
@@ -239,22 +231,49 @@ def _numbers(bits: int, count: int) -> list[int]:
     return [k for k in range(count) if bits >> k & 1]
 
 
-def _pruned_call(node: Node, used: set[int]) -> Results | None:
-    """Of a call or a cond."""
+@dataclass(frozen=True)
+class _CallPlan:
+    """A call or a cond with less: bodies, the operands that they read, where results are.
+
+    through: result -> the operand that it is; places: result -> its place in the bodies.
+    """
+
+    bodies: tuple[Graph, ...]
+    read: tuple[int, ...]
+    through: dict[int, int]
+    places: dict[int, int]
+
+
+def _pruned_call(node: Node, used: Sequence[int], plans: _Plans) -> Results | None:
     bodies = _bodies(node)
+    key = (*map(id, bodies), *sorted(used))
+    if key not in plans:
+        plans[key] = _call_plan(bodies, sorted(used))
+    plan = plans[key]
+    if plan is None:
+        return None
     front = len(node.inputs) - len(bodies[0].inputs)  # the predicate
     operands = node.inputs[front:]
-    forwarded: Results = {}
+    found = {k: operands[number] for k, number in plan.through.items()}
+    if plan.places:
+        fed = (*node.inputs[:front], *(operands[k] for k in plan.read))
+        whole = make(node.op, fed, plan.bodies)
+        found |= {k: item(whole, place) for k, place in plan.places.items()}
+    return found
+
+
+def _call_plan(bodies: Sequence[Graph], used: Sequence[int]) -> _CallPlan | None:
+    through: dict[int, int] = {}
     staying: dict[tuple[int, ...], int] = {}
     places: dict[int, int] = {}
     kept: list[int] = []
     sources = [{id(t): k for k, t in enumerate(_inputs(b))} for b in bodies]
-    for k in sorted(used):
+    for k in used:
         column = [b.outputs[k][1] for b in bodies]
-        through = {s.get(id(t)) for s, t in zip(sources, column, strict=True)}
-        if len(through) == 1 and None not in through:
-            (number,) = through
-            forwarded[k] = operands[number or 0]
+        handed = {s.get(id(t)) for s, t in zip(sources, column, strict=True)}
+        number = handed.pop()
+        if number is not None and not handed:
+            through[k] = number
             continue
         key = tuple(map(id, column))
         if key not in staying:
@@ -266,18 +285,15 @@ def _pruned_call(node: Node, used: set[int]) -> Results | None:
         masks = _masks(body)
         for k in kept:
             bits |= masks[k]
-    read = _numbers(bits, len(operands))
-    if len(kept) == len(bodies[0].outputs) and len(read) == len(operands):
+    count = len(bodies[0].inputs)
+    read = _numbers(bits, count)
+    if len(kept) == len(bodies[0].outputs) and len(read) == count:
         return None
-    if not kept:
-        return forwarded
-    smaller = [
+    smaller = tuple(
         closed_body([_inputs(b)[k] for k in read], [_outputs(b)[k] for k in kept], b.name, b.names)
         for b in bodies
-    ]
-    fed = (*node.inputs[:front], *(operands[k] for k in read))
-    results = items(make(node.op, fed, tuple(smaller)))
-    return {**forwarded, **{k: results[p] for k, p in places.items()}}
+    )
+    return _CallPlan(smaller, tuple(read), through, places)
 
 
 def _live_carries(masks: Sequence[int], carries: int, roots: set[int], bits: int = 0) -> set[int]:
@@ -385,7 +401,7 @@ class DissolveControl:
             if node.op.name == "call":
                 calls[id(node.attr("body"))] = calls.get(id(node.attr("body")), 0) + 1
 
-        def change(node: Node, used: Sequence[int]) -> Results | None:
+        def change(_: Node, node: Node, used: Sequence[int]) -> Results | None:
             return _dissolved(node, calls) if _is_simple(node) else None
 
         return replace_control(graph, change)
