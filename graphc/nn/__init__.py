@@ -51,6 +51,7 @@ from graphc.nn.attention import (
     split_heads,
 )
 from graphc.nn.convolution import conv, conv_transpose
+from graphc.nn.ctc import ctc_greedy_decode, ctc_loss
 from graphc.nn.distances import cdist, cosine_similarity, pairwise_distance
 from graphc.nn.dropout import alpha_dropout, dropout, spatial_dropout
 from graphc.nn.embedding import embedding, linear, one_hot
@@ -139,6 +140,8 @@ __all__ = [
     "conv_transpose",
     "cosine_embedding",
     "cosine_similarity",
+    "ctc_greedy_decode",
+    "ctc_loss",
     "deform_conv",
     "depth_to_space",
     "dice",

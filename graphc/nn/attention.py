@@ -245,11 +245,11 @@ def kv_cache_update(cache: TensorLike, new: TensorLike, position: TensorLike) ->
     integer tensor of shape (), or of the first dims of cache: one per example. What does not fit
     raises ExecutionError at the call. Declared as the update of a variable, it is written in place:
 
-        keys = graphc.variable(np.zeros((1, heads, capacity, size), np.float32))
-        now = graphc.nn.kv_cache_update(keys, k, position)
+        k_now = graphc.nn.kv_cache_update(keys, k, position)
+        v_now = graphc.nn.kv_cache_update(values, v, position)
         out = graphc.nn.scaled_dot_product_attention(
-            q, now, …, causal=True, query_offset=position)
-        step = session.function([token, position], out, updates={keys: now, …})
+            q, k_now, v_now, causal=True, query_offset=position)
+        step = session.function([token, position], out, updates={keys: k_now, values: v_now})
 
     Raises ShapeError, DTypeError where operands do not fit.
     """

@@ -196,8 +196,47 @@ def test_distances(p: float) -> None:
 
 
 CTC = [
-    # time, classes, lengths of inputs, labels, lengths of labels
+    # time, classes, input lengths, longest labelling, label lengths
     (12, 5, (12, 12, 12), 4, (4, 4, 4)),
     (12, 5, (12, 7, 10), 4, (4, 3, 1)),
     (9, 3, (9, 9, 5), 4, (4, 0, 2)),
+    (60, 30, (60, 41, 55), 20, (20, 13, 18)),
 ]
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("case", CTC, ids=str)
+def test_ctc(case: Any, reduction: str) -> None:
+    time, classes, times, longest, counts = case
+    labels = np.random.default_rng(3).integers(1, classes, (3, longest))
+    t = torch()
+    compare(
+        lambda x: nn.ctc_loss(
+            nn.log_softmax(x), labels, np.array(times), np.array(counts), reduction=reduction
+        ),
+        lambda x: functional().ctc_loss(
+            functional().log_softmax(x, -1),
+            t.tensor(labels),
+            t.tensor(times),
+            t.tensor(counts),
+            reduction=reduction,
+        ),
+        draw((time, 3, classes)),
+    )
+
+
+def test_ctc_of_impossible_labellings() -> None:
+    labels = np.array([[1, 1, 1], [1, 2, 3]])
+    t = torch()
+    compare(
+        lambda x: nn.ctc_loss(nn.log_softmax(x), labels, zero_infinity=True),
+        lambda x: functional().ctc_loss(
+            functional().log_softmax(x, -1),
+            t.tensor(labels),
+            t.tensor([4, 4]),
+            t.tensor([3, 3]),
+            zero_infinity=True,
+            reduction="none",
+        ),
+        draw((4, 2, 5)),
+    )
