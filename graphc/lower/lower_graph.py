@@ -26,6 +26,7 @@ from graphc.lower.contraction import lower_contraction, prepare_contraction
 from graphc.lower.control import LoweredControl, bodies_of, control_node, lower_control
 from graphc.lower.dynamic import Phases, counts_of, lower_bindings, lower_results
 from graphc.lower.elements import storage_root
+from graphc.lower.invariant import filled_once
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, Sites
 from graphc.lower.opaque import lower_opaque
 from graphc.lower.regions import Partitioner, Region, partition
@@ -124,6 +125,7 @@ def lower_graph(
     `variables`: the program's variables in order (of the declared graph, so that the order never
     depends on optimization).
     """
+    graph = filled_once(graph, prepare)
     shared = _Shared(target, templates, Sites(numerics), fuse)
     bodies = []
     for body in graph.bodies:
