@@ -415,8 +415,14 @@ def compile_for_session(graph: Graph, options: CompileOptions) -> Executable:
         return _compiled(graph, options)
 
 
+@functools.lru_cache(maxsize=16)
+def _cache_of(directory: str | None) -> ObjectCache:
+    """The cache of a folder: it knows how much was put into it since the folder was measured."""
+    return ObjectCache(directory)
+
+
 def _compiled(graph: Graph, options: CompileOptions) -> Executable:
-    cache = None if options.profile or options.cache_dir == "" else ObjectCache(options.cache_dir)
+    cache = None if options.profile or options.cache_dir == "" else _cache_of(options.cache_dir)
     key = cache_key(graph, options) if cache is not None else ""
     if cache is not None:
         packed = cache.get(key)
