@@ -6,6 +6,7 @@ graphs.
 
 from __future__ import annotations
 
+from graphc.autodiff import batching_control as batching_control
 from graphc.autodiff import control as control
 from graphc.autodiff.custom import checkpoint, custom_gradient, stop_gradient
 from graphc.autodiff.forward import hessian, jacobian, jvp

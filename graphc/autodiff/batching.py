@@ -12,11 +12,21 @@ from __future__ import annotations
 import string
 from collections.abc import Callable, Sequence
 
+from graphc.base.dims import Size
 from graphc.base.errors import UnsupportedError
 from graphc.ir import provenance
 from graphc.ir.node import Node, Tensor, make
 from graphc.ir.opdef import fail
-from graphc.ops.families import Alias, Composite, Contraction, Elementwise, Reduction, Reshape
+from graphc.ops.families import (
+    Alias,
+    Composite,
+    Contraction,
+    Control,
+    Elementwise,
+    Item,
+    Reduction,
+    Reshape,
+)
 from graphc.ops.joining import stack
 from graphc.ops.reshape import to_shape
 from graphc.ops.view import broadcast_to
@@ -42,7 +52,7 @@ def vectorize_over(
 
     fixed: pairs of a tensor and what stands for it in every row.
     """
-    walk = _Vectorizer(rows, fixed)
+    walk = Vectorizer(rows, fixed)
     return [walk.batched(walk.visit(output)) for output in outputs]
 
 
@@ -52,7 +62,7 @@ def has_rule(node: Node) -> bool:
     return isinstance(node.op.form, forms) or node.op.name in VIEWS
 
 
-class _Vectorizer:
+class Vectorizer:
     """The state of one vectorization: what each visited node became, and which of them have the new
     axis.
     """
@@ -65,6 +75,7 @@ class _Vectorizer:
         self.size = rows[0][1].shape[0]
         self.new: dict[int, Tensor] = {id(x): new for x, new in (*rows, *fixed)}
         self.has_axis: set[int] = {id(x) for x, _ in rows}
+        self.results: dict[int, Sequence[Batched]] = {}  # of ops with several, by id of the node
         # Ids are used again when nodes die.
         self.keep: list[Node] = [node for pair in (*rows, *fixed) for node in pair]
 
@@ -116,16 +127,23 @@ class _Vectorizer:
             self.has_axis.add(id(node))
 
     def _process(self, node: Tensor) -> None:
+        if isinstance(node.op.form, Item) and id(node.inputs[0]) in self.results:
+            self._set(node, *self.results[id(node.inputs[0])][node.attrs[0]])
+            return
         inputs = tuple(self.new[id(i)] for i in node.inputs)
         flags = [id(i) in self.has_axis for i in node.inputs]
         if not any(flags):
             changed = any(a is not b for a, b in zip(inputs, node.inputs, strict=True))
-            fresh = make(node.op, inputs, node.attrs) if changed else node
-            assert isinstance(fresh, Tensor)
+            # A node of several results is a Tensor to nobody but its `get` nodes.
+            fresh: Tensor = make(node.op, inputs, node.attrs) if changed else node  # type: ignore[assignment]
             self._set(node, fresh, False)
             return
         with provenance.derived_from(node):
             form = node.op.form
+            if isinstance(form, Control):
+                self.results[id(node)] = CONTROL[form.kind](node, inputs, flags, self.size)
+                self._set(node, node, False)
+                return
             if isinstance(form, Alias):
                 # Input 0 alone is the value; the others only order it.
                 self._set(node, inputs[0] if flags[0] else _same(node, inputs), flags[0])
@@ -197,6 +215,10 @@ def _contraction(node: Tensor, inputs: Sequence[Tensor], flags: Sequence[bool]) 
     return _with_attrs(node, tuple(inputs), spec=",".join(parts) + "->" + letter + result)
 
 
+Batched = tuple[Tensor, bool]  # a value, and whether it has the new axis
+# By kind of control flow: (node, operands, which have the new axis, its size) -> the results.
+# Filled by `batching_control.py`.
+CONTROL: dict[str, Callable[[Node, Sequence[Tensor], Sequence[bool], Size], list[Batched]]] = {}
 Rule = Callable[[Tensor, Sequence[Tensor]], Tensor]
 VIEWS: dict[str, Rule] = {}
 
