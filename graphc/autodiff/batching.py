@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from graphc.base.dims import Size
 from graphc.base.errors import UnsupportedError
 from graphc.ir import provenance
+from graphc.ir.bindings import depends_on, mentioned
 from graphc.ir.node import Node, Tensor, make
 from graphc.ir.opdef import fail
 from graphc.ops.families import (
@@ -76,6 +77,7 @@ class Vectorizer:
         self.new: dict[int, Tensor] = {id(x): new for x, new in (*rows, *fixed)}
         self.has_axis: set[int] = {id(x) for x, _ in rows}
         self.results: dict[int, Sequence[Batched]] = {}  # of ops with several, by id of the node
+        self.batched_from = frozenset(self.has_axis)
         # Ids are used again when nodes die.
         self.keep: list[Node] = [node for pair in (*rows, *fixed) for node in pair]
 
@@ -132,6 +134,15 @@ class Vectorizer:
             return
         inputs = tuple(self.new[id(i)] for i in node.inputs)
         flags = [id(i) in self.has_axis for i in node.inputs]
+        for symbol in mentioned(node):
+            if depends_on(symbol, self.batched_from):
+                fail(
+                    UnsupportedError,
+                    f"jacobian: the size {symbol} is computed from what is differentiated for many "
+                    "rows at once, and would differ from row to row",
+                    (node,),
+                    "differentiate a smaller part, or row by row with graphc.vjp",
+                )
         if not any(flags):
             changed = any(a is not b for a, b in zip(inputs, node.inputs, strict=True))
             # A node of several results is a Tensor to nobody but its `get` nodes.

@@ -13,6 +13,7 @@ from graphc.autodiff.substitution import substitute
 from graphc.base.errors import GraphError
 from graphc.base.order import topological
 from graphc.ir import provenance
+from graphc.ir.bindings import children
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor
 from graphc.ir.opdef import fail
@@ -35,7 +36,7 @@ def close_bodies(
     cut = {id(f) for f in formals}
 
     def below(node: Node) -> tuple[Node, ...]:
-        return () if id(node) in cut else node.inputs
+        return () if id(node) in cut else children(node)
 
     outputs = [t for group in groups for t in group]
     order = topological(list[Node](outputs), below)
@@ -44,7 +45,7 @@ def close_bodies(
         if _is_source(node) or id(node) in cut:
             continue
         own = id(node) in inside and node.op.name != "get"  # an item is where its tuple is
-        if own or any(id(i) in within for i in node.inputs):
+        if own or any(id(i) in within for i in children(node)):
             within.add(id(node))
     captured: dict[int, Tensor] = {}
     for node in order:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from graphc.autodiff.reverse import _differentiate, zeros_like_type
 from graphc.autodiff.substitution import ordered, substitute
+from graphc.ir.bindings import computed_symbols
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor
 from graphc.ops.control import (
@@ -78,7 +79,13 @@ def _pullback(
     seeds, parts = _pull(body, given)
     present = [p for p in parts if p is not None]
     varying = {id(t) for k, (_, t) in enumerate(body.inputs) if k not in fixed}
-    kept = _kept(present, seeds, varying) if keep else []
+    # What has a size of its own in every turn cannot be stacked: it is computed again.
+    local = {s for s, _ in body.bindings}
+    kept = [
+        t
+        for t in (_kept(present, seeds, varying) if keep else [])
+        if not any(s in local for s in computed_symbols(t.shape))
+    ]
     places = [placeholder(t.shape, t.dtype) for t in kept]
     mapping: dict[int, Node] = {id(t): p for t, p in zip(kept, places, strict=True)}
     fresh = iter(substitute(present, mapping) if mapping else present)

@@ -14,7 +14,7 @@ from typing import Any
 
 from graphc.base.order import topological
 from graphc.ir import provenance
-from graphc.ir.graph import node_inputs
+from graphc.ir.bindings import children, moved_sizes
 from graphc.ir.node import Node, Tensor, Type, make
 from graphc.ir.opdef import REGISTRY, OpDef
 from graphc.ops.families import Alias
@@ -31,8 +31,8 @@ def first_value(x: Any, *others: Any, **attrs: Any) -> Any:
 
 
 def ordered(roots: Sequence[Node]) -> list[Node]:
-    """Every node below `roots`, inputs first."""
-    return topological(roots, node_inputs)
+    """Every node below `roots`, inputs first, and what computes sizes before what has them."""
+    return topological(roots, children)
 
 
 def _barrier_gradient(g: Tensor, node: Tensor) -> Sequence[Tensor | None]:
@@ -55,12 +55,12 @@ BARRIER = REGISTRY.add(
 def substitute(outputs: Sequence[Tensor], mapping: dict[int, Node]) -> list[Tensor]:
     """The outputs with nodes replaced: `mapping` goes from id(node) to its replacement.
 
-    Linear, iterative.
+    A size that is computed from what is replaced becomes a size of its own. Linear, iterative.
     """
     new = dict(mapping)
 
     def below(node: Node) -> tuple[Node, ...]:
-        return () if id(node) in mapping else node.inputs
+        return () if id(node) in mapping else children(node)
 
     with provenance.derived_from(*outputs[:1]):
         roots: Sequence[Node] = outputs
@@ -68,9 +68,11 @@ def substitute(outputs: Sequence[Tensor], mapping: dict[int, Node]) -> list[Tens
             if id(node) in new:
                 continue
             inputs = tuple(new.get(id(i), i) for i in node.inputs)
-            if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)):
+            attrs = moved_sizes(node, new)
+            same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
+            if not same or attrs is not node.attrs:
                 provenance.set_derived(node)
-                new[id(node)] = make(node.op, inputs, node.attrs)
+                new[id(node)] = make(node.op, inputs, attrs)
     return replaced(outputs, new)
 
 

@@ -9,11 +9,12 @@ Invariant: whatever mentions a symbol comes after its count in `Graph.nodes`.
 
 from __future__ import annotations
 
+import itertools
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
-from graphc.base.dims import Dim, Symbol
+from graphc.base.dims import Dim, Size, Symbol
 from graphc.base.errors import ExecutionError, message
 from graphc.ir import provenance
 from graphc.ir.node import Node, Tensor, TensorType, describe, fresh_uid
@@ -50,6 +51,7 @@ class Scope:
 # The same count under the same bounds is the same symbol, as long as somebody uses it.
 _Key = tuple[int, str | None, int, int | None, int]
 _ORIGINS: weakref.WeakValueDictionary[_Key, Origin] = weakref.WeakValueDictionary()
+_TAKEN: weakref.WeakValueDictionary[str, Origin] = weakref.WeakValueDictionary()
 
 
 def size_symbol(
@@ -59,14 +61,29 @@ def size_symbol(
     max: int | None = None,
     multiple_of: int = 1,
     what: str = "",
+    *,
+    exact: bool = False,
 ) -> Symbol:
-    """The symbol for the size that `count`, an int64 scalar, holds."""
+    """The symbol for the size that `count`, an int64 scalar, holds.
+
+    Sizes of a program need names of their own: a number is added to a name that is taken, unless
+    it must be `exact`, as in a text.
+    """
     key = (id(count), name, min, max, multiple_of)
     origin = _ORIGINS.get(key)
     if origin is None:
-        origin = Origin(count, name or f"_k{fresh_uid()}", what)
-        _ORIGINS[key] = origin
+        label = name if exact and name else _free_name(name)
+        origin = Origin(count, label, what)
+        _ORIGINS[key] = _TAKEN[label] = origin
     return Symbol(origin.name, min, max, multiple_of, origin)
+
+
+def _free_name(wanted: str | None) -> str:
+    found = wanted or f"_k{fresh_uid()}"
+    numbers = itertools.count(1)
+    while found in _TAKEN:
+        found = f"{wanted}_{next(numbers)}" if wanted else f"_k{fresh_uid()}"
+    return found
 
 
 def origin_of(symbol: Symbol) -> Origin | None:
@@ -126,6 +143,34 @@ def declared_count(symbol: Symbol) -> Tensor | None:
     return None if origin is None else origin.count
 
 
+def children(node: Node) -> tuple[Node, ...]:
+    """What a node as a user made it needs: its inputs, and the counts of the sizes it mentions."""
+    counts = map(declared_count, mentioned(node))
+    return (*node.inputs, *(count for count in counts if count is not None))
+
+
+def moved_sizes(node: Node, mapping: Mapping[int, Node]) -> tuple[Any, ...]:
+    """The attributes of a node with sizes whose counts were replaced as sizes of their own."""
+    sizes: dict[str, Size] = {}
+    for symbol in mentioned(node):
+        count = declared_count(symbol)
+        fresh = None if count is None else mapping.get(id(count), count)
+        if fresh is not count and isinstance(fresh, Tensor):
+            bounds = (symbol.min, symbol.max, symbol.multiple_of)
+            origin = origin_of(symbol)
+            what = "" if origin is None else origin.what
+            sizes[symbol.name] = Dim.of(size_symbol(fresh, None, *bounds, what))
+    return tuple(_with_sizes(a, sizes) for a in node.attrs) if sizes else node.attrs
+
+
+def _with_sizes(value: Any, sizes: Mapping[str, Size]) -> Any:
+    if isinstance(value, Dim):
+        return value.substitute(sizes)
+    if isinstance(value, tuple):
+        return tuple(_with_sizes(v, sizes) for v in value)
+    return value
+
+
 def bindings_of(roots: Iterable[Node]) -> Bindings:
     """The bindings of a graph with these roots, as its symbols were made."""
     return reached(roots, declared_count)
@@ -149,15 +194,13 @@ def bindings_inside(roots: Iterable[Node], inputs: Iterable[Node]) -> Bindings:
 
     def depends(symbol: Symbol) -> bool:
         if symbol not in known:
-            known[symbol] = False
-            count = declared_count(symbol)
-            known[symbol] = count is not None and _meets(count, sources)
+            known[symbol] = depends_on(symbol, sources)
         return known[symbol]
 
     return reached(roots, lambda s: declared_count(s) if depends(s) else None)
 
 
-def _meets(root: Node, sources: set[int]) -> bool:
+def _meets(root: Node, sources: Container[int]) -> bool:
     """Whether a node depends on one of `sources`, through inputs and sizes."""
     seen: set[int] = set()
     stack = [root]
@@ -168,9 +211,14 @@ def _meets(root: Node, sources: set[int]) -> bool:
         if id(node) in seen:
             continue
         seen.add(id(node))
-        stack += node.inputs
-        stack += [c for c in map(declared_count, mentioned(node)) if c is not None]
+        stack += children(node)
     return False
+
+
+def depends_on(symbol: Symbol, sources: Container[int]) -> bool:
+    """Whether a size is computed from one of the nodes with these ids."""
+    count = declared_count(symbol)
+    return count is not None and _meets(count, sources)
 
 
 def edges(bindings: Bindings) -> Callable[[Node], tuple[Node, ...]]:
@@ -179,11 +227,11 @@ def edges(bindings: Bindings) -> Callable[[Node], tuple[Node, ...]]:
         return node_inputs
     counts = dict(bindings)
 
-    def children(node: Node) -> tuple[Node, ...]:
+    def needs(node: Node) -> tuple[Node, ...]:
         needed = (counts.get(symbol) for symbol in mentioned(node))
         return (*node.inputs, *(count for count in needed if count is not None))
 
-    return children
+    return needs
 
 
 def node_inputs(node: Node) -> tuple[Node, ...]:

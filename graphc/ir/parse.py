@@ -220,7 +220,9 @@ class _Reader(SizeReader):
         count = self.tensor(scope)
         if count.type != TensorType((), int64):
             raise self.fail(f"the label of an i64[], not of {count.type}", place)
-        symbol = size_symbol(count, declared.name, declared.min, declared.max, declared.multiple_of)
+        symbol = size_symbol(
+            count, declared.name, declared.min, declared.max, declared.multiple_of, exact=True
+        )
         scope.bindings.append((symbol, count))
         return Dim.of(symbol)
 

@@ -23,7 +23,7 @@ import numpy as np
 from graphc.base.dims import Size
 from graphc.base.dtypes import Array, bool_, int64
 from graphc.base.errors import GraphError, message
-from graphc.ir.bindings import bindings_inside
+from graphc.ir.bindings import Bindings, bindings_inside, computed_symbols
 from graphc.ir.graph import Graph, interned
 from graphc.ir.node import Node, Tensor, TensorType, TupleType, make
 from graphc.ir.opdef import REGISTRY, OpDef, dtype_error, fail, shape_error
@@ -42,16 +42,19 @@ def closed_body(
     outputs: Sequence[Tensor],
     name: str,
     names: Mapping[str, Node] | None = None,
+    sizes: Bindings | None = None,
 ) -> Graph:
     """The body of placeholders `inputs` and of `outputs` that depend on nothing else.
 
-    Inputs are called `in_0 …`, outputs `out_0 …`; names: those of nodes inside.  Equal bodies are
-    one object.  Raises GraphError where something else is needed, variables included.
+    Inputs are called `in_0 …`, outputs `out_0 …`; names: those of nodes inside; sizes: the counts
+    of sizes that it computes, where it is a part of a body.  Equal bodies are one object.  Raises
+    GraphError where something else is needed, variables included.
     """
     named_inputs = tuple((f"in_{k}", t) for k, t in enumerate(inputs))
     named_outputs = tuple((f"out_{k}", t) for k, t in enumerate(outputs))
     all_names = {**dict(named_inputs), **(names or {})}
-    sizes = bindings_inside((*inputs, *outputs), inputs)
+    if sizes is None:
+        sizes = bindings_inside((*inputs, *outputs), inputs)
     body = Graph.build(named_inputs, named_outputs, (), name, all_names, sizes)
     problem = body_problem(body)
     if problem:
@@ -64,6 +67,13 @@ def body_problem(body: Graph) -> str | None:
     listed = {id(t) for _, t in body.inputs}
     if body.updates:
         return "a body has no updates"
+    bound = {s for s, _ in body.bindings}
+    for name, t in body.outputs:
+        if any(s in bound for s in computed_symbols(t.shape)):
+            return (
+                f"the size of {name} : {t.type} is computed inside, and sizes of results are not: "
+                "pad it to a known size"
+            )
     if body.nesting > NESTING:
         return f"bodies nest at most {NESTING} levels"
     for node in body.nodes:

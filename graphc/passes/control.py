@@ -14,6 +14,7 @@ from typing import Any
 
 from graphc.autodiff.substitution import substitute
 from graphc.ir import provenance
+from graphc.ir.bindings import edges
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, make
 from graphc.ops.control import closed_body, item, items
@@ -218,10 +219,12 @@ def _pruned(node: Node, used: Sequence[int], plans: _Plans) -> Results | None:
 def _masks(body: Graph) -> list[int]:
     """On which inputs each output of a body depends, as bits."""
     known = {id(t): 1 << k for k, (_, t) in enumerate(body.inputs)}
+    needs = edges(body.bindings)
     for node in body.nodes:
-        if node.inputs:
-            bits = 0
-            for i in node.inputs:
+        below = needs(node)
+        if below:
+            bits = known.get(id(node), 0)
+            for i in below:
                 bits |= known.get(id(i), 0)
             known[id(node)] = bits
     return [known.get(id(t), 0) for _, t in body.outputs]
@@ -290,7 +293,13 @@ def _call_plan(bodies: Sequence[Graph], used: Sequence[int]) -> _CallPlan | None
     if len(kept) == len(bodies[0].outputs) and len(read) == count:
         return None
     smaller = tuple(
-        closed_body([_inputs(b)[k] for k in read], [_outputs(b)[k] for k in kept], b.name, b.names)
+        closed_body(
+            [_inputs(b)[k] for k in read],
+            [_outputs(b)[k] for k in kept],
+            b.name,
+            b.names,
+            b.bindings,
+        )
         for b in bodies
     )
     return _CallPlan(smaller, tuple(read), through, places)
@@ -346,6 +355,7 @@ def _pruned_scan(node: Node, used: set[int]) -> Results | None:
             [outputs[k] for k in (*moving, *kept)],
             body.name,
             body.names,
+            body.bindings,
         )
         attrs = (smaller, len(moving), len(sequences), node.attr("length"), node.attr("reverse"))
         results = items(make(node.op, tuple(node.inputs[k] for k in order), attrs))
@@ -368,9 +378,12 @@ def _pruned_while(node: Node, used: set[int]) -> Results | None:
     order = [*moving, *outer]
     if len(order) == len(inputs) and len(moving) == n:
         return None
-    asks = closed_body([asked[k] for k in order], _outputs(condition), condition.name)
+    asks = closed_body(
+        [asked[k] for k in order], _outputs(condition), condition.name, sizes=condition.bindings
+    )
+    results_of_turn = [outputs[k] for k in moving]
     turn = closed_body(
-        [inputs[k] for k in order], [outputs[k] for k in moving], body.name, body.names
+        [inputs[k] for k in order], results_of_turn, body.name, body.names, body.bindings
     )
     fed = tuple(node.inputs[k] for k in order)
     results = items(make(node.op, fed, (asks, turn, len(moving))))

@@ -59,6 +59,8 @@ class MoveOutOfLoops:
 
 def _smaller(node: Node, sums: bool) -> tuple[Tensor, ...] | None:
     """The results of a scan with work moved out, None where none moves. sums: sums may move."""
+    if node.attr("body").bindings:  # shapes that differ from turn to turn have no common rows
+        return None
     loop = _Loop(node)
     moved = loop.move_before()
     if sums:

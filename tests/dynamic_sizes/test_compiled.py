@@ -174,7 +174,7 @@ def test_a_wrong_count_names_size_bounds_and_line(checked: bool) -> None:
             with pytest.raises(graphc.ExecutionError) as caught:
                 function(wrong)
             text = str(caught.value)
-            assert "'rows'" in text
+            assert "'rows" in text
             assert "max=8" in text
             assert str(wrong - 1) in text
             assert "count - 1, name" in text
