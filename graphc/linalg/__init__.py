@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from graphc.linalg.norms import matrix_norm, vector_norm
+from graphc.linalg.norms import cond, matrix_norm, vector_norm
+from graphc.linalg.spectra import (
+    eigh,
+    eigvalsh,
+    lstsq,
+    matrix_rank,
+    pinv,
+    qr,
+    svd,
+    svdvals,
+)
 from graphc.linalg.systems import (
     cholesky,
     det,
@@ -26,19 +36,28 @@ from graphc.other_names import missing as _missing
 
 __all__ = [
     "cholesky",
+    "cond",
     "cross",
     "det",
     "diagonal",
+    "eigh",
+    "eigvalsh",
     "inv",
+    "lstsq",
     "lu",
     "lu_factor",
     "matmul",
     "matrix_norm",
     "matrix_power",
+    "matrix_rank",
     "matrix_transpose",
     "outer",
+    "pinv",
+    "qr",
     "slogdet",
     "solve",
+    "svd",
+    "svdvals",
     "tensordot",
     "trace",
     "triangular_solve",

@@ -1,23 +1,27 @@
-"""Norms (floor 8): compositions with gradients that are 0 at 0."""
+"""Norms and condition numbers (floor 8): compositions with gradients that are 0 at 0."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from graphc.base.errors import GraphError, UnsupportedError, message
+from graphc.base.errors import GraphError, message
 from graphc.ir.node import Tensor
-from graphc.linalg.arguments import floats
+from graphc.linalg.arguments import floats, matrices
+from graphc.linalg.systems import inv
 from graphc.ops.axes import normalize_axes
-from graphc.ops.elementwise import where
+from graphc.ops.elementwise import divide, multiply, where
 from graphc.ops.elementwise_math import pow as power
+from graphc.ops.factorization_svd import SVDVALS
 from graphc.ops.logical import not_equal
 from graphc.ops.norm import NORM
 from graphc.ops.promotion import astype
 from graphc.ops.reduction import max as max_of
 from graphc.ops.reduction import min as min_of
 from graphc.ops.reduction import sum as sum_of
+from graphc.ops.reshape import to_shape
 from graphc.ops.rounding import abs as absolute
 
 Axis = int | tuple[int, ...] | None
@@ -53,25 +57,42 @@ def vector_norm(x: Any, /, *, axis: Axis = None, keepdims: bool = False, ord: fl
 
 
 def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: float | str = "fro") -> Tensor:
-    """The norm of the matrices in the last two dims: "fro", 1, -1, inf or -inf.
+    """The norm of the matrices in the last two dims: "fro", 1, -1, inf, -inf; by singular values
+    "nuc" (their sum), 2 (the largest) and -2 (the smallest).
 
-    Raises UnsupportedError for the norms that need singular values ("nuc", 2, -2), GraphError for
-    unknown ones.
+    Raises GraphError for others; for those by singular values DTypeError for 16-bit floats, and
+    ShapeError where it depends on the call which size is smaller.
     """
     x = floats(x, "matrix_norm")
     if ord == "fro":
         return _norm(x, "matrix_norm", (-2, -1), keepdims)
     if ord in ("nuc", 2, -2):
-        raise UnsupportedError(
-            message(
-                f"matrix_norm: ord={ord!r} needs singular values, which graphc does not compute yet"
-            )
-        )
+        values = SVDVALS(matrices(x, "matrix_norm"))
+        found = _BY_VALUES[ord](values, axis=-1)
+        return to_shape(found, (*found.shape, 1, 1)) if keepdims else found
     if ord not in (1, -1, np.inf, -np.inf):
-        raise GraphError(
-            message(f"matrix_norm: unknown ord {ord!r}", hint='use "fro", 1, -1, inf or -inf')
-        )
+        hint = 'use "fro", "nuc", 1, -1, 2, -2, inf or -inf'
+        raise GraphError(message(f"matrix_norm: unknown ord {ord!r}", hint=hint))
     along = -2 if ord in (1, -1) else -1
     sums = sum_of(absolute(x), axis=along, keepdims=True)
     extreme = max_of if isinstance(ord, int | float) and ord > 0 else min_of
     return extreme(sums, axis=(-2, -1), keepdims=keepdims)
+
+
+_BY_VALUES: dict[float | str, Callable[..., Tensor]] = {"nuc": sum_of, 2: max_of, -2: min_of}
+
+
+def cond(x: Any, /, p: float | str | None = None) -> Tensor:
+    """The condition numbers (...) of matrices: the largest singular value by the smallest (p None
+    or 2; inf for a singular matrix), its inverse (-2), or the product of the norms `p` of a square
+    matrix and its inverse ("fro", "nuc", 1, -1, inf, -inf).
+
+    Raises as `matrix_norm`; where an inverse is needed, ExecutionError at the call for a singular
+    matrix.
+    """
+    x = matrices(x, "cond")
+    if p not in (None, 2, -2):
+        return multiply(matrix_norm(x, ord=p), matrix_norm(inv(x), ord=p))
+    values = SVDVALS(x)
+    high, low = max_of(values, axis=-1), min_of(values, axis=-1)
+    return divide(low, high) if p == -2 else divide(high, low)

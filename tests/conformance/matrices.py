@@ -13,13 +13,15 @@ import numpy as np
 
 from graphc.base.dtypes import Array, dtype_of
 from graphc.ir.opdef import REGISTRY
-from graphc.ops.factorization import positive_definite, regular
+from graphc.ops.factorization import positive_definite, regular, separated, spread
 
 _MADE: dict[str, Callable[..., Array]] = {
-    "cholesky": positive_definite,
-    **dict.fromkeys(("lu", "solve", "det", "cofactor", "logabsdet"), regular),
+    **dict.fromkeys(("cholesky", "det", "cofactor", "logabsdet"), positive_definite),
+    **dict.fromkeys(("lu", "solve", "qr", "qr_complete"), regular),
+    **dict.fromkeys(("eigh", "eigvalsh"), separated),
+    **dict.fromkeys(("svd", "svdvals", "pinv"), spread),
 }
-_LARGEST = 60  # of matrices: references are loops in Python, and determinants overflow
+_LARGEST = 45  # of matrices: references are loops in Python, and determinants grow
 
 
 def is_factorization(name: str) -> bool:
@@ -33,6 +35,8 @@ def prepared(name: str, arrays: list[Array]) -> list[Array] | None:
     if max(first.shape[-2:]) > _LARGEST:
         return None
     dtype = dtype_of(first.dtype)
+    if name == "pinv":
+        rest = [np.full(r.shape, 1e-3, r.dtype) for r in rest]
     if name in _MADE:
         return [_MADE[name](first.shape, dtype), *rest]
     if name == "lu_solve":

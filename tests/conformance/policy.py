@@ -38,11 +38,13 @@ STEPS = {
 # themselves. tests/backend holds the compiled functions against mpmath.
 LARGE_TERMS = {"lgamma": 16.0, "digamma": 16.0}
 # How much a rounding error in a well-determined factorization grows, in units of the largest
-# element of the result: sizes up to 60, conditions up to 10.
-FACTORIZATIONS = dict.fromkeys(
-    ("cholesky", "triangular_solve", "lu", "lu_solve", "solve", "det", "cofactor", "logabsdet"),
-    64.0,
-)
+# element of the result: sizes up to 60, conditions up to 60, gaps of 1 between values of up to 60.
+FACTORIZATIONS = {
+    **dict.fromkeys(("cholesky", "triangular_solve", "lu", "lu_solve", "solve"), 64.0),
+    **dict.fromkeys(("qr", "qr_complete"), 64.0),
+    **dict.fromkeys(("det", "cofactor", "logabsdet"), 1024.0),
+    **dict.fromkeys(("eigh", "eigvalsh", "svd", "svdvals", "pinv"), 256.0),
+}
 # Zero may come out with either sign: the language leaves it open, or another order of sums does.
 EITHER_ZERO = frozenset((
     "maximum", "minimum", "max", "min", "cumulative_max", "cumulative_min", "scatter", "sort",

@@ -17,7 +17,7 @@ from graphc.base.target import TARGETS
 from graphc.ir.opdef import OpDef
 from graphc.ops.families import Composite, Contraction
 from tests.conformance.matrix import all_cases, graph_of, large, reference
-from tests.conformance.policy import STEPS, difference
+from tests.conformance.policy import FACTORIZATIONS, STEPS, difference
 from tests.conformance.running import HOST, RUNNABLE, Compiled
 from tests.ops.cases import ops_with_samples
 
@@ -39,7 +39,8 @@ def uses_fma(op: OpDef, dtype: DType) -> bool:
     if isinstance(op.form, Contraction | Composite):
         return dtype.is_float
     method = {"rsqrt": "reciprocal_sqrt"}.get(op.name, op.name)
-    return op.name in STEPS or (method in DECOMPOSITIONS and dtype.is_float)
+    several = op.name in STEPS or op.name in FACTORIZATIONS
+    return several or (method in DECOMPOSITIONS and dtype.is_float)
 
 
 def same_bits(a: Array, b: Array) -> bool:
