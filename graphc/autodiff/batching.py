@@ -274,6 +274,7 @@ def _keys(node: Tensor, full: Sequence[Tensor]) -> Tensor:
 
 VIEWS.update(
     random_bits=_keys,
+    random_long_bits=_keys,
     permute_dims=_permute,
     broadcast_to=_broadcast,
     flip=_axes_moved,

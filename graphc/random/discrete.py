@@ -23,7 +23,7 @@ from graphc.ops.rounding import nextafter
 from graphc.ops.sorting import ARGSORT, searchsorted
 from graphc.ops.view import moveaxis
 from graphc.random.continuous import standard_gumbel
-from graphc.random.keys import Key, checked, long_word, unit, word_pairs
+from graphc.random.keys import Key, checked, long_words, split, unit
 
 add, multiply, where = elementwise.add, elementwise.multiply, elementwise.where
 _HALF = 0xFFFFFFFF
@@ -72,13 +72,13 @@ def randint(
         if kind is not uint64:
             open_range = logical.less(cast(start, int64), cast(stop, int64))
         width = where(open_range, elementwise.subtract(stop, start), 0)
-        offset = _scaled_wide(word_pairs(source, sizes, 4), width)
+        offset = _scaled_wide(source, sizes, width)
     elif span == 1 << 64:
-        offset = long_word(*word_pairs(source, sizes))
+        offset = long_words(source, sizes)
     elif span > 1 << 32:
-        offset = _scaled_wide(word_pairs(source, sizes, 4), as_tensor(span, like=uint64))
+        offset = _scaled_wide(source, sizes, as_tensor(span, like=uint64))
     else:
-        offset = _scaled(word_pairs(source, sizes), as_tensor(span, like=uint64))
+        offset = _scaled(long_words(source, sizes), as_tensor(span, like=uint64))
     return cast(add(offset, start), kind)
 
 
@@ -111,16 +111,22 @@ def _known_span(low: TensorLike, high: TensorLike, kind: DType) -> int | None:
     return last - first
 
 
-def _scaled(pair: list[Tensor], span: Tensor) -> Tensor:
+def _scaled(word: Tensor, span: Tensor) -> Tensor:
     """floor(w * span / 2**64) for a 64-bit word w and a span of at most 2**32."""
-    high, low = (cast(w, uint64) for w in pair)
+    low, high = _digits(word)
     carried = logical.bitwise_right_shift(multiply(low, span), 32)
     return logical.bitwise_right_shift(add(multiply(high, span), carried), 32)
 
 
-def _scaled_wide(four: list[Tensor], span: Tensor) -> Tensor:
-    """floor(w * span / 2**128) for a 128-bit word w: a schoolbook product in digits of 32 bits."""
-    digits = [cast(w, uint64) for w in reversed(four)]  # lowest first
+def _digits(word: Tensor) -> list[Tensor]:
+    """The lower and the upper 32 bits, as uint64."""
+    return [logical.bitwise_and(word, _HALF), logical.bitwise_right_shift(word, 32)]
+
+
+def _scaled_wide(key: Tensor, sizes: Shape, span: Tensor) -> Tensor:
+    """floor(w * span / 2**128) for 128-bit words w: a schoolbook product in digits of 32 bits."""
+    upper, lower = (long_words(k, sizes) for k in split(key, 2))
+    digits = [*_digits(lower), *_digits(upper)]
     low, high = logical.bitwise_and(span, _HALF), logical.bitwise_right_shift(span, 32)
     carry_low = carry_high = as_tensor(0, like=uint64)
     for digit in digits:
@@ -192,14 +198,14 @@ def permutation(
         )
     if not independent:
         return take(tensor, random_order(source, tensor.shape[axis]), axis=axis)
-    draws = long_word(*word_pairs(source, tensor.shape))
+    draws = long_words(source, tensor.shape)
     order = ARGSORT(draws, axis=axis, descending=False)
     return take_along_axis(tensor, order, axis=axis)
 
 
 def random_order(key: Tensor, size: Size) -> Tensor:
     """The positions 0 to size - 1 in random order, (*batch of keys, size)."""
-    draws = long_word(*word_pairs(key, (size,)))
+    draws = long_words(key, (size,))
     return ARGSORT(draws, axis=draws.ndim - 1, descending=False)
 
 

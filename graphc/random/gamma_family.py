@@ -25,7 +25,7 @@ from graphc.ops.reshape import expand_dims, to_shape
 from graphc.ops.softmax import SOFTMAX
 from graphc.ops.view import broadcasted
 from graphc.random.continuous import standard_normal
-from graphc.random.keys import Key, checked, float_kind, inner_unit, split
+from graphc.random.keys import Key, checked, float_kind, inner_unit, split, words
 
 multiply, subtract, where = elementwise.multiply, elementwise.subtract, elementwise.where
 log = elementwise_math.log
@@ -35,20 +35,21 @@ PROPOSALS = 10
 
 def _proposed(key: Tensor, d: Tensor, sizes: Shape) -> Tensor:
     """log((1 + c x)³) of the first accepted proposal, with c = 1 / sqrt(9 d)."""
-    drawn, judged = split(key, 2)
-    x = standard_normal(drawn, (*sizes, PROPOSALS), d.dtype)
-    u = inner_unit(judged, (*sizes, PROPOSALS), d.dtype)
-    deep = expand_dims(d, axis=-1)
+    drawn, judged = (words(k, (PROPOSALS, 2)) for k in split(key, 2))
+    # A key for each proposal: (*batch of keys, proposals, *sizes).
+    axis = key.ndim - 1
+    x = standard_normal(drawn, sizes, d.dtype)
+    u = inner_unit(judged, sizes, d.dtype)
+    deep = expand_dims(d, axis=axis)
     root = 1.0 + multiply(x, elementwise_math.rsqrt(9.0 * deep))
     positive = logical.greater(root, 0)
     log_v = 3.0 * log(where(positive, root, 1.0))
     v = elementwise_math.exp(log_v)
     bound = 0.5 * elementwise_math.square(x) + multiply(deep, 1.0 - v + log_v)
     accepted = logical.logical_and(positive, logical.less(log(u), bound))
-    last = accepted.ndim - 1
-    first = ARGMAX(accepted, axes=(last,), keepdims=True)
-    chosen = to_shape(take_along_axis(log_v, first, axis=last), d.shape)
-    return where(ANY(accepted, axes=(last,), keepdims=False), chosen, 0.0)
+    first = ARGMAX(accepted, axes=(axis,), keepdims=True)
+    chosen = to_shape(take_along_axis(log_v, first, axis=axis), d.shape)
+    return where(ANY(accepted, axes=(axis,), keepdims=False), chosen, 0.0)
 
 
 def _log_gamma(op: str, key: Tensor, concentration: Tensor, sizes: Shape) -> Tensor:

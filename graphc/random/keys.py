@@ -14,7 +14,7 @@ from graphc.ops import elementwise, logical
 from graphc.ops.axes import as_shape
 from graphc.ops.joining import stack, take_slice
 from graphc.ops.promotion import TensorLike, as_tensor, cast, to_dtype
-from graphc.ops.random import RANDOM_BITS
+from graphc.ops.random import RANDOM_BITS, RANDOM_LONG_BITS
 from graphc.ops.reshape import to_shape
 
 Key = TensorLike
@@ -59,16 +59,9 @@ def words(key: Tensor, sizes: Shape) -> Tensor:
     return RANDOM_BITS(key, shape=sizes)
 
 
-def word_pairs(key: Tensor, sizes: Shape, count: int = 2) -> list[Tensor]:
-    """`count` independent words per element, each of shape (*batch of keys, *sizes)."""
-    drawn = words(key, (*sizes, count))
-    last = drawn.ndim - 1
-    return [to_shape(take_slice(drawn, last, i, 1), drawn.shape[:-1]) for i in range(count)]
-
-
-def long_word(high: Tensor, low: Tensor) -> Tensor:
-    """One uint64 out of two uint32."""
-    return logical.bitwise_or(logical.bitwise_left_shift(cast(high, uint64), 32), cast(low, uint64))
+def long_words(key: Tensor, sizes: Shape) -> Tensor:
+    """uint64 words of shape (*batch of keys, *sizes)."""
+    return RANDOM_LONG_BITS(key, shape=sizes)
 
 
 def bits(key: Key, shape: Any = ()) -> Tensor:
@@ -114,12 +107,10 @@ def float_kind(op: str, dtype: DTypeLike) -> DType:
 
 
 def unit(key: Tensor, sizes: Shape, dtype: DType) -> Tensor:
-    """Uniform in [0, 1), every value a multiple of 2**-24 (float64: 2**-53, from two words)."""
+    """Uniform in [0, 1), every value a multiple of 2**-24 (float64: 2**-53, from a 64-bit word)."""
     if dtype is float64:
-        high, low = word_pairs(key, sizes)
-        top = cast(logical.bitwise_right_shift(high, 5), float64)
-        rest = cast(logical.bitwise_right_shift(low, 6), float64)
-        return (top * 67108864.0 + rest) * 2.0**-53
+        whole = logical.bitwise_right_shift(long_words(key, sizes), 11)
+        return cast(whole, float64) * 2.0**-53
     # As many bits as the dtype holds exactly: a rounding could give 1.
     digits = {"float16": 11, "bfloat16": 8}.get(dtype.name, 24)
     whole = logical.bitwise_right_shift(words(key, sizes), 32 - digits)

@@ -15,10 +15,11 @@ import pytest
 
 import graphc
 from graphc import random
+from graphc.ops.random import RANDOM_LONG_BITS
 from tests.random.test_keys import constant
 
 N = 4000
-KEY = random.key(2024)
+KEY = random.key(7)
 KOLMOGOROV = 1.95  # sqrt(n) times the distance exceeds it with probability 0.001
 Distribution = Callable[[Any], Any]
 
@@ -98,6 +99,17 @@ def test_distribution(name: str, dtype: str) -> None:
     assert distance(values, distribution) < KOLMOGOROV
     half = distance(values[: N // 2], lambda x: distribution(x) ** 1.3)
     assert half > KOLMOGOROV, "the test would not notice another distribution"
+
+
+def test_distances_of_many_keys_are_distributed_as_they_should_be() -> None:
+    """One key says little: over 400 of them Kolmogorov's distance has its own distribution."""
+    n = 1000
+    drawn = np.sort(constant(random.uniform(random.key(np.arange(400)), (n,))), axis=1)
+    place = np.arange(1, n + 1) / n
+    apart = np.maximum((place - drawn).max(1), (drawn - place + 1 / n).max(1)) * math.sqrt(n)
+    for limit in (0.8276, 1.2238, 1.3581, 1.6276):  # half, a tenth, a twentieth, a hundredth
+        share = 2 * sum((-1) ** (k - 1) * math.exp(-2 * (k * limit) ** 2) for k in range(1, 20))
+        assert abs((apart > limit).mean() - share) < 3.5 * math.sqrt(share * (1 - share) / 400)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -182,12 +194,12 @@ def test_randint_of_wide_ranges(low: int, high: int, dtype: str) -> None:
 
 def test_randint_is_the_scaled_word() -> None:
     """The definition, in Python's integers: floor(word * range / 2**64), or / 2**128."""
-    pairs = constant(random.bits(KEY, (50, 2))).astype(object)
+    longs = [int(w) for w in constant(RANDOM_LONG_BITS(KEY, shape=(50,)))]
     for low, high in ((0, 10), (-5, 1000), (0, 2**32)):
-        expected = [low + ((int(a) << 32 | int(b)) * (high - low) >> 64) for a, b in pairs]
+        expected = [low + (w * (high - low) >> 64) for w in longs]
         assert constant(random.randint(KEY, low, high, (50,))).tolist() == expected
-    fours = constant(random.bits(KEY, (50, 4))).astype(object)
-    words = [int(a) << 96 | int(b) << 64 | int(c) << 32 | int(d) for a, b, c, d in fours]
+    halves = [constant(RANDOM_LONG_BITS(k, shape=(50,))) for k in random.split(KEY)]
+    words = [int(a) << 64 | int(b) for a, b in zip(*halves)]
     for low, high in ((0, 2**32 + 1), (-(2**63), 2**63 - 1), (7, 2**40)):
         expected = [low + (w * (high - low) >> 128) for w in words]
         assert constant(random.randint(KEY, low, high, (50,))).tolist() == expected

@@ -11,7 +11,7 @@ import graphc
 from graphc import random
 from graphc.base.dtypes import uint32
 from graphc.ir.scalar_numpy import NumpyScalar, value
-from graphc.ops.random import threefry
+from graphc.ops.random import RANDOM_LONG_BITS, threefry
 
 
 def constant(tensor: graphc.Tensor) -> np.ndarray:
@@ -36,8 +36,9 @@ def test_threefry_known_answers(key: Any, counter: Any, expected: Any) -> None:
 
 def test_the_first_word_is_the_published_one() -> None:
     """Key 0 at position 0 is the vector of all zeros, also as native code computes it."""
-    drawn = random.bits(np.zeros(2, np.uint32), (3,))
-    assert constant(drawn)[0] == 0x6B200159
+    zeros = graphc.asarray(np.zeros(2, np.uint32))
+    assert constant(random.bits(zeros, (3,)))[0] == 0x6B200159
+    assert constant(RANDOM_LONG_BITS(zeros, shape=(3,)))[0] == 0x6B20015999BA4EFE
     key = graphc.placeholder((2,), "uint32")
     with graphc.Session(threads=1) as session:
         run = session.function([key], random.bits(key, (3, 5)))
