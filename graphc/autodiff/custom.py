@@ -220,7 +220,14 @@ def close(
     inner = substitute(outputs, mapping)
     named_inputs = tuple((f"input_{k}", t) for k, t in enumerate(inputs))
     named_outputs = tuple((f"output_{k}", t) for k, t in enumerate(inner))
-    return Graph.build(named_inputs, named_outputs, (), name, {}), list(captured.values())
+    return _closed(named_inputs, named_outputs, name), list(captured.values())
+
+
+def _closed(
+    inputs: tuple[tuple[str, Tensor], ...], outputs: tuple[tuple[str, Tensor], ...], name: str
+) -> Graph:
+    names: dict[str, Node] = {**dict(outputs), **dict(inputs)}
+    return Graph.build(inputs, outputs, (), name, names)
 
 
 def _is_outside(node: Node, depends: set[int]) -> bool:
