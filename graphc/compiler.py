@@ -37,6 +37,7 @@ from graphc.ir.constant import ConstantValue, from_stored
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
 from graphc.ir.parse import parse_size
+from graphc.ir.text import graph_text
 from graphc.kernels import TEMPLATES
 from graphc.loops.text import kernel_text
 from graphc.lower.buffer_plan import LoweredStep
@@ -259,7 +260,9 @@ def cache_key(graph: Graph, options: CompileOptions) -> str:
         f"{options.device} {options.numerics} {options.check_numerics} "
         f"{options.optimize} {options.fuse}"
     )
-    text = "\0".join((_toolchain(), _machine(), settings, graph.text))
+    # Values by digest: writing out those of large models takes longer than compiling them.
+    described = graph_text(graph, inline=0)
+    text = "\0".join((_toolchain(), _machine(), settings, described))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -14,7 +14,7 @@ from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, make
 from graphc.ir.provenance import derived_from
 from graphc.ops.control import SCAN, WHILE_LOOP, closed_body
-from graphc.ops.families import Constant, Source
+from graphc.ops.families import Constant, Control, Source
 from graphc.ops.state import placeholder
 
 Prepare = Callable[[Graph], tuple[Graph, list[Tensor]]]
@@ -32,15 +32,18 @@ def filled_once(graph: Graph, prepare: Prepare) -> Graph:
 
 
 def _one(graph: Graph, changed: dict[Graph, Graph], prepare: Prepare) -> Graph:
-    if not graph.own_bodies:
+    ops = {n.op for n in graph.nodes if isinstance(n.op.form, Control)}
+    if not ops & {SCAN, WHILE_LOOP} and all(changed[b] is b for b in graph.own_bodies):
         return graph
     split: dict[tuple[tuple[Graph, ...], int], _Split] = {}
 
     def visit(node: Node, inputs: tuple[Tensor, ...]) -> Node:
-        bodies = tuple(changed[a] for a in node.attrs if isinstance(a, Graph))
-        if not bodies:
+        if not inputs:
+            return node
+        if not isinstance(node.op.form, Control):
             same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
             return node if same else _made(node, inputs, node.attrs)
+        bodies = tuple(changed[a] for a in node.attrs if isinstance(a, Graph))
         if node.op is SCAN or node.op is WHILE_LOOP:
             moving = node.attr("carries") + (node.attr("sequences") if node.op is SCAN else 0)
             key = bodies, moving

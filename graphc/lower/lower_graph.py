@@ -249,15 +249,18 @@ def prepare(graph: Graph) -> tuple[Graph, list[Tensor]]:
     def visit(node: Node, inputs: tuple[Tensor, ...]) -> Node:
         if not inputs:
             return node
-        with derived_from(node):
-            if isinstance(node.op.form, Contraction) and isinstance(node, Tensor):
-                return prepare_contraction(node, inputs, forced)
-            if node.op.name == "concat" and len(inputs) > _MAX_JOINED:
-                return _narrow(node, list(inputs), forced)
-            if isinstance(node.op.form, Control):
-                forced.extend(map(storage_root, inputs))
+        form = node.op.form
+        if isinstance(form, Control):
+            forced.extend(map(storage_root, inputs))
+        many = node.op.name == "concat" and len(inputs) > _MAX_JOINED
+        if not isinstance(form, Contraction) and not many:
             if all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
                 return node
+        with derived_from(node):
+            if isinstance(form, Contraction) and isinstance(node, Tensor):
+                return prepare_contraction(node, inputs, forced)
+            if many:
+                return _narrow(node, list(inputs), forced)
             return make(node.op, inputs, node.attrs)
 
     return graph.map(visit), forced

@@ -50,11 +50,14 @@ def replace_control(graph: Graph, change: Change) -> Graph:
             mapping[id(node)] = results[id(node.inputs[0])][node.attrs[0]]
             continue
         current: Node = node
+        runs = is_control(node)
+        if not runs and not any(id(i) in mapping for i in node.inputs):
+            continue
         inputs = tuple(mapping.get(id(i), i) for i in node.inputs)
         with provenance.derived_from(node):
             if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)):
                 current = mapping[id(node)] = make(node.op, inputs, node.attrs)
-            found = change(node, current, used.get(id(node), ())) if is_control(node) else None
+            found = change(node, current, used.get(id(node), ())) if runs else None
         if found is not None:
             results[id(node)] = found
             keep.append(current)
