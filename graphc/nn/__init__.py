@@ -52,6 +52,7 @@ from graphc.nn.attention import (
 )
 from graphc.nn.convolution import conv, conv_transpose
 from graphc.nn.ctc import ctc_greedy_decode, ctc_loss
+from graphc.nn.detection import non_max_suppression
 from graphc.nn.distances import cdist, cosine_similarity, pairwise_distance
 from graphc.nn.dropout import alpha_dropout, dropout, spatial_dropout
 from graphc.nn.embedding import embedding, linear, one_hot
@@ -195,6 +196,7 @@ __all__ = [
     "multi_margin",
     "multilabel_soft_margin",
     "nll",
+    "non_max_suppression",
     "one_hot",
     "pad",
     "pairwise_distance",

@@ -15,6 +15,7 @@ from graphc.ops import (  # noqa: F401  # read from the module's names, below
     copy,
     creation,
     cumulative,
+    detection,
     einsum,
     elementwise,
     elementwise_math,
