@@ -10,10 +10,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from graphc.base.dims import Dim, Shape, Size, product, shape_text
-from graphc.base.dtypes import float32, int64
+from graphc.base.dtypes import DType, float32, int64
 from graphc.ir.node import Tensor
 from graphc.ir.opdef import shape_error
 from graphc.nn.convolution import (
@@ -31,11 +32,13 @@ from graphc.ops.creation import IOTA, filled
 from graphc.ops.einsum import einsum
 from graphc.ops.gather import GATHER
 from graphc.ops.indexing import take_along_axis
-from graphc.ops.joining import stack
+from graphc.ops.joining import concat, stack
 from graphc.ops.promotion import TensorLike, as_tensor, cast
 from graphc.ops.reduction import MAX, SUM, as_float, lowest
+from graphc.ops.reduction import max as reduced_max
 from graphc.ops.reshape import to_shape
-from graphc.ops.view import permuted
+from graphc.ops.sizes import as_dim
+from graphc.ops.view import broadcasted, permuted
 from graphc.ops.windows import window_count
 
 METHODS = ("nearest", "linear", "cubic")
@@ -270,18 +273,51 @@ def _two_sizes(op: str, size: Any, x: Tensor) -> tuple[int, int]:
     return found[0], found[1]
 
 
-def _align_places(start: Tensor, extent: Tensor, n: int, samples: int) -> Tensor:
-    """Places of `samples` per bin in `n` bins over [start, start + extent]: [R, n * samples]."""
-    count = n * samples
-    steps = IOTA(shape=(1, count), axis=1, dtype=start.dtype)
-    share = to_shape(extent, (extent.shape[0], 1)) / float(count)
-    return to_shape(start, (start.shape[0], 1)) + (steps + 0.5) * share
+@dataclass(frozen=True)
+class _Bins:
+    """The samples of regions along one axis. at: their places, [R, bins * most]; real: whether each
+    is one of its region's own (None: all are); count: of these per bin, as [R].
+    """
+
+    at: Tensor
+    bins: int
+    most: Size
+    real: Tensor | None
+    count: Tensor
 
 
-def _bilinear(place: Tensor, size: Size) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(low, high, weight of high, whether it counts) of places along an axis."""
+def _sampled(start: Tensor, extent: Tensor, bins: int, samples: int) -> _Bins:
+    """`samples` per bin over [start, start + extent]; 0: about one per element of x."""
+    rows = extent.shape[0]
+    if samples:
+        count = filled(float(samples), (rows,), start.dtype)
+        most: Size = samples
+    else:
+        count = rounding.ceil(elementwise.maximum(extent / float(bins), 0.0))
+        # Regions without any sample leave a bin empty; no region at all needs no sample.
+        largest = reduced_max(concat([count, filled(1.0, (1,), count.dtype)]))
+        most = as_dim(cast(largest, int64), min=1)
+    lines = (rows, bins, most)
+    bin_ = IOTA(shape=(1, bins, 1), axis=1, dtype=start.dtype)
+    step = IOTA(shape=(1, 1, most), axis=2, dtype=start.dtype)
+    each = to_shape(elementwise.maximum(count, 1.0), (rows, 1, 1))
+    share = bin_ + elementwise.divide(step + 0.5, each)
+    width = to_shape(extent / float(bins), (rows, 1, 1))
+    place = to_shape(start, (rows, 1, 1)) + elementwise.multiply(share, width)
+    real = None
+    if not samples:
+        inside = logical.less(step, to_shape(count, (rows, 1, 1)))
+        real = to_shape(broadcasted(inside, lines), (rows, product((bins, most))))
+    return _Bins(to_shape(place, (rows, product((bins, most)))), bins, most, real, count)
+
+
+def _bilinear(bins: _Bins, shape: Shape, size: Size) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(low, high, weight of high, whether it counts) of the samples along an axis, in a shape."""
+    place = to_shape(bins.at, shape)
     last = _as_number(size, place) - 1.0
     counts = logical.logical_and(place >= -1.0, place <= last + 1.0)
+    if bins.real is not None:
+        counts = logical.logical_and(counts, to_shape(bins.real, shape))
     clipped = _clipped(place, last)
     low = rounding.floor(clipped)
     return low, elementwise.minimum(low + 1.0, last), clipped - low, counts
@@ -303,47 +339,71 @@ def roi_align(
 
     A box is (x1, y1, x2, y2) times `scale` in elements of x; aligned: less half an element, else a
     box is at least one element wide. Each bin is the mean ("avg") of samples x samples places,
-    linear between elements, or ("max") the largest of their elements times their weights. Places
-    more than one element outside count as 0. Raises ShapeError where shapes do not fit.
+    linear between elements, or ("max") the largest of their elements times their weights. samples
+    of 0: as many as a bin of the box spans elements, rounded up, per axis. Places more than one
+    element outside count as 0. Raises ShapeError where shapes do not fit.
     """
     op = "roi_align"
     first, rois, index = _regions(op, x, boxes, rows)
     _one_of(op, "method", method, ("avg", "max"), first)
     height, width = _two_sizes(op, size, first)
-    if samples < 1:
-        shape_error(f"{op}: samples must be positive, got {samples}", [first])
-    wide, scaled = _wide(first), _wide(rois) * scale
+    if samples < 0:
+        shape_error(f"{op}: samples must not be negative, got {samples}", [first])
+    scaled = _wide(rois) * scale
     if aligned:
         scaled = scaled - 0.5
     extent = scaled[:, 2:] - scaled[:, :2]
     if not aligned:
         extent = elementwise.maximum(extent, 1.0)
-    rows_at = _align_places(scaled[:, 1], extent[:, 1], height, samples)
-    columns_at = _align_places(scaled[:, 0], extent[:, 0], width, samples)
-    parts = _corner_values(wide, index, rows_at, columns_at)
-    count = index.shape[0]
-    shape = (count, first.shape[1], height, samples, width, samples)
-    if method == "avg":
-        total = elementwise.add(
-            elementwise.add(parts[0], parts[1]), elementwise.add(parts[2], parts[3])
-        )
-        summed = SUM(to_shape(total, shape), axes=(3, 5), keepdims=False)
-        return cast(summed / float(samples * samples), first.dtype)
+    down = _sampled(scaled[:, 1], extent[:, 1], height, samples)
+    across = _sampled(scaled[:, 0], extent[:, 0], width, samples)
+    parts = _corner_values(_wide(first), index, down, across)
+    shape = (index.shape[0], first.shape[1], height, down.most, width, across.most)
+    reduced = _mean_of_bins if method == "avg" else _max_of_bins
+    return cast(reduced(parts, shape, down, across), first.dtype)
+
+
+def _bin_counts(down: _Bins, across: _Bins, dtype: DType) -> Tensor:
+    """Samples per bin of each region, [R, 1, 1, 1]."""
+    count = elementwise.multiply(down.count, across.count)
+    return cast(to_shape(count, (count.shape[0], 1, 1, 1)), dtype)
+
+
+def _mean_of_bins(parts: Sequence[Tensor], shape: Shape, down: _Bins, across: _Bins) -> Tensor:
+    total = elementwise.add(
+        elementwise.add(parts[0], parts[1]), elementwise.add(parts[2], parts[3])
+    )
+    summed = SUM(to_shape(total, shape), axes=(3, 5), keepdims=False)
+    count = elementwise.maximum(_bin_counts(down, across, summed.dtype), 1.0)
+    return elementwise.divide(summed, count)
+
+
+def _max_of_bins(parts: Sequence[Tensor], shape: Shape, down: _Bins, across: _Bins) -> Tensor:
     best = elementwise.maximum(
         elementwise.maximum(parts[0], parts[1]), elementwise.maximum(parts[2], parts[3])
     )
-    return cast(MAX(to_shape(best, shape), axes=(3, 5), keepdims=False), first.dtype)
+    best = to_shape(best, shape)
+    if down.real is None or across.real is None:
+        return MAX(best, axes=(3, 5), keepdims=False)
+    real = logical.logical_and(
+        to_shape(down.real, (shape[0], 1, *shape[2:4], 1, 1)),
+        to_shape(across.real, (shape[0], 1, 1, 1, *shape[4:])),
+    )
+    least = filled(lowest(best.dtype), (), best.dtype)
+    found = MAX(elementwise.where(real, best, least), axes=(3, 5), keepdims=False)
+    empty = logical.equal(_bin_counts(down, across, best.dtype), 0.0)
+    return elementwise.where(empty, 0.0, found)
 
 
-def _corner_values(x: Tensor, rows: Tensor, down: Tensor, across: Tensor) -> list[Tensor]:
+def _corner_values(x: Tensor, rows: Tensor, down: _Bins, across: _Bins) -> list[Tensor]:
     """The four elements around each crossing of places down [R, P] and across [R, Q], times their
     weights: [R, C, P * Q] each.
     """
     height, width = x.shape[2:]
     flat = to_shape(x, (*x.shape[:2], product((height, width))))
-    count, p, q = down.shape[0], down.shape[1], across.shape[1]
-    top, bottom, low_share, down_counts = _bilinear(to_shape(down, (count, p, 1)), height)
-    left, right, right_share, across_counts = _bilinear(to_shape(across, (count, 1, q)), width)
+    count, p, q = down.at.shape[0], down.at.shape[1], across.at.shape[1]
+    top, bottom, low_share, down_counts = _bilinear(down, (count, p, 1), height)
+    left, right, right_share, across_counts = _bilinear(across, (count, 1, q), width)
     counts = logical.logical_and(down_counts, across_counts)
     parts = []
     for y, wy in ((top, 1.0 - low_share), (bottom, low_share)):

@@ -33,6 +33,8 @@ def leaky_relu(c: Context) -> Tensor:
 def prelu(c: Context) -> Tensor:
     """x where x >= 0, else slope * x; the slope broadcasts."""
     x, slope = c.tensor(0), c.tensor(1)
+    if c.version < 7 and slope.shape == x.shape[1:2]:  # one per channel, without broadcasting
+        slope = to_shape(slope, (*slope.shape, *(1,) * (x.ndim - 2)))
     return where(logical.less(x, 0), elementwise.multiply(x, slope), x)
 
 

@@ -188,6 +188,22 @@ def test_roi_align_is_a_mean_of_samples(aligned: bool) -> None:
                 np.testing.assert_allclose(found[r, :, i, j], mean, atol=1e-12)
 
 
+@pytest.mark.parametrize("method", ["avg", "max"])
+def test_roi_align_with_as_many_samples_as_elements(method: str) -> None:
+    # Each box alone spans so many elements per bin that a fixed number of samples is the same.
+    x = RNG.normal(size=(1, 2, 12, 12))
+    boxes = np.array([[0.0, 1.0, 5.0, 6.5], [2.0, 2.0, 11.0, 10.5], [3.0, 3.0, 3.0, 3.0]])
+    b = graphc.placeholder(("boxes", 4), "float64")
+    rows = graphc.placeholder(("boxes",), "int64")
+    out = graphc.nn.roi_align(x, b, rows, 3, samples=0, method=method)
+    found = value(out, {b: boxes, rows: np.zeros(3, np.int64)})
+    for r, samples in ((0, 2), (1, 3)):
+        fixed = graphc.nn.roi_align(x, boxes[r : r + 1], [0], 3, samples=samples, method=method)
+        np.testing.assert_allclose(found[r], value(fixed)[0], atol=1e-12)
+    np.testing.assert_array_equal(found[2], 0.0)
+    assert value(out, {b: boxes[:0], rows: np.zeros(0, np.int64)}).shape == (0, 2, 3, 3)
+
+
 def test_roi_pool_takes_the_maximum_of_whole_elements() -> None:
     x = np.arange(36.0).reshape(1, 1, 6, 6)
     boxes = np.array([[0.0, 0.0, 3.0, 3.0], [2.0, 2.0, 5.0, 5.0], [7.0, 7.0, 9.0, 9.0]])
