@@ -86,7 +86,8 @@ class _Walk:
         for node in nodes:
             key = id(node)
             if key not in normal:
-                if not at(node) and all(normal.get(id(i)) is i for i in node.inputs):
+                plain = not isinstance(node, Tensor) or not at(node)
+                if plain and all(normal.get(id(i)) is i for i in node.inputs):
                     normal[key] = node  # most nodes of a large graph: no rule is about them
                     continue
                 self._normalize(node)
