@@ -96,8 +96,9 @@ def pairwise_distance(
 def cdist(x1: TensorLike, x2: TensorLike, *, p: float = 2.0) -> Tensor:
     """The p-norm of every difference of rows: (…, n, features), (…, m, features) -> (…, n, m).
 
-    Computed from the differences, so that near points keep their distance; nothing of the size
-    n * m * features is stored. Raises ShapeError where features differ or p is not positive.
+    Computed from the differences, so that near points keep their distance; the value needs no
+    memory of the size n * m * features, its gradient may. Raises ShapeError where features differ
+    or p is not positive.
     """
     a, b = _pair("cdist", x1, x2)
     _checked_p("cdist", p, a)
