@@ -87,6 +87,7 @@ class Context:
         self.version = version
         self.inputs = tuple(inputs)
         self.outputs: tuple[str, ...] = tuple(node.output)
+        self.computed: list[Size] = []  # sizes that come from values of operands
         self._attributes = attributes
 
     # -- operands -----------------------------------------------------------------------------
@@ -175,7 +176,9 @@ class Context:
             return tuple(s if isinstance(s, Dim) else int(s) for s in value.sizes.ravel().tolist())
         if value.known() is not None or not value.dtype.is_integer:
             return self.ints(k, what)
-        return tuple(graphc.as_dim(e) for e in self.elements(k, what))
+        found = tuple(graphc.as_dim(e) for e in self.elements(k, what))
+        self.computed += found
+        return found
 
     def elements(self, k: int, what: str) -> list[Tensor]:
         """The elements of operand k, a tensor of known size and at most one dim."""

@@ -368,27 +368,37 @@ class Importer:
         context = Context(self, scope, node, where, version, inputs, attributes)
         try:
             return _as_values(handler(context))
-        except (FormatError, UnsupportedError) as error:
+        except InputNeeded as error:
             raise _placed(error, where) from None
         except (GraphcError, OverflowError) as error:
-            if isinstance(error, ShapeError):
-                self._check_decided(error, where, inputs)
+            self._check_decided(error, where, inputs, context.computed)
+            if isinstance(error, FormatError | UnsupportedError):
+                raise _placed(error, where) from None
             what, hint = what_and_hint(error) if isinstance(error, GraphcError) else (error, None)
             raise FormatError(message(f"{where}: {what}", at="", hint=hint)) from None
 
-    def _check_decided(self, error: ShapeError, where: str, inputs: Sequence[Value | None]) -> None:
-        """Raise InputNeeded where operands that do not fit have symbolic sizes: with known ones
-        they may.
+    def _check_decided(
+        self,
+        error: Exception,
+        where: str,
+        inputs: Sequence[Value | None],
+        computed: Sequence[Size],
+    ) -> None:
+        """Raise InputNeeded where an operator fails on symbolic sizes: with numbers it may not.
+
+        computed: sizes that the node computes from values of its operands.
         """
         shapes = [v.shape for v in inputs if isinstance(v, TensorValue)]
-        found = {s for shape in shapes for s in symbols(shape)}
-        sizes = sorted(s.name for s in found if s.origin is None)
-        counts = [c for c in map(declared_count, found) if c is not None]
-        names, more = sources(counts)
+        found = {s for shape in (*shapes, tuple(computed)) for s in symbols(shape)}
+        names, sizes = sources([c for c in map(declared_count, found) if c is not None])
         given = [self.input_names[n] for n in names if n in self.input_names]
-        sizes += [s for s in more if s not in sizes]
+        if isinstance(error, ShapeError | UnsupportedError):
+            sizes = list(dict.fromkeys([*sizes, *sorted(s.name for s in found if not s.origin)]))
+        elif not given:
+            return
         if given or sizes:
-            what, _ = what_and_hint(error)
+            what = what_and_hint(error)[0] if isinstance(error, GraphcError) else str(error)
+            what = what.removeprefix(f"{where}: ")
             raise needed(where, f"{what}: the sizes", given, sizes)
 
     def _expand(

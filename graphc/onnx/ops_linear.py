@@ -40,3 +40,9 @@ def einsum(c: Context) -> Tensor:
     """The sum of products that an equation describes."""
     operands = c.tensors()
     return graphc.astype(graphc.einsum(c.attribute("equation"), *operands), operands[0].dtype)
+
+
+@op("Det")
+def det(c: Context) -> Tensor:
+    """The determinants of square matrices."""
+    return graphc.linalg.det(c.tensor(0))

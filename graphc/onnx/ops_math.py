@@ -13,6 +13,7 @@ from graphc.base.dtypes import DType
 from graphc.ir.node import Tensor
 from graphc.onnx.context import Context, Handler, Result, op
 from graphc.onnx.elements import FLOAT
+from graphc.onnx.size_arithmetic import fits
 from graphc.onnx.values import TensorValue, Value
 
 Unary = Callable[..., Tensor]
@@ -251,8 +252,9 @@ def converted(c: Context, value: TensorValue, dtype: DType) -> Value | Tensor:
     """A value in another dtype; sizes stay sizes."""
     if value.dtype is dtype:
         return value
-    if value.sizes is not None and dtype.is_integer and dtype.bits >= 32:
-        return TensorValue(None, sizes=value.sizes, dtype=dtype)
+    if value.sizes is not None and value.dtype.is_integer and fits(value.sizes, dtype):
+        if dtype.is_integer and dtype.bits >= 32:
+            return TensorValue(None, sizes=value.sizes, dtype=dtype)
     return graphc.astype(value.tensor, dtype)
 
 

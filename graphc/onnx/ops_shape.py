@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import graphc
-from graphc.base.dims import Dim, Size, product
+from graphc.base.dims import Dim, Size, bounds, product
 from graphc.ir.node import Tensor
 from graphc.onnx.context import Context, Result, op
 from graphc.onnx.values import TensorValue, Value, object_array, of_array, of_sizes
@@ -269,29 +269,54 @@ def _sliced(
     for start, end, axis, step in zip(starts, ends, _axes(c, x.ndim, axes), steps):
         if step == 0:
             c.bad("a step is 0")
-        index[axis] = _range_of(start, end, step, x.shape[axis])
+        range_of = _range_of(start, end, step, x.shape[axis])
+        if range_of is None:  # what is cut depends on what the size turns out to be
+            first, last = (graphc.asarray(b) for b in (start, end))
+            x = _sliced_by_data(c, x, axis, first, last, step)
+        else:
+            index[axis] = range_of
     return x[tuple(index)]
 
 
 _FAR = 1 << 31  # what exporters write for "to the end": the largest int32 or int64, or near it
 
 
-def _range_of(start: Size, end: Size, step: int, size_: Size) -> slice:
-    """A slice by Python's rules; a bound past an end is left out, so that no size need be known."""
-    first: Any = start
-    last: Any = end
+def _range_of(start: Size, end: Size, step: int, size_: Size) -> slice | None:
+    """A slice by Python's rules; None where only the size itself tells which it is."""
     if isinstance(size_, int) and isinstance(start, int) and isinstance(end, int):
         # ONNX counts a bound below -size as before the first element, which Python writes as None.
-        if step < 0 and end < -size_:
-            last = None
-        return slice(first, last, step)
-    if step > 0:
-        first = None if start == 0 or (isinstance(start, int) and start <= -_FAR) else start
-        last = None if end == size_ or (isinstance(end, int) and end >= _FAR - 1) else end
-    else:
-        first = None if isinstance(start, int) and (start >= _FAR - 1 or start == -1) else start
-        last = None if isinstance(end, int) and end <= -_FAR else end
+        return slice(start, None if step < 0 and end < -size_ else end, step)
+    forward = step > 0
+    at_start = start == 0 if forward else start == -1
+    far = _is_far(start, forward)
+    first: Any = None if at_start or far else start
+    last: Any = None if _is_far(end, not forward) or (forward and end == size_) else end
+    if first is None and last is None:
+        return slice(None, None, step)
+    if not forward or any(isinstance(b, int) and not _is_near(b, size_) for b in (first, last)):
+        return None
+    if isinstance(first, int) and first < -1:
+        return None
+    if isinstance(last, int) and last > 0 and not _is_within(last, size_):
+        return None
+    # The rest, such as [1:] and [:-1], takes what its bounds say: a size too small for them is an
+    # error at the call.
     return slice(first, last, step)
+
+
+def _is_far(bound: Size, before: bool) -> bool:
+    """Whether a bound lies before all elements (or behind them) for every size."""
+    return isinstance(bound, int) and (bound <= -_FAR if before else bound >= _FAR - 1)
+
+
+def _is_near(bound: int, size_: Size) -> bool:
+    return abs(bound) < _FAR
+
+
+def _is_within(bound: int, size_: Size) -> bool:
+    """Whether there are surely as many elements."""
+    low = bounds(size_)[0]
+    return low is not None and low >= bound
 
 
 def _split(c: Context, sizes: Sequence[Size]) -> Result:

@@ -52,7 +52,7 @@ def sizes_result(
     if found is None or found.size > SIZE_ELEMENTS:
         return None
     dtype = _result_dtype(name, inputs)
-    return TensorValue(None, sizes=found, dtype=dtype) if _fits(found, dtype) else None
+    return TensorValue(None, sizes=found, dtype=dtype) if fits(found, dtype) else None
 
 
 def _result_dtype(name: str, inputs: Sequence[TensorValue]) -> DType:
@@ -61,7 +61,8 @@ def _result_dtype(name: str, inputs: Sequence[TensorValue]) -> DType:
     return inputs[1].dtype if name == "Where" else inputs[0].dtype
 
 
-def _fits(found: Array, dtype: DType) -> bool:
+def fits(found: Array, dtype: DType) -> bool:
+    """Whether sizes are values of a dtype; those of dims are taken to be."""
     if dtype.is_bool:
         return True
     if not dtype.is_integer:
@@ -106,6 +107,11 @@ def _remainder(a: Size, b: Size) -> Size:
     if (bounds(b)[0] or 0) < 1:
         raise Uncertain
     return a % b
+
+
+def _mod(arrays: Sequence[Array], attributes: dict[str, Any]) -> Array | None:
+    """The remainder with the divisor's sign; the other kind is the handler's."""
+    return None if attributes.get("fmod", 0) else _by_elements(_remainder)(arrays, attributes)
 
 
 def _is_equal(a: Size, b: Size) -> bool:
@@ -251,7 +257,7 @@ _RULES: dict[str, Rule] = {
     "LessOrEqual": _by_elements(lambda a, b: a <= b),
     "Max": _by_elements(_largest),
     "Min": _by_elements(_least),
-    "Mod": _by_elements(_remainder),
+    "Mod": _mod,
     "Mul": _by_elements(lambda a, b: a * b),
     "Neg": _by_elements(lambda a: -a),
     "Not": _by_elements(lambda a: not a),
