@@ -15,7 +15,7 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 from graphc.base.dims import Dim, Size, Symbol
-from graphc.base.errors import ExecutionError, message
+from graphc.base.errors import ExecutionError, GraphError, message
 from graphc.ir import provenance
 from graphc.ir.node import Node, Tensor, TensorType, describe, fresh_uid
 
@@ -279,3 +279,25 @@ def rebuilt(bindings: Bindings, mapping: Mapping[int, Node]) -> Bindings:
         assert isinstance(fresh, Tensor)
         pairs.append((symbol, fresh))
     return tuple(pairs)
+
+
+def check_symbols(symbols: Iterable[Symbol], bindings: Bindings) -> None:
+    """Raise GraphError where two symbols of a graph have the same name."""
+    seen: dict[str, Symbol] = {}
+    for symbol in symbols:
+        other = seen.setdefault(symbol.name, symbol)
+        if other == symbol:
+            continue
+        if other.origin is symbol.origin:
+            what = (
+                f"the dim {symbol.name!r} is declared twice with different bounds: "
+                f"{other.bounds_text} and {symbol.bounds_text}"
+            )
+            raise GraphError(message(what, hint="make one graphc.Dim and use it in every shape"))
+        raise GraphError(
+            message(
+                f"two sizes are named {symbol.name!r}, at least one of them computed by the graph",
+                operands=[describe(count) for s, count in bindings if s in (symbol, other)],
+                hint="give each a name of its own: graphc.as_dim(count, name=…)",
+            )
+        )

@@ -27,6 +27,7 @@ from graphc.ir.bindings import (
     Bindings,
     Scope,
     bindings_between,
+    check_symbols,
     computed_symbols,
     edges,
     reached,
@@ -89,7 +90,7 @@ class Graph(Scope):
         self.bindings = bindings_between(placeholders, self.roots)
         self.names = self._collect_names()
         self._check_inputs()
-        self._check_symbols()
+        check_symbols(self._all_symbols, self.bindings)
 
     @classmethod
     def build(
@@ -415,28 +416,6 @@ class Graph(Scope):
                         "inputs",
                         operands=[describe(node)],
                         hint="add it to inputs=[…]",
-                    )
-                )
-
-    def _check_symbols(self) -> None:
-        seen: dict[str, Symbol] = {}
-        for symbol in self._all_symbols:
-            other = seen.setdefault(symbol.name, symbol)
-            if other != symbol and other.origin is symbol.origin:
-                raise GraphError(
-                    message(
-                        f"the dim {symbol.name!r} is declared twice with different bounds: "
-                        f"{other.bounds_text} and {symbol.bounds_text}",
-                        hint="make one graphc.Dim and use it in every shape",
-                    )
-                )
-            if other != symbol:
-                raise GraphError(
-                    message(
-                        f"two sizes are named {symbol.name!r}, at least one of them computed by "
-                        "the graph",
-                        operands=[describe(c) for s, c in self.bindings if s in (symbol, other)],
-                        hint="give each a name of its own: graphc.as_dim(count, name=…)",
                     )
                 )
 
