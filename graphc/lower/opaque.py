@@ -108,7 +108,7 @@ class _Builder(ExprScalar, LoopBuilder[Expr]):
 
     def running(self, dtype: DType, how: str = "sum") -> Accumulators:
         combine = combine_for(dtype) if how == "products" else _COMBINE[how](dtype)
-        declared = Accumulators((self._builder.variable("acc", dtype),), combine)
+        declared = Accumulators((self._builder.variable("total", dtype),), combine)
         self.block.append(declared)
         return declared
 
