@@ -117,8 +117,9 @@ def build() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_run, _inspect, _compile, _explain, _opt, _bench, _verify, _view, _completion):
+    for add in (_run, _inspect, _compile, _export, _explain, _opt, _bench, _verify, _view):
         add(commands)
+    _completion(commands)
     return parser
 
 
@@ -346,6 +347,24 @@ def _verify(commands: Any) -> None:
     )
     parser.add_argument(
         "--artifact", metavar="DIR", help="check what `graphc compile` wrote there instead"
+    )
+    _json(parser)
+
+
+def _export(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "export",
+        "write a graph as an ONNX model",
+        """graphc export digits.graphc -o digits.onnx
+        graphc export step.graphc -o step.onnx --without-updates""",
+    )
+    parser.add_argument("-o", "--out", required=True, metavar="FILE", help="the ONNX file")
+    parser.add_argument("--opset", type=positive, help="ONNX's version (default: 21)")
+    parser.add_argument(
+        "--without-updates",
+        action="store_true",
+        help="leave out the updates of variables, which ONNX cannot say",
     )
     _json(parser)
 

@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Callable
 
-from graphc.cli import bench, compile, explain, inspect, opt, run, verify, view
+from graphc.cli import bench, compile, explain, export, inspect, opt, run, verify, view
 from graphc.cli.logs import configure
 from graphc.ir import provenance
 
@@ -15,6 +15,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "inspect": inspect.execute,
     "compile": compile.execute,
     "explain": explain.execute,
+    "export": export.execute,
     "opt": opt.execute,
     "bench": bench.execute,
     "verify": verify.execute,

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import graphc
 from graphc.compiler import STAGES
@@ -235,3 +236,19 @@ def test_verify_of_a_library_that_stops_at_nan(models: Path) -> None:
     arguments = ("verify", "stops.graphc", "--artifact", "stops", "--samples", "1")
     report = good(*arguments, folder=models)
     assert "stopped at a NaN or an infinity" in report and "all right" in report
+
+
+def test_export(models: Path) -> None:
+    pytest.importorskip("onnx", reason="the package onnx is not installed")
+    bad("export", "small.g", "-o", "small.onnx", folder=models, says="updates variables")
+    assert not (models / "small.onnx").exists()
+    bad("export", "small.g", folder=models, says="-o/--out", code=2)
+    given = ("export", "small.g", "--without-updates", "-o", "small.onnx")
+    bad(*given, "--opset", "3", folder=models, says="opset must be from 18")
+    assert "opset 21, 1 variables" in good(*given, folder=models)
+    facts = json.loads(good(*given, "--opset", "20", "--json", folder=models))
+    assert facts["opset"] == 20 and facts["bytes"] == (models / "small.onnx").stat().st_size
+    fed = ("--feed", "x=x.npy", "--feed", "t=[0,1,2,0,1]")
+    tables = [good("run", name, *fed, folder=models) for name in ("small.g", "small.onnx")]
+    rows = [[line for line in t.splitlines() if line.startswith("  y")] for t in tables]
+    assert rows[0] == rows[1] != []

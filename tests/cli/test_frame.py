@@ -16,7 +16,7 @@ from graphc_cli import describe, parser
 from graphc_cli.parser import build
 from tests.cli.running import ROOT, bad, cli, good
 
-COMMANDS = "run inspect compile explain opt bench verify view completion".split()
+COMMANDS = "run inspect compile export explain opt bench verify view completion".split()
 PROBE = """
 import json, sys
 import graphc_cli

@@ -50,9 +50,11 @@ def model_of(graph: Graph, opset: int, *, provenance: bool = True) -> onnx.Model
         )
     if graph.updates:
         variable, _ = graph.updates[0]
+        named = ", ".join(graph.name_of(v) for v, _ in graph.updates[:4])
         raise UnsupportedError(
             message(
-                "export to ONNX: the graph updates variables, and an ONNX model has no state",
+                f"export to ONNX: the graph updates variables ({named}), and an ONNX model has no "
+                "state",
                 operands=[describe(variable)],
                 at=places.where(variable),
                 hint="export a graph without updates: graphc.Graph(inputs, outputs)",
