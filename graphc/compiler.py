@@ -193,10 +193,15 @@ class Compilation:
         ]
 
 
+@functools.lru_cache(maxsize=1024)
+def _line(place: provenance.Location) -> str:
+    return str(place)
+
+
 def _step_info(graph: Graph, step: LoweredStep, region: Region, work: Work) -> KernelInfo:
     name = step.kernel.name if isinstance(step, LoweredKernel) else region.name
     names = tuple(graph.name_of(n) for n in region.nodes[:_NAMES_PER_KERNEL])
-    lines = dict.fromkeys(str(p) for n in region.nodes for p in provenance.locations(n)[:1])
+    lines = dict.fromkeys(_line(p) for n in region.nodes for p in provenance.locations(n)[:1])
     return KernelInfo(name, names, tuple(list(lines)[:_LINES_PER_KERNEL]), work.flops, work.bytes)
 
 

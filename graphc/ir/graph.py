@@ -362,15 +362,17 @@ class Graph(Scope):
         return graph
 
     def map(self, visit: Callable[[Node, tuple[Tensor, ...]], Node]) -> Graph:
-        """Rebuild bottom-up: `visit(node, new_inputs)` gives each node's replacement."""
+        """Rebuild bottom-up: `visit(node, new_inputs)` gives each node's replacement. The graph
+        itself where none is replaced.
+        """
         mapping: dict[int, Node] = {}
         for node in self.nodes:
-            inputs = tuple(mapping.get(id(i), i) for i in node.inputs)
+            inputs = node.inputs and tuple([mapping.get(id(i), i) for i in node.inputs])
             # Tuple-typed inputs only reach `get`.
             fresh = visit(node, inputs)  # type: ignore[arg-type]
             if fresh is not node:
                 mapping[id(node)] = fresh
-        return self.rebuild(mapping)
+        return self.rebuild(mapping) if mapping else self
 
     def with_outputs(
         self, outputs: tuple[tuple[str, Tensor], ...], *, updates: bool = True

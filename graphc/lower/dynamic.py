@@ -94,6 +94,8 @@ class LoweredResults:
 def lower_bindings(graph: Graph, phases: Phases, sites: Sites) -> list[LoweredBinding]:
     """The step of each phase, the first one first."""
     found: list[LoweredBinding] = []
+    if not phases.last:
+        return found
     checks = [c for c in size_conditions(graph) if phases.of_size(c.size)]
     for phase in range(1, phases.last + 1):
         pairs = [(s, count) for s, count in graph.bindings if phases.symbols[s] == phase]

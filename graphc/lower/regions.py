@@ -150,7 +150,8 @@ class Partitioner:
             if reason is None:
                 self._join(node, target, mine, others, stored or bool(others))
                 return
-            target.reasons.append(f"{node.op.name} is kept out: {reason}")
+            if target.kind != "control":  # nothing ever joins it
+                target.reasons.append(f"{node.op.name} is kept out: {reason}")
         self._start(node, list(users.values()))
 
     def _control(self, node: Node, results: list[Tensor]) -> None:

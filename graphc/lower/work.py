@@ -71,6 +71,8 @@ def _kernel(step: LoweredKernel, region: Region, elements: Callable[[Shape], Siz
 
 def _control(step: LoweredControl, bodies: Mapping[Graph, Work]) -> Work:
     each = [bodies[body] for body in step.bodies]
+    if len(each) == 1 and step.node.op.name != "scan":
+        return each[0]
     if step.node.op.name == "scan":
         return each[0].times(step.node.attr("length"))
     if step.node.op.name == "cond":
