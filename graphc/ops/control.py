@@ -52,7 +52,9 @@ def closed_body(
     """
     named_inputs = tuple((f"in_{k}", t) for k, t in enumerate(inputs))
     named_outputs = tuple((f"out_{k}", t) for k, t in enumerate(outputs))
-    all_names = {**dict(named_inputs), **(names or {})}
+    # Inputs of the body that names come from may stand in other places, or be gone.
+    kept = {k: n for k, n in (names or {}).items() if n.op.name != "placeholder" or k[:3] != "in_"}
+    all_names = {**kept, **dict(named_inputs)}
     if sizes is None:
         sizes = bindings_inside((*inputs, *outputs), inputs)
     body = Graph.build(named_inputs, named_outputs, (), name, all_names, sizes)

@@ -14,6 +14,7 @@ import numpy as np
 
 import graphc
 from graphc.base.dtypes import FLOAT, INTEGER, DType, bfloat16, bool_, float16, float32, float64
+from tests.fuzz import steps_control as control
 from tests.fuzz import steps_elementwise as elementwise
 from tests.fuzz import steps_fusion as fusion
 from tests.fuzz import steps_network as network
@@ -212,6 +213,24 @@ KINDS: dict[str, Kind] = {
         symbolic=0.5,
         gradients=0.2,
     ),
+    "control": Kind(
+        {
+            control.scan: 4,
+            control.branch: 2,
+            control.loop: 1,
+            control.calls: 2,
+            elementwise.unary: 1,
+            elementwise.binary: 2,
+            reduce.matmul: 1,
+            shape.view: 1,
+        },
+        dtypes=(float64, float64, float32),
+        nodes=6,
+        ranks=(1, 2, 2, 3),
+        symbolic=0.4,
+        limit=2000,
+        gradients=0.8,
+    ),
     "deep": Kind(PLAIN | {elementwise.binary: 8}, nodes=200, outputs=8, limit=2000, gradients=0.15),
     "large": Kind(
         PLAIN | {reduce.order: 1, network.normalize: 1, shape.scatter: 1, reduce.both_axes: 1},
@@ -241,8 +260,9 @@ ROUND = (
 
 
 def kind_of(seed: int) -> str:
-    """The kind of graph of a seed; one round in seven ends with a deep graph."""
-    return "deep" if seed % 77 == 75 else ROUND[seed % len(ROUND)]
+    """The kind of graph of a seed; a round in seven has a deep graph, and one control flow."""
+    rare = {37: "control", 75: "deep"}
+    return rare.get(seed % 77) or ROUND[seed % len(ROUND)]
 
 
 class RandomGraph:
