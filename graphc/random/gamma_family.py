@@ -20,7 +20,7 @@ from graphc.ops.axes import as_shape
 from graphc.ops.gamma_sample import LOG_GAMMA_SAMPLE
 from graphc.ops.indexing import take_along_axis
 from graphc.ops.promotion import TensorLike, as_tensor, broadcast_shapes, cast
-from graphc.ops.reduction import ANY, ARGMAX
+from graphc.ops.reduction import ARGMAX
 from graphc.ops.reshape import expand_dims, to_shape
 from graphc.ops.softmax import SOFTMAX
 from graphc.ops.view import broadcasted
@@ -44,12 +44,15 @@ def _proposed(key: Tensor, d: Tensor, sizes: Shape) -> Tensor:
     root = 1.0 + multiply(x, elementwise_math.rsqrt(9.0 * deep))
     positive = logical.greater(root, 0)
     log_v = 3.0 * log(where(positive, root, 1.0))
-    v = elementwise_math.exp(log_v)
+    v = multiply(elementwise_math.square(root), root)
     bound = 0.5 * elementwise_math.square(x) + multiply(deep, 1.0 - v + log_v)
     accepted = logical.logical_and(positive, logical.less(log(u), bound))
+    # Of no accepted one the position is 0, which is then seen not to be.
     first = ARGMAX(accepted, axes=(axis,), keepdims=True)
-    chosen = to_shape(take_along_axis(log_v, first, axis=axis), d.shape)
-    return where(ANY(accepted, axes=(axis,), keepdims=False), chosen, 0.0)
+    chosen, valid = (
+        to_shape(take_along_axis(t, first, axis=axis), d.shape) for t in (log_v, accepted)
+    )
+    return where(valid, chosen, 0.0)
 
 
 def _log_gamma(op: str, key: Tensor, concentration: Tensor, sizes: Shape) -> Tensor:
