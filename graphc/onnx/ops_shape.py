@@ -350,7 +350,7 @@ def _even_parts(c: Context, count: int) -> list[Size]:
         if last < 0:
             c.bad(f"axis {axis} of size {total} does not split into {count} parts")
         return [*[each] * (count - 1), last]
-    return [total // count] * (count - 1) + [total - (total // count) * (count - 1)]
+    return [*[each] * (count - 1), total - each * (count - 1)]
 
 
 @op("Split")
@@ -539,5 +539,13 @@ def _range_by_data(c: Context) -> Tensor:
 @op("Trilu")
 def trilu(c: Context) -> Tensor:
     """A triangle of matrices, zeros in the other."""
-    k = int(c.number(1, "k")) if c.has(1) else 0
-    return (graphc.triu if c.attribute("upper") else graphc.tril)(c.tensor(0), k=k)
+    x, upper = c.tensor(0), bool(c.attribute("upper"))
+    if not c.has(1) or c.is_known(1):
+        k = int(c.number(1, "k")) if c.has(1) else 0
+        return (graphc.triu if upper else graphc.tril)(x, k=k)
+    if x.ndim < 2:
+        c.bad(f"the operand has {x.ndim} dims, expected at least 2")
+    rows = graphc.iota((x.shape[-2], 1), axis=0) + graphc.reshape(c.tensor(1), ())
+    columns = graphc.iota((1, x.shape[-1]), axis=1)
+    kept = (columns >= rows) if upper else (columns <= rows)
+    return graphc.where(kept, x, graphc.zeros_like(x))

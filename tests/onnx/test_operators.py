@@ -99,6 +99,25 @@ def test_the_last_of_equal_ones() -> None:
         np.testing.assert_array_equal(y, expected)
 
 
+@pytest.mark.parametrize("size", [6, 7, 8])
+@pytest.mark.parametrize("symbolic", [False, True])
+def test_uneven_parts(size: int, symbolic: bool) -> None:
+    proto = one_node("Split", {"x": ("n" if symbolic else size,)}, outputs=3, num_outputs=3)
+    parts = run(proto, np.arange(size, dtype=F32))
+    each = -(-size // 3)
+    assert [p.shape[0] for p in parts] == [each, each, size - 2 * each]
+    np.testing.assert_array_equal(np.concatenate(parts), np.arange(size))
+
+
+@pytest.mark.parametrize("k", [-2, 0, 1])
+def test_a_diagonal_that_is_an_input(k: int) -> None:
+    x = np.arange(12, dtype=F32).reshape(3, 4)
+    for upper, function in ((1, np.triu), (0, np.tril)):
+        proto = one_node("Trilu", {"x": (3, 4), "k": ()}, upper=upper)
+        proto.graph.input[1].type.tensor_type.elem_type = 7
+        np.testing.assert_array_equal(run(proto, x, np.array(k))[0], function(x, k))
+
+
 def test_nothing_to_reduce() -> None:
     x = np.zeros((2, 0), F32)
     for name, expected in (
