@@ -78,6 +78,31 @@ def test_a_thousand_calls_are_one_loop() -> None:
     assert len(text) < 60_000
 
 
+def test_equal_steps_over_slices_are_one_loop() -> None:
+    """Rows of a table with places in inputs, variables, constants and the arena, with offsets."""
+    x, n = place((32, 6), "x"), 32
+    w = graphc.variable(np.arange(6, dtype=np.float32), name="w")
+    rows = [graphc.sort(x[k] * w) for k in range(n)]
+    graph = graph_of([x], [graphc.stack(rows), *rows[:3], rows[-1] + w])
+    text = compilation(graph).stage("llvm")
+    assert "@graphc.table.0 = internal constant" in text
+    assert text.count("call void @graphc.kernel") < 15
+    rng = np.random.default_rng(0)
+    same(graph, {"x": rng.standard_normal((n, 6)).astype(np.float32)})
+
+
+def test_a_run_inside_of_a_body() -> None:
+    """Constants of a body are the program's."""
+    a = place(("n", 4))
+    y = a
+    for k in range(20):
+        y = graphc.sort(y + graphc.constant(np.arange(4, dtype=np.float32) * (k % 5 - 2)))
+    start = place(("n", 4), "start")
+    graph = graph_of([start], scan(body([a], [y * 0.5, y]), [start], length=3))
+    assert "@graphc.run.0" in compilation(graph, optimize=False).stage("llvm")
+    same(graph, {"start": np.ones((5, 4), np.float32)}, rtol=1e-5)
+
+
 def test_stages_show_bodies() -> None:
     c, x = place(3), place(3)
     start, rows = place(3, "start"), place(("n", 3), "rows")
