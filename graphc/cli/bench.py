@@ -45,8 +45,9 @@ def execute(options: argparse.Namespace) -> int:
         build = time.perf_counter() - begin
         timing = measure(lambda: function(*arrays), options.seconds)
         kernels = function._program.executable.kernels
-        flops = sum(evaluate(k.flops, inputs.sizes) for k in kernels)
-        moved = sum(evaluate(k.bytes, inputs.sizes) for k in kernels)
+        sizes = {**inputs.sizes, **function.computed_sizes}
+        flops = sum(evaluate(k.flops, sizes) for k in kernels)
+        moved = sum(evaluate(k.bytes, sizes) for k in kernels)
         profile = function.profile(*arrays) if options.profile or options.trace else None
         threads = session.threads
     if profile is not None and options.trace:

@@ -43,6 +43,11 @@ def describe(model: Model, sizes: dict[str, int]) -> dict[str, Any]:
             | ({"size": sizes[s.name]} if s.name in sizes else {})
             for s in graph.symbols
         ],
+        "computed_dims": [
+            {"name": s.name, "min": s.min, "max": s.max, "multiple_of": s.multiple_of}
+            | {"size": graph.name_of(count)}
+            for s, count in graph.bindings
+        ],
         "variables": {
             "count": len(variables),
             "trainable": sum(row["trainable"] for row in variables),
@@ -115,6 +120,8 @@ def _text(facts: dict[str, Any], sizes: dict[str, int]) -> str:
         lines += [table(rows)] if rows else []
     if facts["dims"]:
         lines += ["dims:", table(facts["dims"])]
+    if facts["computed_dims"]:
+        lines += ["computed dims:", table(facts["computed_dims"])]
     state = facts["variables"]
     lines.append(
         f"variables: {state['count']} ({state['trainable']} trainable with {state['parameters']} "

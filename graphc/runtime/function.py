@@ -210,6 +210,11 @@ class Function:
         """The name of the graph."""
         return self._graph.name
 
+    @property
+    def computed_sizes(self) -> dict[str, int]:
+        """The sizes that the graph computed in the last call, by the names of their dims."""
+        return dict(self._program.caller.computed)
+
     def __repr__(self) -> str:
         inputs = ", ".join(f"{name}: {t.type}" for name, t in self._graph.inputs)
         outputs = ", ".join(f"{name}: {t.type}" for name, t in self._graph.outputs)
