@@ -11,6 +11,7 @@ from graphc.base.dims import Dim, Size
 from graphc.base.dtypes import DType, float32
 from graphc.ir.node import Tensor
 from graphc.nn import pixels, resampling, sampling
+from graphc.nn.detection import non_max_suppression
 from graphc.onnx.context import Context, op
 from graphc.onnx.windows import pads_of, per_axis
 from graphc.ops import rounding
@@ -248,3 +249,24 @@ def col2im(c: Context) -> Tensor:
     for axis, ((low, _), n) in enumerate(zip(pads, image, strict=True), 2):
         out = take_slice(out, axis, low, n)
     return out
+
+
+@op("NonMaxSuppression")
+def suppress(c: Context) -> Tensor:
+    """Which boxes stay beside better ones that they overlap: (example, class, box) per row."""
+    most = c.optional(2)
+    return non_max_suppression(
+        c.tensor(0),
+        c.tensor(1),
+        0 if most is None else _scalar(c, most),
+        _scalar(c, c.tensor(3)) if c.has(3) else 0.0,
+        _scalar(c, c.tensor(4)) if c.has(4) else None,
+        center_point_box=bool(c.attribute("center_point_box")),
+    )
+
+
+def _scalar(c: Context, x: Tensor) -> Tensor:
+    """One element as a 0-d tensor."""
+    if x.shape not in ((), (1,)):
+        c.bad(f"an operand is {x.type}, expected one number")
+    return to_shape(x, ())
