@@ -22,6 +22,7 @@ from graphc.ir.evaluate import bind_feeds
 from graphc.ir.graph import Graph
 from graphc.ir.node import Tensor
 from graphc.runtime.cache import ObjectCache
+from graphc.runtime.caller import ARENA_END_SLOT, FREE_SLOT, MORE_MEMORY
 from graphc.runtime.cpu_device import CpuDevice
 from graphc.runtime.executable import CompileOptions
 from graphc.runtime.native_call import call_arena_bytes, call_entry
@@ -125,19 +126,26 @@ class Compiled:
         outputs = [result(t) for _, t in graph.outputs]
         updates = [result(t) for _, t in graph.updates]
         constants = [place(c.stored) for c in self.compilation.lowered.plan.constants]
+        program = self.compilation.program
         dims = [sizes[s.name] for s in graph.symbols]
-        arena = np.full(
-            call_arena_bytes(self._program.arena_bytes, dims, threads) + 64, 0xFF, np.uint8
-        )
+        dims += [0] * (len(program.computed) + program.blocks)
         buffers = [*inputs, *variables, *outputs, *updates, *constants]
         context = (ctypes.c_int64 * 64)(0, _parallel() if threads > 1 else 0, threads)
-        site = call_entry(
-            self._program.entry,
-            [a.ctypes.data for a in buffers],
-            dims,
-            -(-arena.ctypes.data // 64) * 64,
-            ctypes.addressof(context),
-        )
+        needed = call_arena_bytes(self._program.arena_bytes, dims, threads)
+        while True:  # a size that the graph computes may ask for more memory
+            arena = np.full(needed + 64, 0xFF, np.uint8)
+            start = -(-arena.ctypes.data // 64) * 64
+            context[ARENA_END_SLOT] = start + needed
+            site = call_entry(
+                self._program.entry,
+                [a.ctypes.data for a in buffers],
+                dims,
+                start,
+                ctypes.addressof(context),
+            )
+            if site != MORE_MEMORY:
+                break
+            needed = int(context[FREE_SLOT]) - start
         assert site == 0, f"error site {site}"
         found: dict[str, Array] = {}
         for (name, t), array in zip(graph.outputs, outputs, strict=True):
