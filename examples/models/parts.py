@@ -132,16 +132,20 @@ def conv(
         return nn.conv(x, w, stride=stride, padding=around, bias=b)
 
 
-def batch_norm(p: Parameters, x: Tensor, name: str, momentum: float = 0.9) -> Tensor:
-    """Per channel: by the batch in training, and by the running averages of that else."""
+def batch_norm(
+    p: Parameters, x: Tensor, name: str, *, scale: float = 1.0, momentum: float = 0.9
+) -> Tensor:
+    """Per channel: by the batch in training, and by the running averages of that else. scale: what
+    the result is multiplied by at first.
+    """
     c = int(x.shape[1])
     with p.scope(name):
-        scale, bias = p.constant("scale", (c,), 1.0), p.constant("bias", (c,))
+        factor, bias = p.constant("scale", (c,), scale), p.constant("bias", (c,))
         mean = p.variable("mean", lambda: np.zeros(c), trainable=False)
         variance = p.variable("variance", lambda: np.ones(c), trainable=False)
     if not p.is_training:
-        return nn.batch_norm(x, scale, bias, mean, variance)
-    y, m, v = nn.batch_norm(x, scale, bias)
+        return nn.batch_norm(x, factor, bias, mean, variance)
+    y, m, v = nn.batch_norm(x, factor, bias)
     p.updates[mean] = momentum * mean + (1.0 - momentum) * m
     p.updates[variance] = momentum * variance + (1.0 - momentum) * v
     return y
@@ -156,11 +160,12 @@ def conv_norm(
     *,
     stride: int = 1,
     relu: bool = True,
+    scale: float = 1.0,
 ) -> Tensor:
     """A convolution without bias, a batch normalization, and relu unless told otherwise."""
     with p.scope(name):
         h = conv(p, x, channels, size, "conv", stride=stride, bias=False)
-        h = batch_norm(p, h, "norm")
+        h = batch_norm(p, h, "norm", scale=scale)
     return nn.relu(h) if relu else h
 
 

@@ -39,17 +39,19 @@ STAGES = {
 def block(
     p: Parameters, x: Tensor, channels: int, name: str, stride: int, bottleneck: bool
 ) -> Tensor:
-    """x plus what its convolutions make of it."""
+    """x plus what its convolutions make of it: little at first, so that depth does not let it grow
+    (Goyal et al. 2017 start at nothing).
+    """
     with p.scope(name):
         if bottleneck:
             out = 4 * channels
             h = conv_norm(p, x, channels, 1, "a")
             h = conv_norm(p, h, channels, 3, "b", stride=stride)
-            h = conv_norm(p, h, out, 1, "c", relu=False)
+            h = conv_norm(p, h, out, 1, "c", relu=False, scale=0.2)
         else:
             out = channels
             h = conv_norm(p, x, channels, 3, "a", stride=stride)
-            h = conv_norm(p, h, out, 3, "b", relu=False)
+            h = conv_norm(p, h, out, 3, "b", relu=False, scale=0.2)
         if stride != 1 or int(x.shape[1]) != out:
             x = conv_norm(p, x, out, 1, "shortcut", stride=stride, relu=False)
     return nn.relu(h + x)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import graphc
-from examples.models import gpt
+from examples.models import gpt, resnet
 from examples.models.parts import Array, Trainer
 from tests.examples.zoo import ZOO, Small
 from tests.onnx_export.running import RUNTIME, model_of, run_reference, run_runtime
 
+SHARED = {"__init__", "data", "digits", "parts"}
+FOLDER = Path(gpt.__file__).parent
+MODULES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in SHARED)
 # ONNX's reference evaluator cannot run a Scan from the last step to the first.
 BACKWARDS = {"bilstm", "seq2seq"}
 SLOW = [pytest.param(n, marks=() if s.quick else pytest.mark.slow) for n, s in ZOO.items()]
@@ -110,9 +117,36 @@ def test_the_cache_of_the_decoder_changes_nothing() -> None:
 
 
 def test_small_covers_every_model_of_the_folder() -> None:
-    folder = Path(gpt.__file__).parent
-    shared = {"__init__", "data", "digits", "parts"}
-    named = {p.stem for p in folder.glob("*.py")} - shared
     cells = {"lstm", "bilstm", "gru"}
-    assert named == (set(ZOO) - cells) | {"text_classifier"}
+    assert set(MODULES) == (set(ZOO) - cells) | {"text_classifier"}
     assert all(isinstance(small, Small) for small in ZOO.values())
+
+
+@pytest.mark.slow
+def test_resnet_50_passes_verify(tmp_path: Path) -> None:
+    """The whole network, on pictures of 64 × 64: the reference meaning is NumPy, op by op."""
+    model = resnet.build(size=64)
+    assert model.parameters.count == 25_557_032
+    model.graph.save(tmp_path / "resnet50.graphc")
+    line = ["verify", "resnet50.graphc", "--dim", "batch=1", "--samples", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "graphc", *line],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [m for m in MODULES if m != "dqn"])
+def test_it_runs_as_a_program(name: str, tmp_path: Path) -> None:
+    """A few steps: the figures of the README come from the default number."""
+    module = importlib.import_module(f"examples.models.{name}")
+    folder = tmp_path / name
+    assert module.main(["--steps", "3", "--output", str(folder)]) == 0
+    assert (folder / "loss.png").read_bytes()[:4] == b"\x89PNG"
+    (graph,) = folder.glob("*.graphc")
+    assert graphc.load(graph).outputs
