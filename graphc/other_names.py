@@ -25,13 +25,10 @@ tensor=constant transpose=permute_dims true_divide=divide unsqueeze=expand_dims 
 vstack=concat shared=variable Variable=variable Placeholder=placeholder gather=take_along_axis
 rand=random.uniform randn=random.normal norm=linalg.vector_norm convolve=nn.conv relu=nn.relu
 gelu=nn.gelu silu=nn.silu one_hot=nn.one_hot cross_entropy=nn.softmax_cross_entropy
-dropout=nn.dropout layer_norm=nn.layer_norm conv2d=nn.conv function=Session jit=Session
+dropout=nn.dropout layer_norm=nn.layer_norm conv2d=nn.conv jit=Session
 average=mean
 """
 _ADVICE = {
-    "cond": "graphc.where computes both and chooses",
-    "scan": "a Python loop builds the unrolled graph",
-    "while_loop": "a Python loop builds the unrolled graph",
     "vmap": "functions take leading dims: give the placeholder a further dim",
     "vectorize": "functions take leading dims: give the placeholder a further dim",
     "split": "slice: x[:, :k], x[:, k:], or graphc.unstack",

@@ -114,7 +114,7 @@ def celu(x: TensorLike, alpha: float = 1.0) -> Tensor:
     """max(0, x) + min(0, alpha * (exp(x / alpha) - 1)); alpha must not be 0."""
     x = as_float("celu", x)
     if alpha == 0:
-        shape_error("celu: alpha must not be 0", [x])
+        shape_error("celu: alpha must not be 0", [x], "1.0 makes it elu; see graphc.nn.relu for 0")
     below = alpha * elementwise_math.expm1(_negative_part(x) / alpha)
     return where(logical.greater(x, 0), x, below)
 
@@ -130,7 +130,8 @@ def gelu(x: TensorLike, approximate: str = "none") -> Tensor:
         # erfc keeps its digits where 1 + erf(x) would cancel.
         return multiply(x * 0.5, special.erfc(x * -math.sqrt(0.5)))
     if approximate != "tanh":
-        shape_error(f'gelu: approximate must be "none" or "tanh", got {approximate!r}', [x])
+        hint = '"none" is the definition, "tanh" the approximation of the first models'
+        shape_error(f'gelu: approximate must be "none" or "tanh", got {approximate!r}', [x], hint)
     slope = 2.0 * math.sqrt(2.0 / math.pi)
     inner = multiply(x, 1.0 + 0.044715 * elementwise_math.square(x))
     return multiply(x, sigmoid(slope * inner))
@@ -182,7 +183,8 @@ def soft_shrink(x: TensorLike, threshold: float = 0.5) -> Tensor:
     """
     x = as_float("soft_shrink", x)
     if threshold < 0:
-        shape_error(f"soft_shrink: threshold must not be negative, got {threshold}", [x])
+        hint = "it is how far elements move towards 0; 0.5 by default"
+        shape_error(f"soft_shrink: threshold must not be negative, got {threshold}", [x], hint)
     small = logical.less_equal(rounding.abs(x), threshold)
     return where(small, 0.0, where(logical.greater(x, 0), x - threshold, x + threshold))
 

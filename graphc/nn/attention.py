@@ -127,7 +127,11 @@ def _masked(
         elif given.dtype.is_float:
             scores = elementwise.add(scores, cast(given, scores.dtype))
         else:
-            dtype_error(f"{name}: mask must be bool or float, got {given.dtype}", [scores, given])
+            dtype_error(
+                f"{name}: mask must be bool or float, got {given.dtype}",
+                [scores, given],
+                "True means may be attended to; floats are added to the scores: mask != 0",
+            )
     if causal:
         square = scores.shape[-2:]
         seen = iota(square, 0)
@@ -191,7 +195,10 @@ def merge_heads(x: TensorLike) -> Tensor:
     """(..., heads, places, size) -> (..., places, heads * size): the inverse of `split_heads`."""
     tensor = as_tensor(x, op="merge_heads")
     if tensor.ndim < 3:
-        shape_error(f"merge_heads: needs (..., heads, places, size), got {tensor.type}", [tensor])
+        hint = "x is what split_heads gives; a single head needs none"
+        shape_error(
+            f"merge_heads: needs (..., heads, places, size), got {tensor.type}", [tensor], hint
+        )
     back = moveaxis(tensor, -3, -2)
     return to_shape(back, (*back.shape[:-2], back.shape[-2] * back.shape[-1]))
 
@@ -221,7 +228,11 @@ def multi_head_attention(
     content = source if value is None else value
     count = heads if groups is None else groups
     if count < 1 or heads % count:
-        shape_error(f"multi_head_attention: {heads} heads do not split into {count} groups")
+        shape_error(
+            f"multi_head_attention: {heads} heads do not split into {count} groups",
+            [as_tensor(query)],
+            "the number of groups divides the number of heads; without groups they are equal",
+        )
     out = scaled_dot_product_attention(
         split_heads(linear(query, weights.query, weights.query_bias), heads),
         split_heads(linear(source, weights.key, weights.key_bias), count),

@@ -94,7 +94,8 @@ def sigmoid_focal(
     """
     x, y = _targets("sigmoid_focal", logits, labels)
     if gamma < 0:
-        shape_error(f"sigmoid_focal: gamma must not be negative, got {gamma}", [x, y])
+        hint = "0 is plain cross entropy, 2 is common"
+        shape_error(f"sigmoid_focal: gamma must not be negative, got {gamma}", [x, y], hint)
     other = subtract(1.0, y)
     entropy = add(multiply(y, softplus(elementwise.negative(x))), multiply(other, softplus(x)))
     # 1 - p_t = y * (1 - p) + (1 - y) * p, each without cancellation.

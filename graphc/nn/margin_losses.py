@@ -153,7 +153,7 @@ def multi_margin(
             f"labels have the shape {shape_text(x.shape[:-1])}: one class per row of scores",
         )
     if p not in (1, 2):
-        shape_error(f"{name}: p must be 1 or 2, got {p}", [x])
+        shape_error(f"{name}: p must be 1 or 2, got {p}", [x], "p is the power of each term")
     column = expand_dims(classes, axis=-1)
     own = take_along_axis(x, column, axis=-1)
     short = _positive(subtract(x, own) + margin)

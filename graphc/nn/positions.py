@@ -34,7 +34,8 @@ def _positions(op: str, given: Any) -> Tensor:
         return iota((as_size(op, given),))
     tensor = as_tensor(given, op=op)
     if tensor.dtype.is_bool:
-        dtype_error(f"{op}: positions must be numbers, got bool", [tensor])
+        hint = "positions are counted from 0: graphc.arange(n)"
+        dtype_error(f"{op}: positions must be numbers, got bool", [tensor], hint)
     return tensor
 
 
@@ -62,7 +63,8 @@ def sinusoidal_positions(
     if not kind.is_float:
         dtype_error(f"{op}: expected a float dtype, got {kind}", hint='use "float32"')
     if features < 2 or features % 2:
-        shape_error(f"{op}: features must be even and positive, got {features}")
+        hint = "half of the features are sines, half are cosines"
+        shape_error(f"{op}: features must be even and positive, got {features}", hint=hint)
     wide = kind.compute
     places = expand_dims(cast(_positions(op, positions), wide), axis=-1)
     angles = multiply(places, cast(as_tensor(_frequencies(features, base)), wide))
@@ -158,7 +160,8 @@ def alibi_bias(
     a cache). With causal attention only the past is seen, and the distance is how far back.
     """
     if heads < 1:
-        shape_error(f"alibi_bias: heads must be positive, got {heads}")
+        hint = "there is one slope per head of the attention"
+        shape_error(f"alibi_bias: heads must be positive, got {heads}", hint=hint)
     kind = to_dtype(dtype, "alibi_bias")
     far = cast(rounding.abs(_distances("alibi_bias", queries, keys, query_offset)), kind)
     slopes = cast(as_tensor(np.array(_alibi_slopes(heads)).reshape(heads, 1, 1)), kind)

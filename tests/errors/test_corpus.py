@@ -15,6 +15,7 @@ from tests.errors import (
     mistakes_networks,
     mistakes_products,
     mistakes_python,
+    mistakes_random,
     mistakes_shapes,
 )
 from tests.errors.corpus import MISTAKES, Mistake, examine
@@ -29,6 +30,7 @@ PARTS = (
     mistakes_networks,
     mistakes_products,
     mistakes_python,
+    mistakes_random,
     mistakes_shapes,
 )
 
