@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.base.dims import evaluate
+from graphc.base.dims import evaluate, symbols
 from graphc.base.dtypes import Array, DType, from_storage, to_storage
 from graphc.base.target import TARGETS, Target
 from graphc.compiler import Compilation
@@ -25,7 +25,7 @@ from graphc.runtime.cache import ObjectCache
 from graphc.runtime.caller import ARENA_END_SLOT, FREE_SLOT, MORE_MEMORY
 from graphc.runtime.cpu_device import CpuDevice
 from graphc.runtime.executable import CompileOptions
-from graphc.runtime.native_call import call_arena_bytes, call_entry
+from graphc.runtime.native_call import Slots, call_arena_bytes, call_entry, slots
 from graphc.runtime.thread_pool import shared_pool
 
 DEVICE = CpuDevice(1)
@@ -117,7 +117,9 @@ class Compiled:
             array[...] = value
             return array
 
-        def result(t: Tensor) -> Array:
+        def result(t: Tensor) -> Array | None:
+            if any(s in graph.computed for s in symbols(t.shape)):
+                return None  # the program says where it is
             shape = tuple(evaluate(n, sizes) for n in t.shape)
             return _MEMORY.array(shape, t.dtype.storage)
 
@@ -126,35 +128,42 @@ class Compiled:
         outputs = [result(t) for _, t in graph.outputs]
         updates = [result(t) for _, t in graph.updates]
         constants = [place(c.stored) for c in self.compilation.lowered.plan.constants]
-        program = self.compilation.program
-        dims = [sizes[s.name] for s in graph.symbols]
-        dims += [0] * (len(program.computed) + program.blocks)
+        further = len(graph.computed) + self.compilation.lowered.blocks
+        dims = slots([sizes[s.name] for s in graph.symbols] + [0] * further)
         buffers = [*inputs, *variables, *outputs, *updates, *constants]
-        context = (ctypes.c_int64 * 64)(0, _parallel() if threads > 1 else 0, threads)
-        needed = call_arena_bytes(self._program.arena_bytes, dims, threads)
-        while True:  # a size that the graph computes may ask for more memory
-            arena = np.full(needed + 64, 0xFF, np.uint8)
-            start = -(-arena.ctypes.data // 64) * 64
-            context[ARENA_END_SLOT] = start + needed
-            site = call_entry(
-                self._program.entry,
-                [a.ctypes.data for a in buffers],
-                dims,
-                start,
-                ctypes.addressof(context),
-            )
-            if site != MORE_MEMORY:
-                break
-            needed = int(context[FREE_SLOT]) - start
-        assert site == 0, f"error site {site}"
+        pointers = slots([0 if a is None else a.ctypes.data for a in buffers])
+        arena = self._run(pointers, dims, threads)
+        known = sizes | {s.name: dims[len(graph.symbols) + k] for k, s in enumerate(graph.computed)}
         found: dict[str, Array] = {}
-        for (name, t), array in zip(graph.outputs, outputs, strict=True):
+        for k, ((name, t), array) in enumerate(zip(graph.outputs, outputs, strict=True)):
+            if array is None:
+                shape = tuple(evaluate(n, known) for n in t.shape)
+                start = pointers[len(inputs) + len(variables) + k] - arena.ctypes.data
+                size = int(np.prod(shape)) * t.dtype.storage.itemsize
+                array = arena[start : start + size].view(t.dtype.storage).reshape(shape)
             found[name] = _reference_form(array, t.dtype)
         for (v, t), array in zip(graph.updates, updates, strict=True):
             found[f"update:{graph.name_of(v)}"] = _reference_form(array, t.dtype)
-        assert all(margin_is_whole(a) for a in buffers), "bytes before an array were changed"
+        whole = all(margin_is_whole(a) for a in buffers if a is not None)
+        assert whole, "bytes before an array were changed"
         _MEMORY.release()
         return found
+
+    def _run(self, pointers: Slots, dims: Slots, threads: int) -> Array:
+        """Run in an arena that is just large enough, as long as it asks for more; the arena."""
+        needed = call_arena_bytes(self._program.arena_bytes, dims, threads)
+        while True:
+            arena = np.full(needed + 64, 0xFF, np.uint8)
+            start = -(-arena.ctypes.data // 64) * 64
+            context = (ctypes.c_int64 * 64)(0, _parallel() if threads > 1 else 0, threads)
+            context[ARENA_END_SLOT] = start + needed
+            at = ctypes.addressof(context)
+            site = call_entry(self._program.entry, pointers, dims, start, at)
+            if site != MORE_MEMORY:
+                assert site == 0, f"error site {site}"
+                return arena
+            assert context[FREE_SLOT] - start > needed, "more memory is asked for that is there"
+            needed = context[FREE_SLOT] - start
 
 
 def _reference_form(array: Array, dtype: DType) -> Array:

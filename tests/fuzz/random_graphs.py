@@ -20,6 +20,7 @@ from tests.fuzz import steps_fusion as fusion
 from tests.fuzz import steps_network as network
 from tests.fuzz import steps_reduce as reduce
 from tests.fuzz import steps_shape as shape
+from tests.fuzz import steps_sizes as sizes
 from tests.fuzz.building import Builder, Value
 
 Step = Callable[[Builder], int]
@@ -231,6 +232,30 @@ KINDS: dict[str, Kind] = {
         limit=2000,
         gradients=0.8,
     ),
+    "sizes": Kind(
+        {
+            sizes.select: 4,
+            sizes.positions: 2,
+            sizes.cut: 3,
+            sizes.repetition: 2,
+            sizes.shape_of_count: 2,
+            sizes.together: 2,
+            elementwise.unary: 2,
+            elementwise.binary: 2,
+            reduce.reduce: 3,
+            reduce.order: 1,
+            reduce.cumulative: 1,
+            shape.view: 2,
+            control.scan: 1,
+            control.branch: 1,
+        },
+        dtypes=(float32, float64, float64, *INTEGER[:3]),
+        nodes=10,
+        ranks=(1, 1, 2, 2, 3),
+        known=(1, 3, 6),
+        limit=3000,
+        gradients=0.5,
+    ),
     "deep": Kind(PLAIN | {elementwise.binary: 8}, nodes=200, outputs=8, limit=2000, gradients=0.15),
     "large": Kind(
         PLAIN | {reduce.order: 1, network.normalize: 1, shape.scatter: 1, reduce.both_axes: 1},
@@ -260,8 +285,10 @@ ROUND = (
 
 
 def kind_of(seed: int) -> str:
-    """The kind of graph of a seed; a round in seven has a deep graph, and one control flow."""
-    rare = {37: "control", 75: "deep"}
+    """The kind of graph of a seed; a round in seven has a deep graph, one control flow, and one
+    sizes that it computes.
+    """
+    rare = {26: "sizes", 37: "control", 75: "deep"}
     return rare.get(seed % 77) or ROUND[seed % len(ROUND)]
 
 
