@@ -163,7 +163,8 @@ class Graph(Scope):
             for node in graph.nodes:
                 types = (node.type,) if isinstance(node.type, TensorType) else node.type.items
                 for size in (*itertools.chain(*(t.shape for t in types)), *node.attrs):
-                    _add_symbols(size, found)
+                    if isinstance(size, dims.Dim | tuple):
+                        _add_symbols(size, found)
         return tuple(sorted(found, key=lambda s: s.name))
 
     @property

@@ -155,10 +155,13 @@ def _node_text(
 
 
 def _names_text(graph: Graph, node: Node, labels: dict[int, str]) -> str:
+    names = graph._names_of.get(id(node))
+    if not names:
+        return ""
     own = {labels[id(node)]} | {name for name, t in graph.inputs if t is node}
     if node.op.name == "variable":
         own.add(node.attr("name"))
-    more = [name for name in graph._names_of.get(id(node), ()) if name not in own]
+    more = [name for name in names if name not in own]
     return "".join(f" name {json.dumps(name)}" for name in more)
 
 

@@ -49,6 +49,8 @@ class OptimizeBodies:
                 changed[body] = changed[new] = interned(new)
 
         def visit(node: Node, inputs: tuple[Tensor, ...]) -> Node:
+            if not inputs:
+                return node
             attrs = tuple(changed[a] if isinstance(a, Graph) else a for a in node.attrs)
             if all(map(_same, (*inputs, *attrs), (*node.inputs, *node.attrs))):
                 return node
