@@ -220,7 +220,7 @@ class _Sorting:
         """The part, without its bytes: those of one part add up."""
         in_set = _SET.fullmatch(symbol.name)
         if in_set:
-            return self._of_set(int(in_set[1]), in_set[2], section)
+            return self._of_set(int(in_set[1]), in_set[2], symbol, section)
         if not symbol.function:
             for prefix, name in _TABLES.items():
                 if symbol.name.startswith(prefix):
@@ -236,7 +236,7 @@ class _Sorting:
             return Part(0, _ALL_SETS, "wrapper", "checks, workspace", section.name)
         return Part(0, _ALL_SETS, "wrapper", symbol.name, section.name)
 
-    def _of_set(self, index: int, rest: str, section: Section) -> Part:
+    def _of_set(self, index: int, rest: str, symbol: Symbol, section: Section) -> Part:
         if index >= len(self.sets):
             raise FormatError(message(f"the object has code of instruction set {index}", at=""))
         name = self.sets[index]
@@ -248,6 +248,8 @@ class _Sorting:
             return Part(0, name, "kernel", label, section.name, nodes, len(infos))
         if rest.startswith(_CALLS):
             return Part(0, name, "calls", "calls of the kernels", section.name)
+        if not symbol.function:
+            return Part(0, name, "table", "buffers of steps that repeat", section.name)
         return Part(0, name, "math", rest, section.name)
 
 

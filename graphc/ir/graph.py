@@ -368,7 +368,7 @@ class Graph(Scope):
         """
         mapping: dict[int, Node] = {}
         for node in self.nodes:
-            inputs = node.inputs and tuple([mapping.get(id(i), i) for i in node.inputs])
+            inputs = tuple([mapping.get(id(i), i) for i in node.inputs]) if node.inputs else ()
             # Tuple-typed inputs only reach `get`.
             fresh = visit(node, inputs)  # type: ignore[arg-type]
             if fresh is not node:

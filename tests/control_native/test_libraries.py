@@ -46,7 +46,11 @@ def model() -> graphc.Graph:
 def test_library(tmp_path: Path) -> None:
     graph = model()
     rng = np.random.default_rng(0)
-    graphc.compile(graph, tmp_path / "controlled")
+    made = graphc.compile(graph, tmp_path / "controlled")
+    parts = {(part.kind, part.name) for part in made.size.parts if part.set != "all"}
+    assert ("table", "buffers of steps that repeat") in parts
+    assert {name for kind, name in parts if kind == "calls"} == {"calls of the kernels"}
+    assert not any(name.startswith("table") for kind, name in parts if kind == "math")
     library = Library(graph, tmp_path / "controlled")
     for target in library.available():
         library.select(target)
