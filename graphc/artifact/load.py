@@ -24,7 +24,7 @@ from graphc.artifact.container import (
     read_layout,
 )
 from graphc.artifact.manifest import Member, check_member, read_manifest
-from graphc.artifact.places import read_provenance
+from graphc.artifact.places import located_nodes, read_provenance
 from graphc.artifact.refusal import check_limit, refusal, refuse
 from graphc.artifact.tensors import Stored, read_table
 from graphc.base.errors import FormatError, message
@@ -171,9 +171,12 @@ def _graph(
     except FormatError as error:
         raise FormatError(f"{GRAPH}: {error}") from None
     if lines is not None:
-        if len(lines) != len(graph.nodes):
-            refuse(PROVENANCE, "nodes", len(lines), f"{len(graph.nodes)} as {GRAPH} has")
-        for node, places_of_node in zip(graph.nodes, lines, strict=True):
+        nodes = located_nodes(graph)
+        if len(lines) == len(graph.nodes):  # older files have none for bodies
+            nodes = graph.nodes
+        if len(lines) != len(nodes):
+            refuse(PROVENANCE, "nodes", len(lines), f"{len(nodes)} as {GRAPH} has")
+        for node, places_of_node in zip(nodes, lines, strict=True):
             provenance.restore(node, places_of_node)
     _check_use(constants, graph)
     return graph

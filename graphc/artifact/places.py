@@ -15,12 +15,18 @@ from graphc.artifact.json_text import is_count, read_object
 from graphc.artifact.refusal import check_limit, refuse
 from graphc.base.limits import Limits
 from graphc.ir import provenance
+from graphc.ir.graph import Graph
 from graphc.ir.node import Node
 from graphc.ir.provenance import Location
 from graphc.ops.families import Source
 
 _MOST = 4  # locations of one node
 _LAST_LINE = 1 << 31
+
+
+def located_nodes(graph: Graph) -> list[Node]:
+    """The nodes that have lines in a file: those of the graph, then those of its bodies."""
+    return [node for part in (graph, *graph.bodies) for node in part.nodes]
 
 
 def provenance_bytes(nodes: Sequence[Node]) -> bytes:

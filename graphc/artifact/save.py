@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from graphc.artifact.container import GRAPH, MANIFEST, PROVENANCE, WEIGHTS, Entry, layout
 from graphc.artifact.manifest import Member, manifest_bytes
-from graphc.artifact.places import provenance_bytes
+from graphc.artifact.places import located_nodes, provenance_bytes
 from graphc.artifact.tensors import parts_of, table_of
 from graphc.base.atomic_file import replacing
 from graphc.ir.constant import ConstantValue
@@ -35,7 +35,7 @@ def graph_parts(graph: Graph, provenance: bool = True) -> Iterator[Part]:
     """The bytes of the file of a graph, in parts; variables have their first values."""
     members: dict[str, _Content] = {GRAPH: _Content([graph_text(graph, inline=0).encode()])}
     if provenance:
-        members[PROVENANCE] = _Content([provenance_bytes(graph.nodes)])
+        members[PROVENANCE] = _Content([provenance_bytes(located_nodes(graph))])
     values = named_values(graph)
     if values:
         table, ordered = table_of(values)

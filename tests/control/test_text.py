@@ -9,6 +9,7 @@ import pytest
 
 import graphc
 from graphc.base.dtypes import float32
+from graphc.ir import provenance
 from graphc.ir.graph import Graph
 from graphc.ir.node import Tensor
 from graphc.ir.parse import parse
@@ -172,3 +173,14 @@ def test_functions_count_in_the_nesting() -> None:
         )
     with pytest.raises(graphc.FormatError, match="nest"):
         parse(HEAD + "\n".join(lines) + "\n}")
+
+
+def test_lines_inside_bodies_are_saved(tmp_path: object) -> None:
+    x = placeholder((4,), float32, name="x")
+    last, _ = graphc.scan(lambda c, r: (graphc.tanh(c + r), None), x[0], x)
+    graph = Graph([x], {"y": last})
+    path = f"{tmp_path}/g.graphc"
+    graph.save(path)
+    (body,) = graphc.load(path).bodies
+    places = [provenance.locations(n) for n in body.nodes if n.op.name == "tanh"]
+    assert places[0][0].file == "test_text.py"
