@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from graphc.base.dims import shape_text
+from graphc.base.dtypes import int64
 from graphc.base.errors import UnsupportedError
 from graphc.ir.node import Tensor
 from graphc.ir.opdef import dtype_error, fail, shape_error
@@ -81,8 +82,9 @@ def _safe(classes: Tensor, ignore_index: int | None) -> tuple[Tensor, Tensor | N
     """Labels without the ignored one, and where it was not."""
     if ignore_index is None:
         return classes, None
-    valid = logical.not_equal(classes, ignore_index)
-    return where(valid, classes, 0), valid
+    wide = cast(classes, int64)  # -100 fits no unsigned dtype
+    valid = logical.not_equal(wide, ignore_index)
+    return where(valid, wide, 0), valid
 
 
 def softmax_cross_entropy(

@@ -9,27 +9,39 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from graphc.base.dims import shape_text
 from graphc.base.dtypes import DType, DTypeLike, float64
 from graphc.ir.node import Tensor
+from graphc.ir.opdef import shape_error
 from graphc.ops import elementwise, elementwise_math, inverse_erf, logical, rounding, special
 from graphc.ops.axes import as_shape
-from graphc.ops.promotion import TensorLike, as_tensor, cast
+from graphc.ops.promotion import TensorLike, as_tensor, broadcast_shapes, cast
 from graphc.random.keys import Key, checked, float_kind, inner_unit, split, unit, words
 
 add, multiply, where = elementwise.add, elementwise.multiply, elementwise.where
 
 
-def _parameter(value: TensorLike, dtype: DType) -> Tensor:
-    return cast(as_tensor(value, like=dtype), dtype)
+def parameter(op: str, value: TensorLike, drawn: Tensor) -> Tensor:
+    """A parameter in the dtype of the draws, which it must not be larger than."""
+    tensor = cast(as_tensor(value, like=drawn, op=op), drawn.dtype)
+    if tensor.ndim and broadcast_shapes(op, [drawn.shape, tensor.shape], [tensor]) != drawn.shape:
+        shape_error(
+            f"{op}: a parameter {tensor.type} is larger than what is drawn, "
+            f"{shape_text(drawn.shape)}",
+            [tensor],
+            "elements would share one draw: give shape=… with a draw for each",
+        )
+    return tensor
 
 
-def _placed(standard: Tensor, location: TensorLike, scale: TensorLike, dtype: DType) -> Tensor:
+def placed(
+    op: str, standard: Tensor, location: TensorLike, scale: TensorLike, dtype: DType
+) -> Tensor:
     """standard * scale + location, in `dtype`."""
-    wide = standard.dtype
     if type(scale) is not float or scale != 1.0:
-        standard = multiply(standard, _parameter(scale, wide))
+        standard = multiply(standard, parameter(op, scale, standard))
     if type(location) is not float or location != 0.0:
-        standard = add(standard, _parameter(location, wide))
+        standard = add(standard, parameter(op, location, standard))
     return cast(standard, dtype)
 
 
@@ -55,7 +67,7 @@ def uniform(
     drawn = unit(checked("random.uniform", key), sizes, kind)
     if (type(low), low, type(high), high) == (float, 0.0, float, 1.0):
         return drawn
-    start, stop = _parameter(low, kind), _parameter(high, kind)
+    start, stop = (parameter("random.uniform", t, drawn) for t in (low, high))
     placed = drawn * elementwise.subtract(stop, start) + start
     return where(logical.less(placed, stop), placed, rounding.nextafter(stop, start))
 
@@ -75,7 +87,8 @@ def normal(
     """
     kind = float_kind("random.normal", dtype)
     sizes = as_shape("random.normal", shape)
-    return _placed(standard_normal(checked("random.normal", key), sizes, kind), mean, stddev, kind)
+    drawn = standard_normal(checked("random.normal", key), sizes, kind)
+    return placed("random.normal", drawn, mean, stddev, kind)
 
 
 def standard_normal(key: Tensor, sizes: Any, kind: DType) -> Tensor:
@@ -109,7 +122,7 @@ def truncated_normal(
     kind = float_kind("random.truncated_normal", dtype)
     sizes = as_shape("random.truncated_normal", shape)
     share = inner_unit(checked("random.truncated_normal", key), sizes, kind.compute)
-    start, stop = _parameter(low, kind.compute), _parameter(high, kind.compute)
+    start, stop = (parameter("random.truncated_normal", t, share) for t in (low, high))
     # Above the mean the mirrored range is drawn: the mass below a point that is far below the mean
     # is a small number with all its digits.
     above = logical.greater(start, 0)
@@ -122,7 +135,7 @@ def truncated_normal(
     drawn = inverse_erf.erfcinv(where(reachable, mass, 1.0)) * -math.sqrt(2.0)
     drawn = where(reachable, drawn, far)
     inside = rounding.clip(where(above, elementwise.negative(drawn), drawn), start, stop)
-    return _placed(inside, mean, stddev, kind)
+    return placed("random.truncated_normal", inside, mean, stddev, kind)
 
 
 def _twice_below(x: Tensor) -> Tensor:
@@ -141,7 +154,7 @@ def exponential(
     kind = float_kind("random.exponential", dtype)
     sizes = as_shape("random.exponential", shape)
     drawn = standard_exponential(checked("random.exponential", key), sizes, kind)
-    return cast(multiply(drawn, _parameter(scale, kind.compute)), kind)
+    return placed("random.exponential", drawn, 0.0, scale, kind)
 
 
 def standard_exponential(key: Tensor, sizes: Any, kind: DType) -> Tensor:
@@ -166,7 +179,7 @@ def gumbel(
     kind = float_kind("random.gumbel", dtype)
     sizes = as_shape("random.gumbel", shape)
     drawn = standard_gumbel(checked("random.gumbel", key), sizes, kind)
-    return _placed(drawn, location, scale, kind)
+    return placed("random.gumbel", drawn, location, scale, kind)
 
 
 def standard_gumbel(key: Tensor, sizes: Any, kind: DType) -> Tensor:
@@ -191,4 +204,5 @@ def laplace(
     sides, sizes_key = split(checked("random.laplace", key), 2)
     drawn = standard_exponential(sizes_key, sizes, kind)
     left = logical.less(words(sides, sizes), 1 << 31)
-    return _placed(where(left, elementwise.negative(drawn), drawn), location, scale, kind)
+    both = where(left, elementwise.negative(drawn), drawn)
+    return placed("random.laplace", both, location, scale, kind)

@@ -22,7 +22,7 @@ from graphc.ops.reshape import to_shape
 from graphc.ops.rounding import nextafter
 from graphc.ops.sorting import ARGSORT, searchsorted
 from graphc.ops.view import moveaxis
-from graphc.random.continuous import standard_gumbel
+from graphc.random.continuous import parameter, standard_gumbel
 from graphc.random.keys import Key, checked, long_words, split, unit
 
 add, multiply, where = elementwise.add, elementwise.multiply, elementwise.where
@@ -39,7 +39,7 @@ def bernoulli(key: Key, probability: TensorLike = 0.5, shape: Any = None) -> Ten
     kind = chance.dtype if chance.dtype.is_float else float64
     sizes = chance.shape if shape is None else as_shape("random.bernoulli", shape)
     drawn = unit(checked("random.bernoulli", key), sizes, kind.compute)
-    return logical.less(drawn, cast(chance, kind.compute))
+    return logical.less(drawn, parameter("random.bernoulli", chance, drawn))
 
 
 # -- integers -------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from graphc.ops.reduction import ARGMAX
 from graphc.ops.reshape import expand_dims, to_shape
 from graphc.ops.softmax import SOFTMAX
 from graphc.ops.view import broadcasted
-from graphc.random.continuous import standard_normal
+from graphc.random.continuous import placed, standard_normal
 from graphc.random.keys import Key, checked, float_kind, inner_unit, split, words
 
 multiply, subtract, where = elementwise.multiply, elementwise.subtract, elementwise.where
@@ -103,7 +103,7 @@ def gamma(
     a, kind = _concentration(name, concentration, dtype)
     sizes = _sizes(name, a, shape, source)
     drawn = elementwise_math.exp(_log_gamma(name, source, a, sizes))
-    return cast(multiply(drawn, cast(as_tensor(scale, like=a), a.dtype)), kind)
+    return placed(name, drawn, 0.0, scale, kind)
 
 
 def _sizes(op: str, parameter: Tensor, shape: Any, key: Tensor) -> Shape:

@@ -371,6 +371,43 @@ def test_beta_and_dirichlet_gradients() -> None:
     np.testing.assert_allclose(graph.evaluate({a: np.asarray(3.0)})["g"], 2 / 25, atol=0.005)
 
 
+def test_parameters_do_not_share_a_draw() -> None:
+    many = np.arange(3.0, dtype=np.float32)
+    for draw in (
+        lambda: random.normal(KEY, (), many),
+        lambda: random.uniform(KEY, (2, 1), 0.0, many + 1),
+        lambda: random.exponential(KEY, (), many),
+        lambda: random.bernoulli(KEY, many, ()),
+    ):
+        with pytest.raises(graphc.ShapeError, match=r"is larger than what is drawn[\s\S]*shape="):
+            draw()
+    each = constant(random.normal(KEY, (2, 3), 100 * many))
+    np.testing.assert_allclose(each.mean(0), 100 * many, atol=5)
+
+
+def test_draws_in_a_loop() -> None:
+    """A scan with a key per turn is the same turns one after another, gradient included."""
+    start, xs = np.zeros((2, 3)), np.linspace(-1, 1, 24).reshape(4, 2, 3)
+
+    def turn(h: graphc.Tensor, items: Any) -> tuple[graphc.Tensor, None]:
+        x, t = items
+        noise, mask, shape = random.split(random.fold_in(KEY, t), 3)
+        h = graphc.tanh(graphc.nn.dropout(h + x, 0.3, mask))
+        h = h + random.normal(noise, (2, 3), dtype="float64")
+        return h + 0.1 * random.gamma(shape, graphc.exp(h), dtype="float64"), None
+
+    x = graphc.placeholder((4, 2, 3), "float64")
+    looped = graphc.scan(turn, start, (x, graphc.iota((4,))))[0]
+    rolled: Any = graphc.asarray(start)
+    for t in range(4):
+        rolled = turn(rolled, (x[t], t))[0]
+    both = [looped, rolled, graphc.grad(graphc.sum(looped), x), graphc.grad(graphc.sum(rolled), x)]
+    with graphc.Session(threads=1) as session:
+        found = session.run(both, {x: xs})
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-12)
+    np.testing.assert_allclose(found[2], found[3], rtol=1e-9, atol=1e-12)
+
+
 def test_compiled_draws_are_the_reference() -> None:
     """Native code computes the same words; floats agree to rounding."""
     draws = [
