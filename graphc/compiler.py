@@ -212,6 +212,8 @@ def _site_hint(node: Node, kind: str) -> str:
         return "the size that it holds is not within the bounds that were declared"
     if kind == "negative":
         return f"a size of {node.op.name} : {node.type} is negative"
+    if kind == "divisor":
+        return f"a size of {node.op.name} : {node.type} is divided by one that is 0"
     if node.op.refuses:
         return node.op.refuses
     operands = ", ".join(str(i.type) for i in node.inputs)

@@ -323,7 +323,15 @@ def _evaluate_atom(atom: Atom, sizes: Mapping[str, int]) -> int:
                 )
             )
         return sizes[atom.name]
-    return evaluate(atom.numerator, sizes) // evaluate(atom.denominator, sizes)
+    numerator, denominator = (evaluate(part, sizes) for part in (atom.numerator, atom.denominator))
+    if denominator < 1:
+        raise ShapeError(
+            message(
+                f"the size {atom} divides {numerator} by {denominator}",
+                hint="sizes are divided by positive ones: give the dim bounds with min=1",
+            )
+        )
+    return numerator // denominator
 
 
 def _substitute_atom(atom: Atom, sizes: Mapping[str, Size]) -> Size:
@@ -435,6 +443,21 @@ def substitute(size: Size, sizes: Mapping[str, Size]) -> Size:
 def bounds(size: Size) -> tuple[int | None, int | None]:
     """(lower, upper) bounds of a size; None is unbounded."""
     return size.bounds() if isinstance(size, Dim) else (size, size)
+
+
+def divisors(size: Size) -> tuple[Dim, ...]:
+    """The symbolic sizes by which a size divides, those inside others included."""
+    found: dict[Dim, None] = {}
+    stack = [size]
+    while stack:
+        part = stack.pop()
+        for monomial, _ in part.terms if isinstance(part, Dim) else ():
+            for atom in monomial:
+                if isinstance(atom, Quotient):
+                    stack += (atom.numerator, atom.denominator)
+                    if isinstance(atom.denominator, Dim):
+                        found[atom.denominator] = None
+    return tuple(found)
 
 
 def product(shape: Iterable[Size]) -> Size:

@@ -145,6 +145,8 @@ def declared_count(symbol: Symbol) -> Tensor | None:
 
 def children(node: Node) -> tuple[Node, ...]:
     """What a node as a user made it needs: its inputs, and the counts of the sizes it mentions."""
+    if not _ORIGINS:
+        return node.inputs
     counts = map(declared_count, mentioned(node))
     return (*node.inputs, *(count for count in counts if count is not None))
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from graphc.base.dims import Dim, Shape, Size, Symbol
+from graphc.base.dims import Dim, Shape, Size, Symbol, divisors
 from graphc.ir.bindings import mentioned
 from graphc.ir.graph import Graph
-from graphc.ir.node import Node, Tensor
+from graphc.ir.node import Node, Tensor, TensorType
 from graphc.lower.elements import storage_root
 from graphc.lower.kernel_builder import Sites, Stored
 from graphc.ops.conditions import size_conditions
@@ -96,13 +96,17 @@ def lower_bindings(graph: Graph, phases: Phases, sites: Sites) -> list[LoweredBi
     found: list[LoweredBinding] = []
     if not phases.last:
         return found
+    if not graph.bindings:
+        return []
     checks = [c for c in size_conditions(graph) if phases.of_size(c.size)]
+    kinds = [(c.size, c.node, "negative") for c in checks]
+    kinds += [(size, node, "divisor") for size, node in _divisors(graph) if phases.of_size(size)]
     for phase in range(1, phases.last + 1):
         pairs = [(s, count) for s, count in graph.bindings if phases.symbols[s] == phase]
         conditions = tuple(
-            (c.size, sites.site(c.node, "negative"))
-            for c in checks
-            if phases.of_size(c.size) == phase and c.node is not None
+            (size, sites.site(node, kind))
+            for size, node, kind in kinds
+            if phases.of_size(size) == phase and node is not None
         )
         found.append(
             LoweredBinding(
@@ -114,6 +118,17 @@ def lower_bindings(graph: Graph, phases: Phases, sites: Sites) -> list[LoweredBi
             )
         )
     return found
+
+
+def _divisors(graph: Graph) -> list[tuple[Size, Node | None]]:
+    """Sizes that must not be negative so that what sizes are divided by is at least 1."""
+    found: dict[Size, Node | None] = {}
+    for node in graph.nodes:
+        types = (node.type,) if isinstance(node.type, TensorType) else node.type.items
+        for size in (s for t in types for s in t.shape):
+            for divisor in divisors(size):
+                found.setdefault(divisor - 1, node)
+    return list(found.items())
 
 
 def lower_results(graph: Graph, phases: Phases) -> LoweredResults | None:

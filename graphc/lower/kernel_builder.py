@@ -111,7 +111,8 @@ class LoweredKernel:
 class Sites:
     """Run-time checks of a program: site k + 1 belongs to `entries[k]`, a node and the kind of
     check ("value": an operand that the op cannot work with, "numerics": a NaN or an infinity,
-    "size": a computed size out of its bounds, "negative": one below zero).
+    "size": a computed size out of its bounds, "negative": one below zero, "divisor": one that
+    divides others and is 0).
 
     numerics: whether kernels look for NaN and infinity.
     """

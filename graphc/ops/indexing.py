@@ -251,7 +251,7 @@ def _slice_range(x: Tensor, axis: int, n: Size, key: slice) -> tuple[Size, int, 
             "a step of -1 reverses, as graphc.flip does",
         )
     if any(isinstance(b, Tensor) for b in (key.start, key.stop)):
-        limits = [_computed_bound(x, b) for b in (key.start, key.stop)]
+        limits = [_computed_bound(x, n, b) for b in (key.start, key.stop)]
         if any(isinstance(b, Tensor) for b in limits):
             return computed_range(n, limits[0], limits[1], step)
         key = slice(limits[0], limits[1], key.step)
@@ -304,8 +304,8 @@ def _bound(x: Tensor, value: Any) -> Size | None:
     return number
 
 
-def _computed_bound(x: Tensor, value: Any) -> Any:
-    """A bound of a slice; a scalar of the graph stays one unless its value is known."""
+def _computed_bound(x: Tensor, n: Size, value: Any) -> Any:
+    """A bound of a slice; a scalar of the graph stays one unless it is a size, or all is known."""
     if not isinstance(value, Tensor):
         return value
     if not is_count(value):
@@ -315,7 +315,7 @@ def _computed_bound(x: Tensor, value: Any) -> Any:
             "take rows at several places with graphc.take(x, indices, axis=0)",
         )
     known = known_size(value)
-    return value if known is None else known
+    return known if isinstance(known, Dim) or (known is not None and isinstance(n, int)) else value
 
 
 def _check_static(x: Tensor, axis: int, n: Size, index: Tensor) -> None:

@@ -46,7 +46,7 @@ class Site:
 
     op: the op's name; where: the user's line (`provenance.where`), empty when unknown; hint: what
     is wrong and what to do; kind: "value" (an operand that the op cannot work with), "numerics"
-    (NaN or infinity with check_numerics), "size" or "negative" (of a size that the graph computes);
+    (NaN or infinity with check_numerics), "size", "negative" or "divisor" (of a computed size);
     name: the node's name in the optimized graph.
     """
 

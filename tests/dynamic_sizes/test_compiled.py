@@ -192,6 +192,21 @@ def test_a_negative_size_that_follows_is_an_error() -> None:
             function(2)
 
 
+def test_a_division_by_a_size_of_zero_is_an_error() -> None:
+    x = graphc.placeholder(("n",), name="x")
+    count = graphc.placeholder((), "int64", name="count")
+    n = graphc.as_dim(count)
+    parts = graphc.zeros((x.shape[0] // n, n))
+    with graphc.Session() as session:
+        function = session.function([x, count], parts)
+        values = np.zeros(7, np.float32)
+        assert function(values, 3).shape == (2, 3)
+        with pytest.raises(graphc.ExecutionError, match="divided by one that is 0"):
+            function(values, 0)
+        with pytest.raises(graphc.ShapeError, match="divides 7 by 0"):
+            function.graph.evaluate({"x": values, "count": np.int64(0)})
+
+
 def test_out_is_checked_after_the_call_and_before_updates() -> None:
     x = graphc.placeholder(("n",), name="x")
     w = graphc.variable(np.float32(0), name="w")

@@ -111,6 +111,18 @@ def test_slices_with_computed_bounds(step: int) -> None:
         np.testing.assert_array_equal(found["last"], values[: stop or 0 : step])
 
 
+def test_tensors_as_bounds_are_clamped_as_python_clamps() -> None:
+    x = graphc.placeholder(("n",), "int64", name="x")
+    early = graphc.constant(-3)
+    for values in (np.arange(9), np.arange(1)):
+        found = evaluated(
+            {"end": x[early:], "half": x[graphc.asarray(x.shape[0]) // 2 :]}, x=values
+        )
+        np.testing.assert_array_equal(found["end"], values[-3:])
+        np.testing.assert_array_equal(found["half"], values[len(values) // 2 :])
+    assert not graphc.Graph([x], x[graphc.asarray(x.shape[0]) // 2 :]).bindings
+
+
 def test_sizes_are_dims_like_others() -> None:
     count = graphc.placeholder((), "int64", name="count")
     n = graphc.as_dim(count, "rows", min=1, max=9)
