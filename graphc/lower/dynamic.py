@@ -99,7 +99,7 @@ def lower_bindings(graph: Graph, phases: Phases, sites: Sites) -> list[LoweredBi
     if not graph.bindings:
         return []
     checks = [c for c in size_conditions(graph) if phases.of_size(c.size)]
-    kinds = [(c.size, c.node, "negative") for c in checks]
+    kinds: list[tuple[Size, Node | None, str]] = [(c.size, c.node, "negative") for c in checks]
     kinds += [(size, node, "divisor") for size, node in _divisors(graph) if phases.of_size(size)]
     for phase in range(1, phases.last + 1):
         pairs = [(s, count) for s, count in graph.bindings if phases.symbols[s] == phase]
