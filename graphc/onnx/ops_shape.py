@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 import graphc
-from graphc.base.dims import Dim, Size, bounds, product
+from graphc.base.dims import Dim, Size, bounds, divide, product
 from graphc.ir.node import Tensor
 from graphc.onnx.context import Context, Result, op
 from graphc.onnx.values import TensorValue, Value, object_array, of_array, of_sizes
+from graphc.ops.axes import same_size
 
 
 @op("Constant", "ConstantFill")
@@ -79,6 +80,9 @@ def reshape(c: Context) -> Tensor:
 def _reshaped_by_data(c: Context) -> Tensor:
     """The elements in a shape that is computed from data."""
     x = c.tensor(0)
+    rest_of = _by_quotient(c, x)
+    if rest_of is not None:
+        return rest_of
     wanted = [graphc.astype(s, "int64") for s in c.elements(1, "the shape")]
     if not c.attribute("allowzero", 0):
         kept = [graphc.where(graphc.equal(s, 0), n, s) for s, n in zip(wanted, x.shape)]
@@ -97,6 +101,49 @@ def _reshaped_by_data(c: Context) -> Tensor:
     sizes = tuple(graphc.as_dim(graphc.where(fits, n, -1)) for n in numbers)
     places = graphc.reshape(graphc.arange(product(sizes)), sizes)
     return graphc.take(graphc.reshape(x, (-1,)), places, axis=0)
+
+
+def _by_quotient(c: Context, x: Tensor) -> Tensor | None:
+    """x in a shape of which one size alone is data: that is what the others leave of x.
+
+    None where more is data, or the others do not surely divide x. Exporters write sizes such as
+    16 * min(16, n) // n, which are plain numbers in every call that is valid.
+    """
+    found: list[Size | None] = []
+    for k in range(len(c.elements(1, "the shape"))):
+        element = _element(c.tensor(1), k)
+        size_: Size | None = None
+        if element.op.name in ("constant", "size"):
+            size_ = graphc.as_dim(element, min=0) if element.op.name == "size" else _number(element)
+        found.append(size_)
+    others = [s for s in found if s is not None]
+    if len(others) != len(found) - 1 or any(isinstance(s, int) and s <= 0 for s in others):
+        return None
+    rest = divide(x.size, product(others))
+    if not same_size(rest * product(others), x.size):
+        return None
+    return graphc.reshape(x, tuple(rest if s is None else s for s in found))
+
+
+def _number(x: Tensor) -> int:
+    return int(x.attr("value").values.reshape(()))
+
+
+def _element(x: Tensor, k: int) -> Tensor:
+    """Element k of x in row-major order, looked for in what x was joined of."""
+    while True:
+        if x.op.name == "reshape":
+            x = x.inputs[0]
+        elif x.op.name == "concat" and x.ndim == 1:
+            for part in x.inputs:
+                if not isinstance(part.shape[0], int) or k < part.shape[0]:
+                    break
+                k -= part.shape[0]
+            x = part
+        elif x.size == 1:
+            return x
+        else:
+            return graphc.reshape(x, (-1,))[k]
 
 
 def _reshaped(c: Context, wanted: Sequence[Size]) -> Tensor:
