@@ -149,6 +149,19 @@ def test_activation(function: Any, operator: str) -> None:
     assert operators(model) == ["Mul", operator]
 
 
+def test_numbers_of_float64_are_no_attributes_of_float32() -> None:
+    x = graphc.placeholder((4,), "float64", name="x")
+    outputs = {"selu": graphc.nn.selu(x), "leaky": graphc.nn.leaky_relu(x, 0.1)}
+    outputs |= {"half": graphc.nn.leaky_relu(x, 0.5), "norm": graphc.nn.layer_norm(x, x)}
+    graph = graphc.Graph([x], outputs)
+    feeds = {"x": values(4).astype(np.float64)}
+    model = model_of(graph)
+    found = run_reference(graph, model, feeds)
+    for name, expected in graph.evaluate(feeds).items():
+        np.testing.assert_allclose(found[name], expected, 1e-13, 1e-15, err_msg=name)
+    assert operators(model).count("LeakyRelu") == 1
+
+
 def test_activation_of_16_bit_floats_is_computed_in_float32() -> None:
     x = graphc.placeholder((4,), "float16", name="x")
     graph = graphc.Graph([x], {"y": graphc.nn.gelu(x)})

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from graphc.base.dtypes import float64
 from graphc.ir.node import Tensor
 from graphc.nn import activations
-from graphc.onnx.exporting.group import Asked, Match, operator
+from graphc.onnx.exporting.group import Asked, Match, fits_attribute, operator
 from graphc.onnx.exporting.writer import exists, takes
 
 # (operator, attributes, the function): by the op of the function's last node.
@@ -27,6 +28,8 @@ _PLAIN: dict[str, tuple[_Known, ...]] = {
     ),
     "where": (("Relu", {}, activations.relu),),
 }
+# Operators with numbers inside or as attributes, which are float32.
+_NARROW = ("Gelu", "HardSwish", "Selu")
 _DEPTH = 7  # nodes between the argument of a function and its result, on the shortest way
 
 
@@ -43,7 +46,8 @@ def _plain(node: Tensor, asked: Asked, arguments: Any) -> Match | None:
     known = _PLAIN[node.op.name]
     for x in arguments:
         for op_type, attrs, function in known:
-            if exists(op_type, asked.opset) and function(x) is node:
+            wide = x.dtype.compute is float64 and op_type in _NARROW
+            if not wide and exists(op_type, asked.opset) and function(x) is node:
                 return operator(x, op_type, attrs)
     return None
 
@@ -82,6 +86,8 @@ def _of_two_sides(node: Tensor, asked: Asked) -> Match | None:
         if number.op.name != "constant" or number.ndim:
             continue
         value = float(number.attr("value").values)
+        if not fits_attribute(value):
+            continue
         if activations.leaky_relu(x, value) is node and takes("LeakyRelu", asked.opset, 0, x.dtype):
             return operator(x, "LeakyRelu", {"alpha": value})
         if activations.elu(x, value) is node:

@@ -46,7 +46,11 @@ REFUSED.update(
         "ONNX has no operator for it",
     )
 )
-REFUSED["random_bits"] = "ONNX's random numbers are not functions of a key"
+REFUSED.update(
+    dict.fromkeys(
+        ("random_bits", "random_long_bits"), "ONNX's random numbers are not functions of a key"
+    )
+)
 
 
 @exports(*_SAME)

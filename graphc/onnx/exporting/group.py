@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from graphc.ir.node import Tensor
 from graphc.onnx.exporting.table import Making
 from graphc.onnx.exporting.writer import Value
@@ -27,6 +29,11 @@ class Asked:
 
     alone: Callable[[Tensor], bool]
     opset: int
+
+
+def fits_attribute(number: float) -> bool:
+    """Whether a number is the same as an attribute of ONNX, which is a float32."""
+    return float(np.float32(number)) == number
 
 
 def operator(x: Tensor, op_type: str, attrs: dict[str, Any] | None = None) -> Match:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from graphc.ir.node import Tensor
 from graphc.nn.normalization import batch_norm, layer_norm
-from graphc.onnx.exporting.group import Asked, Match
+from graphc.onnx.exporting.group import Asked, Match, fits_attribute
 from graphc.onnx.exporting.table import Making
 from graphc.onnx.exporting.writer import Value
 
@@ -95,10 +95,11 @@ def _own_shape(t: Tensor, rank: int) -> Tensor:
 
 
 def _statistics(inverse: Tensor | None) -> tuple[Tensor, float] | None:
-    """(variance, epsilon) of rsqrt(variance + epsilon)."""
+    """(variance, epsilon) of rsqrt(variance + epsilon), epsilon as an attribute can say it."""
     if inverse is None or inverse.op.name != "rsqrt" or inverse.inputs[0].op.name != "add":
         return None
     variance, number = inverse.inputs[0].inputs
     if number.op.name != "constant" or number.ndim:
         return None
-    return variance, float(number.attr("value").values)
+    epsilon = float(number.attr("value").values)
+    return (variance, epsilon) if fits_attribute(epsilon) else None

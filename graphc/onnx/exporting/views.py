@@ -89,11 +89,7 @@ def _slice(m: Making, node: Tensor, xs: list[Value]) -> Value:
         return xs[0]
     w = m.writer
     ends = [_end(m, starts[a], steps[a], shape[a], node.inputs[0].shape[a]) for a in axes]
-    if all(isinstance(e, int) for e in ends):
-        end = w.ints([e for e in ends if isinstance(e, int)])
-    else:
-        parts = [e if isinstance(e, Value) else w.ints([e]) for e in ends]
-        end = w.op("Concat", *parts, dtype=int64, axis=0) if len(parts) > 1 else parts[0]
+    end = _joined(m, ends)
     start = m.sizes.shape(tuple(starts[a] for a in axes))
     by = w.ints([steps[a] for a in axes])
     return w.op("Slice", xs[0], start, end, w.ints(axes), by, dtype=node.dtype)
@@ -150,25 +146,48 @@ def padded(
 ) -> Value:
     """x with constants around it; negative widths cut off."""
     w = m.writer
-    if not any(isinstance(n, Dim) or n for n in (*low, *high)):
+    grown = [_part(m, n, 1) for n in (*low, *high)]
+    if any(isinstance(n, Value) or n for n in grown):
+        x = w.op("Pad", x, _joined(m, grown), w.number(value, x.dtype), dtype=x.dtype)
+    # What is cut off may be padding: an empty axis can be cut after it was padded only.
+    cuts = [(_part(m, low[a], -1), _part(m, high[a], -1)) for a in range(rank)]
+    axes = [a for a, pair in enumerate(cuts) if any(isinstance(n, Value) or n for n in pair)]
+    if not axes:
         return x
-    if all(isinstance(n, int) for n in (*low, *high)):
-        wide = [max(n, 0) for n in (*low, *high) if isinstance(n, int)]
-        if any(wide):
-            x = w.op("Pad", x, w.ints(wide), w.number(value, x.dtype), dtype=x.dtype)
-        # What is cut off may be padding: an empty axis can be cut after it was padded only.
-        cut = [a for a in range(rank) if _cuts(low[a]) or _cuts(high[a])]
-        if not cut:
-            return x
-        starts = [-1 * low[a] if _cuts(low[a]) else 0 for a in cut]
-        ends = [high[a] if _cuts(high[a]) else (1 << 63) - 1 for a in cut]
-        return m.sizes.slice(x, starts, ends, cut)
-    widths = m.sizes.shape((*low, *high))  # Pad takes negative widths as well
-    return w.op("Pad", x, widths, w.number(value, x.dtype), dtype=x.dtype)
+    ends: list[int | Value] = []
+    for a in axes:
+        last = cuts[a][1]
+        if isinstance(last, int):
+            ends.append(-last if last else (1 << 63) - 1)
+            continue
+        axis = w.op("Shape", x, dtype=int64, start=a, end=a + 1)
+        ends.append(w.op("Sub", axis, last, dtype=int64))
+    starts = _joined(m, [cuts[a][0] for a in axes])
+    return w.op("Slice", x, starts, _joined(m, ends), w.ints(axes), dtype=x.dtype)
 
 
-def _cuts(width: Size) -> bool:
-    return isinstance(width, int) and width < 0
+def _part(m: Making, width: Size, sign: int) -> int | Value:
+    """max(sign * width, 0): what a width adds (1) or cuts off (-1)."""
+    size = sign * width
+    if isinstance(size, int):
+        return max(size, 0)
+    low, high = bounds(size)
+    if high is not None and high <= 0:
+        return 0
+    value = m.sizes.vector(size)
+    if low is not None and low >= 0:
+        return value
+    return m.writer.op("Max", value, m.writer.ints([0]), dtype=int64)
+
+
+def _joined(m: Making, parts: Sequence[int | Value]) -> Value:
+    """Numbers and vectors of one element as one vector."""
+    w = m.writer
+    numbers = [n for n in parts if isinstance(n, int)]
+    if len(numbers) == len(parts):
+        return w.ints(numbers)
+    values = [n if isinstance(n, Value) else w.ints([n]) for n in parts]
+    return values[0] if len(values) == 1 else w.op("Concat", *values, dtype=int64, axis=0)
 
 
 # -- diagonals ------------------------------------------------------------------------------------
