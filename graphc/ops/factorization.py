@@ -257,21 +257,33 @@ def spread(shape: Sequence[int], dtype: DType, seed: int = 0) -> Array:
     return np.asarray((left[..., :k] * np.arange(1.0, k + 1.0)) @ right[..., :k, :], dtype.numpy)
 
 
-# Few shapes: each is a kernel of its own.
-SQUARE: tuple[tuple[int, ...], ...] = ((3, 3), (0, 0), (2, 4, 4), (37, 37))
-OBLONG: tuple[tuple[int, ...], ...] = ((5, 3), (3, 5), (0, 3), (2, 4, 3), (37, 20))
+# Few shapes: each is a kernel of its own. Empty matrices come with symbolic sizes.
+SQUARE: tuple[tuple[int, ...], ...] = ((3, 3), (2, 4, 4), (37, 37))
+OBLONG: tuple[tuple[int, ...], ...] = ((5, 3), (3, 5), (2, 4, 3), (37, 20))
 
 
 def one_matrix(
-    make: Callable[..., Array], shapes: Sequence[tuple[int, ...]], *attrs: dict[str, Any]
+    make: Callable[..., Array], shapes: Sequence[tuple[int, ...]]
 ) -> Callable[[DType], list[Sample]]:
-    """Samples of an op of one operand."""
+    """Samples of an op of one operand, the first not contiguous."""
 
     def samples(dtype: DType) -> list[Sample]:
-        found = []
-        for given in attrs or ({},):
-            found += [Sample((make(shape, dtype, k),), given) for k, shape in enumerate(shapes)]
-            found.append(Sample((strided(make(shapes[0], dtype, 9)),), given))
-        return found
+        found = [Sample((make(shape, dtype, k),)) for k, shape in enumerate(shapes)]
+        return [Sample((strided(found[0].inputs[0]),)), *found[1:]]
 
     return samples
+
+
+def with_a_broken_one(
+    samples: Callable[[DType], list[Sample]],
+) -> Callable[[DType], list[Sample]]:
+    """The samples, the first matrix of the batch with a NaN."""
+
+    def broken(dtype: DType) -> list[Sample]:
+        found = samples(dtype)
+        for (x,) in (sample.inputs for sample in found):
+            if x.ndim > 2:
+                x[0, 2, 1] = np.nan
+        return found
+
+    return broken

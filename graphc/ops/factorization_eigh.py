@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from graphc.base.dims import Size
-from graphc.base.dtypes import Array, DType, float64, int64
+from graphc.base.dtypes import Array, float64, int64
 from graphc.ir.node import Node, Tensor, TensorType
-from graphc.ir.opdef import REGISTRY, OpDef, Sample
+from graphc.ir.opdef import REGISTRY, OpDef
 from graphc.ops import elementwise, logical
 from graphc.ops.contraction import matmul
 from graphc.ops.creation import iota, tril
@@ -31,6 +31,7 @@ from graphc.ops.factorization import (
     one_matrix,
     separated,
     whole_work,
+    with_a_broken_one,
 )
 from graphc.ops.factorization_reflectors import (
     form_rows,
@@ -333,10 +334,7 @@ def _type(name: str, vectors: bool) -> Any:
     return infer
 
 
-def _samples(dtype: DType) -> list[Sample]:
-    broken = separated((2, 4, 4), dtype)
-    broken[0, 2, 1] = np.nan
-    return [*one_matrix(separated, SQUARE)(dtype), Sample((broken,))]
+_samples = with_a_broken_one(one_matrix(separated, SQUARE))
 
 
 _FAILED = f"the eigenvalues did not converge in {STEPS} steps each"

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from graphc.base.dims import Size
-from graphc.base.dtypes import Array, DType, float64, int64
+from graphc.base.dtypes import Array, float64, int64
 from graphc.ir.node import Node, Tensor, TensorType
-from graphc.ir.opdef import REGISTRY, OpDef, Sample
+from graphc.ir.opdef import REGISTRY, OpDef
 from graphc.ops import elementwise
 from graphc.ops.contraction import matmul
 from graphc.ops.factorization import (
@@ -30,6 +30,7 @@ from graphc.ops.factorization import (
     smaller,
     spread,
     whole_work,
+    with_a_broken_one,
 )
 from graphc.ops.factorization_eigh import as_diagonal, gaps
 from graphc.ops.factorization_reflectors import (
@@ -388,10 +389,7 @@ def _type(name: str, vectors: bool) -> Any:
     return infer
 
 
-def _samples(dtype: DType) -> list[Sample]:
-    broken = spread((2, 4, 3), dtype)
-    broken[0, 2, 1] = np.nan
-    return [*one_matrix(spread, OBLONG)(dtype), Sample((broken,))]
+_samples = with_a_broken_one(one_matrix(spread, OBLONG))
 
 
 def _values_reference(x: Array) -> Array:

@@ -106,20 +106,15 @@ def _solve_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
 
 
 def _solve_samples(dtype: DType) -> list[Sample]:
+    shapes = {1: (2, 4, 4), 6: (37, 37)}
     found = []
-    for lower in (True, False):
-        for transpose in (False, True):
-            for unit in (False, True):
-                attrs = {"lower": lower, "transpose": transpose, "unit_diagonal": unit}
-                found.append(Sample((_triangle((3, 3), dtype), draw((3, 2), dtype, 3)), attrs))
-    shapes: list[tuple[tuple[int, ...], int]] = [
-        ((0, 0), 3), ((3, 3), 0), ((2, 4, 4), 3), ((37, 37), 5),
-    ]  # fmt: skip
-    for k, (shape, columns) in enumerate(shapes):
-        pair = (_triangle(shape, dtype), draw((*shape[:-1], columns), dtype, 3))
-        found.append(Sample(pair, found[3 * k % 8].attrs))
-    last = found[-1].attrs
-    return [*found, Sample((strided(_triangle((3, 3), dtype)), draw((3, 2), dtype)), last)]
+    for k in range(8):
+        lower, transpose, unit = bool(k & 1), bool(k & 2), bool(k & 4)
+        attrs = {"lower": lower, "transpose": transpose, "unit_diagonal": unit}
+        shape = shapes.get(k, (3, 3))
+        a = _triangle(shape, dtype)
+        found.append(Sample((strided(a) if k == 3 else a, draw((*shape[:-1], 5), dtype, k)), attrs))
+    return found
 
 
 def _triangle(shape: tuple[int, ...], dtype: DType) -> Array:
