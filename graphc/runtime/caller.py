@@ -21,7 +21,15 @@ from graphc.base.dims import Quotient, Size, Symbol, evaluate
 from graphc.base.errors import ExecutionError, UnsupportedError
 from graphc.runtime import buffers
 from graphc.runtime.device import LoadedProgram
-from graphc.runtime.native_call import Slots, call_arena_bytes, call_entry, slots
+from graphc.runtime.native_call import (
+    ARENA_END_SLOT,
+    FREE_SLOT,
+    MORE_MEMORY,
+    Slots,
+    call_arena_bytes,
+    call_entry,
+    slots,
+)
 from graphc.runtime.object_loader import LoadedObject
 from graphc.runtime.python_entry import (
     ALIGNED,
@@ -46,10 +54,7 @@ from graphc.runtime.state import CallState, Cell, exchange, longer, pauses
 
 Array = npt.NDArray[Any]
 
-CONTEXT_SLOTS = 8  # the first three have a meaning, and of programs that compute sizes:
-ARENA_END_SLOT = 5  # the first byte behind the arena
-FREE_SLOT = 6  # how far the arena would have to reach, where MORE_MEMORY is returned
-MORE_MEMORY = -1
+CONTEXT_SLOTS = 8  # the first three have a meaning, two more for programs that compute sizes
 RELEASE_WORK = 200_000  # scalar operations, some 20 us: from here on other Python threads may run
 _UNBOUNDED = (1 << 63) - 1
 _HUGE = 1 << 62
@@ -76,7 +81,6 @@ class Caller:
 
     `function(*arrays)` returns new arrays; `into(arrays, outputs)` writes into given ones.
     `context` is what the program gets: error site, parallel function, threads, profile.
-    `computed` holds the sizes that the program found in its last call.
     """
 
     def __init__(
@@ -88,7 +92,7 @@ class Caller:
         self.state = state
         self.context = np.zeros(CONTEXT_SLOTS + bindings.context_slots, np.int64)
         self.context[1:3] = state.parallel, state.threads
-        self.computed: dict[str, int] = {}
+        self._computed: dict[str, int] = {}
         self.function: Callable[..., Any] = self._call
         binding_places(signature)  # raises where a size would stay unknown
         for variable in bindings.updates:
@@ -144,13 +148,17 @@ class Caller:
             results = list(outputs)
             if not site:
                 found = zip(signature.computed, dims[len(signature.symbols) :])
-                self.computed = {symbol.name: size for symbol, size in found}
+                self._computed = {symbol.name: size for symbol, size in found}
                 for k in later:
                     results[k] = self._copied(k, places[first_output + k], outputs[k], sizes)
                 exchange(bindings.cells[variable] for variable in bindings.updates)
         if site:
             self._report(site)
         return [array for array in results if array is not None]
+
+    def computed_sizes(self) -> dict[str, int]:
+        """The sizes that the program found in its last call, by name."""
+        return dict(self._computed)
 
     def _enter(self, places: Slots, dims: Slots) -> int:
         """Call the entry, again with more memory where it asks for that. Gives the error site."""
@@ -167,7 +175,7 @@ class Caller:
     def _copied(self, k: int, source: int, given: Array | None, sizes: Mapping[str, int]) -> Array:
         """An output of a computed size, from where the program left it in the arena."""
         spec = self.signature.outputs[k]
-        known = {**sizes, **self.computed}
+        known = {**sizes, **self._computed}
         if given is None:
             given = np.empty(tuple(evaluate(size, known) for size in spec.shape), spec.host)
         else:
@@ -194,6 +202,10 @@ class NativeCaller(Caller):
     ) -> None:
         super().__init__(signature, program, bindings, state)
         self._entry = entry
+        self._records: list[_Record] = []
+        # One for all records: it always has the sizes of the last call.
+        further = len(signature.computed) + signature.blocks
+        self.dims = np.zeros(len(signature.symbols) + further + 1, np.int64)
         self._attempt = self._native(_write_record(self, given=False, fallback=None))
         self._attempt_into = self._native(_write_record(self, given=True, fallback=None))
         if not signature.has_foreign_dtypes:
@@ -221,6 +233,7 @@ class NativeCaller(Caller):
         self, attempt: Callable[..., Any], arrays: Sequence[Array], sizes: dict[str, int]
     ) -> Any:
         dims = [sizes[symbol.name] for symbol in self.signature.symbols]
+        dims += [0] * (len(self.signature.computed) + self.signature.blocks)
         pause = pauses()
         while True:
             result = attempt(*arrays)
@@ -233,13 +246,20 @@ class NativeCaller(Caller):
             elif result == Refusal.ARENA:
                 needed = call_arena_bytes(self.program.arena_bytes, dims, self.state.threads)
                 with self.state.lock.threads, self.state.lock:
-                    self.state.arena.reserve(needed)
+                    asked = max(int(record.array[Slot.NEEDED]) for record in self._records)
+                    self.state.arena.reserve(max(needed, asked))
             else:
                 raise ExecutionError(
                     f"{self.signature.name}: arguments that fit were refused (a bug)"
                 )
 
+    def computed_sizes(self) -> dict[str, int]:
+        """The sizes that the program found in its last call, by name."""
+        first = len(self.signature.symbols)
+        return {s.name: int(self.dims[first + k]) for k, s in enumerate(self.signature.computed)}
+
     def _native(self, record: _Record) -> Callable[..., Any]:
+        self._records.append(record)
         bound = (record.array, record.kept, self.context, self.program, self.bindings, self.state)
         return _new_function(self._entry, bound)
 
@@ -252,7 +272,7 @@ def make_caller(
     entry: LoadedObject | None,
 ) -> Caller:
     """The fastest caller that serves. `entry`: from `python_entry`, None where there is none."""
-    if entry is None or signature.computed:  # results of computed sizes are copied afterwards
+    if entry is None or signature.computed_outputs:  # which are copied after the call
         return Caller(signature, program, bindings, state)
     try:
         return NativeCaller(signature, program, bindings, state, entry)
@@ -285,7 +305,9 @@ class _Record:
         return id(value)
 
 
-def _write_record(caller: Caller, given: bool, fallback: Callable[..., Any] | None) -> _Record:
+def _write_record(
+    caller: NativeCaller, given: bool, fallback: Callable[..., Any] | None
+) -> _Record:
     signature, bindings, state = caller.signature, caller.bindings, caller.state
     record = _Record()
     numbers = {symbol.name: k for k, symbol in enumerate(signature.symbols)}
@@ -315,7 +337,7 @@ def _write_record(caller: Caller, given: bool, fallback: Callable[..., Any] | No
     record.set(Slot.CELL_TABLE, record.table(cells))
     pointers = [0] * first_constant + [buffers.address(array) for array in bindings.constants]
     record.set(Slot.BUFFERS, record.table(pointers))
-    record.set(Slot.DIMS, record.table([0] * len(signature.symbols)))
+    record.set(Slot.DIMS, buffers.address(caller.dims))
     record.set(Slot.RESULTS, record.table([0] * outputs))
     ranks = [len(spec.shape) for spec in signature.outputs]
     record.set(Slot.SHAPE, record.table([0] * max(ranks, default=0)))

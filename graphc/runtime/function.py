@@ -213,7 +213,7 @@ class Function:
     @property
     def computed_sizes(self) -> dict[str, int]:
         """The sizes that the graph computed in the last call, by the names of their dims."""
-        return dict(self._program.caller.computed)
+        return self._program.caller.computed_sizes()
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"{name}: {t.type}" for name, t in self._graph.inputs)
@@ -349,7 +349,7 @@ def _measure(
     infos = program.executable.kernels
     ticks = context[FIRST_PROFILE_SLOT : FIRST_PROFILE_SLOT + len(infos)].tolist()
     each = seconds_of_ticks(ticks, int(context[WHOLE_PROFILE_SLOT]), seconds, done)
-    known = {**sizes, **program.caller.computed}
+    known = {**sizes, **program.caller.computed_sizes()}
     kernels = tuple(
         KernelTime(k.name, k.nodes, k.lines, s, evaluate(k.flops, known), evaluate(k.bytes, known))
         for k, s in zip(infos, each, strict=True)

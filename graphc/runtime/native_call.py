@@ -19,6 +19,10 @@ _ARENA_BYTES = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
 
 
 Slots = ctypes.Array[ctypes.c_int64]
+# Places of the context that programs read and write which compute sizes.
+ARENA_END_SLOT = 5  # the first byte behind the arena
+FREE_SLOT = 6  # how far the arena would have to reach, where MORE_MEMORY is returned
+MORE_MEMORY = -1
 
 
 def slots(values: Sequence[int]) -> Slots:

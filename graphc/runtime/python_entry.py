@@ -25,6 +25,7 @@ import numpy as np
 
 from graphc.base.errors import CompileError
 from graphc.runtime.cache import ObjectCache
+from graphc.runtime.native_call import ARENA_END_SLOT, FREE_SLOT, MORE_MEMORY
 from graphc.runtime.object_loader import LoadedObject
 from graphc.runtime.python_entry_text import TEXT
 from graphc.runtime.support_code import load_support_code
@@ -64,6 +65,7 @@ class Slot(IntEnum):
         23  # called with the same arguments where they do not fit; 0: return a Refusal instead
     )
     ON_ERROR = 24  # called with the error site; raises
+    NEEDED = 25  # bytes of arena that the program asked for
 
 
 class Refusal(IntEnum):
@@ -178,6 +180,10 @@ def entry_text(layout: ObjectLayout) -> str:
         "REFUSE_ARGUMENTS": Refusal.ARGUMENTS,
         "REFUSE_BUSY": Refusal.BUSY,
         "REFUSE_ARENA": Refusal.ARENA,
+        "ARENA_END_SLOT": ARENA_END_SLOT,
+        "FREE_SLOT": FREE_SLOT,
+        "MORE_MEMORY": MORE_MEMORY,
+        "NEEDED": Slot.NEEDED,
         "TYPE": layout.type,
         "DATA": layout.data,
         "NDIM": layout.ndim,

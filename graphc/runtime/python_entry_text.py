@@ -388,7 +388,8 @@ done:
   ret void
 }
 
-; Run the program; the error site.
+; Run the program; the error site. Programs that compute sizes are told where the arena ends; where
+; they ask for more of it, the bytes that it would need are kept.
 define internal i64 @execute(ptr %record) nounwind {
   %entry = slot ENTRY ptr
   %context = slot CONTEXT ptr
@@ -396,6 +397,11 @@ define internal i64 @execute(ptr %record) nounwind {
   %dims = slot DIMS ptr
   %arena_record = slot ARENA ptr
   %arena = item %arena_record 0 ptr
+  %capacity = item %arena_record 1 i64
+  %start = ptrtoint ptr %arena to i64
+  %end = add i64 %start, %capacity
+  %end_at = getelementptr i64, ptr %context, i64 $ARENA_END_SLOT
+  store i64 %end, ptr %end_at
   store i64 0, ptr %context
   %code = slot WORK ptr
   %work = call i64 @evaluate(ptr %code, ptr %dims)
@@ -406,10 +412,22 @@ release:
   %state = call ptr @PyEval_SaveThread()
   %site0 = call i64 %entry(ptr %context, ptr %buffers, ptr %dims, ptr %arena)
   call void @PyEval_RestoreThread(ptr %state)
-  ret i64 %site0
+  br label %ran
 keep:
   %site1 = call i64 %entry(ptr %context, ptr %buffers, ptr %dims, ptr %arena)
-  ret i64 %site1
+  br label %ran
+ran:
+  %site = phi i64 [ %site0, %release ], [ %site1, %keep ]
+  %more = icmp eq i64 %site, $MORE_MEMORY
+  br i1 %more, label %ask, label %done
+ask:
+  %reach = item %context $FREE_SLOT i64
+  %bytes = sub i64 %reach, %start
+  %needed_at = getelementptr i64, ptr %record, i64 $NEEDED
+  store i64 %bytes, ptr %needed_at
+  br label %done
+done:
+  ret i64 %site
 }
 
 define i64 @graphc_try_lock(ptr %word, i64 %holder) nounwind {
@@ -457,7 +475,7 @@ arena:
   %arena_record = slot ARENA ptr
   %capacity = item %arena_record 1 i64
   %roomy = icmp sle i64 %needed, %capacity
-  br i1 %roomy, label %allocate, label %unlock
+  br i1 %roomy, label %allocate, label %unlock_small
 allocate:
   %made = call i64 @make_outputs(ptr %record, ptr %args)
   %all = icmp eq i64 %made, %outputs
@@ -465,8 +483,10 @@ allocate:
 run:
   call void @variables(ptr %record, i1 false)
   %site = call i64 @execute(ptr %record)
-  %fine = icmp eq i64 %site, 0
-  br i1 %fine, label %commit, label %report
+  switch i64 %site, label %report [ i64 0, label %commit  i64 $MORE_MEMORY, label %more ]
+more:
+  call void @drop_outputs(ptr %record, i64 %outputs)
+  br label %unlock_small
 commit:
   call void @variables(ptr %record, i1 true)
   %results = slot RESULTS ptr
@@ -514,8 +534,10 @@ unlock_give_up:
   br label %give_up
 give_up:
   ret ptr null
+unlock_small:
+  br label %unlock
 unlock:
-  %why_not = phi i64 [ $REFUSE_ARGUMENTS, %checks ], [ $REFUSE_ARENA, %arena ]
+  %why_not = phi i64 [ $REFUSE_ARGUMENTS, %checks ], [ $REFUSE_ARENA, %unlock_small ]
   store atomic i64 0, ptr %word release, align 8
   br label %drop
 drop:

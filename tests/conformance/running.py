@@ -22,10 +22,17 @@ from graphc.ir.evaluate import bind_feeds
 from graphc.ir.graph import Graph
 from graphc.ir.node import Tensor
 from graphc.runtime.cache import ObjectCache
-from graphc.runtime.caller import ARENA_END_SLOT, FREE_SLOT, MORE_MEMORY
 from graphc.runtime.cpu_device import CpuDevice
 from graphc.runtime.executable import CompileOptions
-from graphc.runtime.native_call import Slots, call_arena_bytes, call_entry, slots
+from graphc.runtime.native_call import (
+    ARENA_END_SLOT,
+    FREE_SLOT,
+    MORE_MEMORY,
+    Slots,
+    call_arena_bytes,
+    call_entry,
+    slots,
+)
 from graphc.runtime.thread_pool import shared_pool
 
 DEVICE = CpuDevice(1)

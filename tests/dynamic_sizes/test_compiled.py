@@ -371,3 +371,41 @@ def test_repeats_and_largest_elements() -> None:
             function(data, np.array([1, -1]), np.int64(1))
         with pytest.raises(graphc.ExecutionError, match=r"slice|top_k"):
             function(data, np.array([1, 1]), np.int64(3))
+
+
+def test_known_results_take_the_native_entry_and_grow_as_well() -> None:
+    x = graphc.placeholder(("n",), "float64", name="x")
+    w = graphc.variable(np.float64(0), name="w")
+    kept = x[x > 0]
+    total = graphc.sum(graphc.sort(kept)[:, None] * kept)
+    problems: list[object] = []
+    with graphc.Session() as session:
+        function = session.function([x], total, updates={w: w + 1})
+        caller = function._program.caller
+        if type(caller).__name__ != "NativeCaller":
+            pytest.skip("this CPython or NumPy has no native entry")
+        for n in (3, 0, 900, 10):
+            values = RANDOM.normal(size=n)
+            expected = values[values > 0].sum() ** 2
+            np.testing.assert_allclose(function(values), expected)
+            np.testing.assert_allclose(function(list(values)), expected)  # by the careful way
+            assert list(function.computed_sizes.values()) == [(values > 0).sum()]
+        assert session.value(w) == 8
+        out = np.empty((), np.float64)
+        function(np.array([2.0, -1.0]), out=out)
+        assert out == 4
+
+        def work(seed: int) -> None:
+            random = np.random.default_rng(seed)
+            for _ in range(30):
+                values = random.normal(size=random.integers(0, 1500))
+                if not np.isclose(function(values), values[values > 0].sum() ** 2):
+                    problems.append(values)
+
+        threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert session.value(w) == 8 + 1 + 120
+    assert not problems
