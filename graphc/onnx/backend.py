@@ -18,6 +18,7 @@ import onnx.helper
 from graphc.base.errors import DeviceError, GraphError, message
 from graphc.base.limits import Limits
 from graphc.onnx.importer import Imported, import_model, symbol_text
+from graphc.onnx.narrow import CARRIED, INTEGERS, carried_array
 from graphc.onnx.reader import Model, checked_model
 from graphc.onnx.refusal import InputNeeded
 from graphc.runtime.function import Function
@@ -58,7 +59,12 @@ class Representation(onnx.backend.base.BackendRep):  # type: ignore[misc]  # onn
         missing = [name for name, _ in imported.graph.inputs if name not in by_label]
         if missing:
             raise GraphError(message(f"run: the inputs {missing} are missing"))
-        values = function(*[by_label[name] for name, _ in imported.graph.inputs])
+        arguments = [self._argument(imported, by_label[n], n) for n, _ in imported.graph.inputs]
+        values = function(*arguments)
+        for name, element in imported.carried.items():
+            kind = onnx.helper.tensor_dtype_to_np_dtype(element)
+            whole = element in INTEGERS
+            values[name] = values[name].astype(kind) if whole else values[name].view(kind)
         return tuple(_packed(s, values) for s in imported.structure)
 
     def _by_position(self, inputs: Any) -> dict[str, Any]:
@@ -68,6 +74,12 @@ class Representation(onnx.backend.base.BackendRep):  # type: ignore[misc]  # onn
                 message(f"run: {len(values)} inputs, expected {len(self.input_names)}")
             )
         return dict(zip(self.input_names, values))
+
+    def _argument(self, imported: Imported, value: Any, label: str) -> Any:
+        """An input as the graph takes it: of a type that is carried, what carries it."""
+        (name,) = (n for n, found in imported.legal.items() if found == label)
+        element = self._declared[name].tensor_type.elem_type
+        return carried_array(np.asarray(value), element) if element in CARRIED else value
 
     def _need(self, error: InputNeeded) -> None:
         new = [n for n in error.inputs if n not in self._fixed]

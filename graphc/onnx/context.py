@@ -110,8 +110,18 @@ class Context:
         """Operand k, which must be a tensor of a type that graphc has."""
         return self.plain(self.any_value(k), f"operand {k}")
 
+    def carried(self, k: int) -> TensorValue:
+        """Operand k, which may be a tensor of a type that graphc only carries (`narrow`)."""
+        return self._tensor_value(self.any_value(k), f"operand {k}")
+
     def plain(self, found: Value, what: str) -> TensorValue:
         """A value as a tensor of a dtype of graphc. Raises FormatError, UnsupportedError."""
+        value = self._tensor_value(found, what)
+        if not value.plain:
+            self.refuse(f"{what} is of type {name_of(value.element)}, which graphc does not have")
+        return value
+
+    def _tensor_value(self, found: Value, what: str) -> TensorValue:
         if isinstance(found, OptionalValue) and found.item is not None:
             found = found.item
         if isinstance(found, ForeignValue):
@@ -119,8 +129,6 @@ class Context:
         if not isinstance(found, TensorValue):
             kind = "a sequence" if isinstance(found, SequenceValue) else "an empty optional"
             self.bad(f"{what} is {kind}, expected a tensor")
-        if not found.plain:
-            self.refuse(f"{what} is of type {name_of(found.element)}, which graphc does not have")
         return found
 
     def tensor(self, k: int) -> Tensor:
@@ -185,6 +193,8 @@ class Context:
         value = self.value(k)
         if value.ndim > 1 or not all(isinstance(s, int) for s in value.shape):
             raise self.needed(value, what)
+        if value.ndim and value.shape[0] > self.importer.limits.rank:
+            self.bad(f"{what} has {value.shape[0]} elements (limit rank)")
         flat = graphc.reshape(value.tensor, (-1,))
         return [flat[j] for j in range(int(flat.shape[0]))]
 

@@ -44,6 +44,7 @@ from graphc.ir.node import Node, Tensor
 from graphc.onnx import operators
 from graphc.onnx.context import Context, Result, handler_of
 from graphc.onnx.elements import DTYPES, name_of
+from graphc.onnx.narrow import CARRIED, carried_array
 from graphc.onnx.reader import Model, domain_of, read_file
 from graphc.onnx.refusal import InputNeeded, bad, needed, shown, unsupported
 from graphc.onnx.schemas import (
@@ -80,6 +81,7 @@ class Imported:
     graph: Graph
     structure: tuple[Any, ...]
     legal: dict[str, str]  # names of inputs in the graph by the model's
+    carried: dict[str, int]  # ONNX types of the outputs that are of no dtype of graphc
 
 
 @dataclass
@@ -146,6 +148,7 @@ class Importer:
         self._legal: dict[str, str] = {}
         self._legal_names: dict[str, int] = {}
         self._inputs: list[tuple[str, Tensor]] = []
+        self._carried: dict[str, int] = {}
         self._expanded = 0
         self.randoms = 0  # random nodes so far: each has a seed of its own
 
@@ -163,7 +166,7 @@ class Importer:
         sizes = bindings_of([t for _, t in (*self._inputs, *outputs)])
         graph = Graph.build(tuple(self._inputs), tuple(outputs), (), name, names, sizes)
         legal = {name: label for label, name in self.input_names.items()}
-        return Imported(graph, structure, legal)
+        return Imported(graph, structure, legal, self._carried)
 
     # -- inputs and outputs -----------------------------------------------------------------------
     def _read_initializers(self, proto: Any, scope: Scope) -> None:
@@ -200,7 +203,8 @@ class Importer:
             return ForeignInput(kind.removesuffix("_type"), info.name)
         tensor_type = info.type.tensor_type
         element = tensor_type.elem_type
-        if element not in DTYPES:
+        dtype = DTYPES.get(element) or CARRIED.get(element)
+        if dtype is None:
             if name_of(element).startswith("number"):
                 bad(where, f"the element type {element} is unknown")
             return ForeignValue(name_of(element))
@@ -208,10 +212,10 @@ class Importer:
             return ForeignInput("tensor of unknown rank", info.name)
         shape = self._shape(tensor_type.shape.dim, where, info.name)
         name = self._legal_name(info.name)
-        tensor = placeholder(shape, DTYPES[element], name)
+        tensor = placeholder(shape, dtype, name)
         self.input_names[name] = info.name
         self._inputs.append((name, tensor))
-        return TensorValue(tensor)
+        return TensorValue(tensor, element=element)
 
     def _shape(self, dims: Any, where: str, name: str) -> tuple[Size, ...]:
         if len(dims) > self.limits.rank:
@@ -287,9 +291,7 @@ class Importer:
             unsupported(where, f"it is of type {value.what}, which graphc does not have")
         assert isinstance(value, TensorValue)
         if not value.plain:
-            unsupported(
-                where, f"it is of type {name_of(value.element)}, which graphc does not have"
-            )
+            self._carried[label] = value.element
         outputs.append((label, value.tensor))
         return label
 
@@ -562,8 +564,12 @@ def _given(value: Any, declared: Any, where: str) -> Value:
     if declared.HasField("sequence_type"):
         kind = declared.sequence_type.elem_type
         return SequenceValue([_given(v, kind, where) for v in value], kind.tensor_type.elem_type)
-    if declared.HasField("tensor_type") and declared.tensor_type.elem_type not in DTYPES:
-        return ForeignValue(name_of(declared.tensor_type.elem_type))
+    element = declared.tensor_type.elem_type
+    if declared.HasField("tensor_type") and element not in DTYPES:
+        if element not in CARRIED:
+            return ForeignValue(name_of(element))
+        stored = carried_array(np.asarray(value), element)
+        return TensorValue(None, stored=stored, dtype=CARRIED[element], element=element)
     array = np.asarray(value)
     dtype = _declared_dtype(declared)
     if dtype is None:

@@ -13,6 +13,7 @@ from graphc.base.dtypes import DType
 from graphc.ir.node import Tensor
 from graphc.onnx.context import Context, Handler, Result, op
 from graphc.onnx.elements import FLOAT
+from graphc.onnx.narrow import CARRIED, carried, numbers_of
 from graphc.onnx.size_arithmetic import fits
 from graphc.onnx.values import TensorValue, Value
 
@@ -228,8 +229,19 @@ def bit_shift(c: Context) -> Tensor:
 @op("Cast")
 def cast(c: Context) -> Value | Tensor:
     """The elements converted to another type."""
-    target = c.dtype(_element(c), "the type to cast to")
-    return converted(c, c.value(0), target)
+    return _cast(c, _element(c))
+
+
+def _cast(c: Context, element: int) -> Value | Tensor:
+    value = c.carried(0)
+    if element in CARRIED:
+        saturate = bool(c.attribute("saturate", 1))
+        mode = c.attribute("round_mode", "up")
+        return carried(numbers_of(value), element, saturate=saturate, round_mode=mode)
+    dtype = c.dtype(element, "the type to cast to")
+    if value.plain:
+        return converted(c, value, dtype)
+    return graphc.astype(numbers_of(value), dtype)
 
 
 def _element(c: Context) -> int:
@@ -245,7 +257,7 @@ def _element(c: Context) -> int:
 @op("CastLike")
 def cast_like(c: Context) -> Value | Tensor:
     """The elements converted to the type of another operand."""
-    return converted(c, c.value(0), c.value(1).dtype)
+    return _cast(c, c.carried(1).element)
 
 
 def converted(c: Context, value: TensorValue, dtype: DType) -> Value | Tensor:

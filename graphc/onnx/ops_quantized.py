@@ -14,6 +14,9 @@ from graphc.base.dtypes import DType, float32, float64, int32, uint8
 from graphc.ir.node import Tensor
 from graphc.nn.convolution import conv
 from graphc.onnx.context import Context, op
+from graphc.onnx.elements import ELEMENTS, name_of
+from graphc.onnx.narrow import CARRIED, INTEGERS, carried, limits_of, numbers_of
+from graphc.onnx.values import TensorValue, Value
 from graphc.onnx.windows import kernel_of, windows_of
 from graphc.ops import elementwise, logical, rounding
 from graphc.ops.axes import normalize_axis
@@ -34,18 +37,28 @@ def _quotient(x: Tensor, scale: Tensor | float, dtype: DType) -> Tensor:
     return cast(elementwise.divide(cast(x, float64), divisor), dtype)
 
 
-def _quantized(x: Tensor, zero_point: Tensor | None, dtype: DType) -> Tensor:
-    """Floats rounded (halves to even), moved by a zero point, and cut to an integer dtype."""
+def _quantized(
+    x: Tensor,
+    zero_point: Tensor | None,
+    dtype: DType,
+    low: int | None = None,
+    high: int | None = None,
+) -> Tensor:
+    """Floats rounded (halves to even), moved by a zero point, and cut to an integer dtype, or to a
+    part of it.
+    """
     limits = np.iinfo(dtype.numpy)
     whole = cast(rounding.clip(cast(rounding.round(x), float64), -_FAR, _FAR), int32)
     if zero_point is not None:
         whole = elementwise.add(whole, cast(zero_point, int32))
-    return cast(rounding.clip(whole, int(limits.min), int(limits.max)), dtype)
+    least_ = int(limits.min) if low is None else low
+    greatest_ = int(limits.max) if high is None else high
+    return cast(rounding.clip(whole, least_, greatest_), dtype)
 
 
 def _spread(c: Context, k: int, x: Tensor) -> Tensor:
     """Operand k (one number, one per place of an axis, or one per block) so that it broadcasts."""
-    found = c.tensor(k)
+    found = numbers_of(c.carried(k))
     block = c.attribute("block_size", 0)
     if found.shape in ((), (1,)) and not block:
         return to_shape(found, ())
@@ -68,30 +81,36 @@ def _spread(c: Context, k: int, x: Tensor) -> Tensor:
 
 
 @op("QuantizeLinear")
-def quantize_linear(c: Context) -> Tensor:
+def quantize_linear(c: Context) -> Tensor | Value:
     """round(x / scale) + zero point, saturated."""
     x = c.tensor(0)
     scale = _spread(c, 1, x)
     zero_point = _spread(c, 2, x) if c.has(2) else None
     wanted = c.attribute("output_dtype", 0)
-    dtype = uint8 if zero_point is None else zero_point.dtype
-    if wanted:
-        dtype = c.dtype(wanted, "output_dtype")
-        if zero_point is not None and zero_point.dtype is not dtype:
-            c.bad(f"output_dtype is {dtype}, and the zero point is {zero_point.dtype}")
-    if not dtype.is_integer or dtype.bits > 16:
-        c.bad(f"it quantizes to {dtype}, expected an integer of 8 or 16 bits")
+    element = c.carried(2).element if c.has(2) else wanted or ELEMENTS[uint8]
+    if wanted not in (0, element):
+        c.bad(f"output_dtype is {name_of(wanted)}, and the zero point is {name_of(element)}")
     precision = c.attribute("precision", 0)
     work = c.dtype(precision, "precision") if precision else scale.dtype
     if precision:
         x, scale = cast(x, work), cast(scale, work)
-    return _quantized(_quotient(x, scale, work), zero_point, dtype)
+    quotient = _quotient(x, scale, work)
+    if element in INTEGERS:
+        low, high = limits_of(element)
+        found = _quantized(quotient, zero_point, CARRIED[element], low, high)
+        return TensorValue(found, element=element)
+    if element in CARRIED:  # a float: its zero point is 0
+        return carried(quotient, element, saturate=bool(c.attribute("saturate", 1)))
+    dtype = c.dtype(element, "what it quantizes to")
+    if not dtype.is_integer or dtype.bits > 16:
+        c.bad(f"it quantizes to {dtype}, expected an integer of at most 16 bits")
+    return _quantized(quotient, zero_point, dtype)
 
 
 @op("DequantizeLinear")
 def dequantize_linear(c: Context) -> Tensor:
     """(x - zero point) * scale."""
-    x = c.tensor(0)
+    x = numbers_of(c.carried(0))
     scale = _spread(c, 1, x)
     wanted = c.attribute("output_dtype", 0)
     dtype = c.dtype(wanted, "output_dtype") if wanted else scale.dtype
@@ -99,7 +118,8 @@ def dequantize_linear(c: Context) -> Tensor:
         zero_point = _spread(c, 2, x)
         if zero_point.dtype is not x.dtype:
             c.bad(f"the zero point is {zero_point.dtype}, and operand 0 is {x.dtype}")
-        x = elementwise.subtract(cast(x, int32), cast(zero_point, int32))
+        wide = float32 if x.dtype.is_float else int32
+        x = elementwise.subtract(cast(x, wide), cast(zero_point, wide))
     return cast(elementwise.multiply(cast(x, float32), cast(scale, float32)), dtype)
 
 

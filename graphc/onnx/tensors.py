@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.base.dtypes import Array, DType
+from graphc.base.dtypes import Array, DType, int8, uint8
 from graphc.base.limits import Limits
 from graphc.onnx.elements import BITS, DTYPES, NAMES, name_of
 from graphc.onnx.external import ExternalData
@@ -35,6 +35,8 @@ _FIELDS = {
     13: ("uint64_data", 8),
     16: ("int32_data", 4),
 }
+# What carries the types of 8 bits and less (`narrow.CARRIED`, which stands on this module).
+_PACKED = {**dict.fromkeys((17, 18, 19, 20, 21, 23, 24, 25), uint8), 22: int8, 26: int8}
 _ALL_FIELDS = (
     "float_data",
     "int32_data",
@@ -60,6 +62,9 @@ class TensorReader:
         shape = checked_shape(where, proto.dims, self._limits)
         if proto.HasField("segment"):
             bad(where, "tensors in segments are not defined by ONNX")
+        if element in _PACKED:
+            stored = self._packed(where, proto, math.prod(shape)).reshape(shape)
+            return TensorValue(None, stored=stored, dtype=_PACKED[element], element=element)
         if element not in DTYPES:
             return ForeignValue(name_of(element))
         stored = self._stored(where, proto, math.prod(shape)).reshape(shape)
@@ -96,6 +101,30 @@ class TensorReader:
         if len(found) != count:
             bad(where, f"{field} has {len(found)} elements, expected {count} as its dims say")
         return _from_field(where, np.array(found), dtype)
+
+    def _packed(self, where: str, proto: Any, count: int) -> Array:
+        """Elements of 8 bits and less: codes of floats in uint8, integers in int8 and uint8."""
+        bits = BITS[proto.data_type]
+        nbytes = -(-count * bits // 8)
+        if proto.data_location == 1:
+            raw = bytes(self._external.read(where, proto.external_data, nbytes))
+        elif proto.HasField("raw_data"):
+            raw = proto.raw_data
+        else:
+            field = np.array(proto.int32_data, np.int64)
+            if field.size and not (-128 <= field.min() and field.max() <= 255):
+                bad(where, "int32_data holds a value that is no byte")
+            raw = field.astype(np.uint8).tobytes()
+        if len(raw) != nbytes:
+            name = name_of(proto.data_type)
+            bad(where, f"it has {len(raw)} bytes, expected {nbytes}: {count} elements of {name}")
+        packed = np.frombuffer(raw, np.uint8)
+        shifts = np.arange(0, 8, bits, dtype=np.uint8)
+        codes = ((packed[:, None] >> shifts) & ((1 << bits) - 1)).ravel()[:count].astype(np.uint8)
+        if _PACKED[proto.data_type].name == "uint8":
+            return codes
+        half = 1 << (bits - 1)
+        return ((codes.astype(np.int16) ^ half) - half).astype(np.int8)
 
     def sparse(self, where: str, proto: Any) -> Value:
         """The value of a SparseTensorProto, as a dense tensor. Raises FormatError."""

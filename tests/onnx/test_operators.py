@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -171,3 +172,41 @@ def test_backend_functions() -> None:
         prepared.run([np.ones(2, F32)] * 2)
     with pytest.raises(graphc.GraphError, match="missing"):
         prepared.run([])
+
+
+@pytest.mark.parametrize(
+    "name", ["float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float4_e2m1fn"]
+)
+def test_floats_of_few_bits(name: str) -> None:
+    """Every code decodes to its number, and every float32 in between rounds as ml_dtypes does."""
+    elements = [17, 18, 19, 20, 23]
+    kinds = ["float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float4_e2m1fn"]
+    element, kind = elements[kinds.index(name)], np.dtype(getattr(ml_dtypes, name))
+    count = 16 if name.startswith("float4") else 256
+    numbers = np.arange(count).astype(np.uint8).view(kind).astype(F32)
+    finite = np.sort(numbers[np.isfinite(numbers)])
+    middles = (finite[1:] + finite[:-1]) / 2
+    near = [np.nextafter(middles, F32(s * np.inf), dtype=F32) for s in (1, -1)]
+    x = np.concatenate([finite, middles, *near, F32([0, -0.0, np.nan])])
+    (code,) = run(one_node("Cast", {"x": x.astype(F32)}, to=element, saturate=0))
+    np.testing.assert_array_equal(code.view(np.uint8) % 128, x.astype(kind).view(np.uint8) % 128)
+    proto = one_node("Cast", {"x": (count,)}, to=1)
+    proto.graph.input[0].type.tensor_type.elem_type = element
+    (back,) = run(proto, np.arange(count).astype(np.uint8).view(kind))
+    np.testing.assert_array_equal(back, numbers)
+    assert (np.signbit(back) == np.signbit(numbers))[~np.isnan(numbers)].all()
+
+
+@pytest.mark.parametrize(("element", "bits"), [(21, 4), (22, 4), (25, 2), (26, 2)])
+def test_packed_initializers(element: int, bits: int) -> None:
+    """Elements lie in bytes from the low bits on, also where the last byte is not full."""
+    raw = bytes([0b11100100, 0b00011011])
+    count = 16 // bits - 1
+    codes = [(raw[k * bits // 8] >> (k * bits % 8)) & ((1 << bits) - 1) for k in range(count)]
+    if element in (22, 26):
+        codes = [v - (1 << bits) if v >> (bits - 1) else v for v in codes]
+    proto = one_node("Cast", {"x": np.zeros(1, np.int8)}, to=1)
+    tensor = proto.graph.initializer[0]
+    tensor.data_type, tensor.raw_data = element, raw
+    tensor.dims[0] = count
+    np.testing.assert_array_equal(run(proto)[0], codes)
