@@ -64,11 +64,11 @@ def _table(text: str) -> dict[str, str]:
     return dict(pair.split("=") for pair in text.split())
 
 
-_LINALG = "dot=matmul inner=vecdot norm=vector_norm einsum=graphc.einsum"
-_FACTORIZATIONS = (
-    "cholesky det eig eigh eigvals eigvalsh inv lstsq matrix_rank pinv qr slogdet solve svd svdvals"
+_LINALG = (
+    "dot=matmul inner=vecdot norm=vector_norm einsum=graphc.einsum matrix_exp=expm "
+    "solve_triangular=triangular_solve logdet=slogdet"
 )
-_OUTSIDE = "factorizations are not computed; numpy.linalg.{0} before feeding, or after session.run"
+_COMPLEX = "eigenvalues of a matrix that is not symmetric are complex, which graphc is not; "
 
 OTHER_NAMES = {
     "graphc": _table(_SPELLED),
@@ -78,7 +78,10 @@ OTHER_NAMES = {
 ADVICE = {
     "graphc": _ADVICE,
     "graphc.nn": {},
-    "graphc.linalg": {name: _OUTSIDE.format(name) for name in _FACTORIZATIONS.split()},
+    "graphc.linalg": {
+        "eig": _COMPLEX + "eigh for symmetric ones, numpy.linalg.eig outside of the graph",
+        "eigvals": _COMPLEX + "eigvalsh for symmetric ones, numpy.linalg.eigvals outside",
+    },
 }
 
 

@@ -295,5 +295,8 @@ VIEWS.update(
     log_softmax=_axis_moved,
 )
 # Matrices are the last two dims, and every other dim is a batch already.
-_MATRICES = "cholesky eigh eigvalsh lu lu_solve qr qr_complete svd svdvals triangular_solve"
+_MATRICES = (
+    "cholesky eigh eigvalsh lu lu_solve qr qr_complete repeated_squares svd svdvals "
+    "triangular_solve"
+)
 VIEWS.update(dict.fromkeys(_MATRICES.split(), _same))

@@ -22,6 +22,7 @@ from graphc.linalg.spectra import (
 from graphc.linalg.systems import (
     cholesky,
     det,
+    expm,
     inv,
     lu,
     lu_factor,
@@ -42,6 +43,7 @@ __all__ = [
     "diagonal",
     "eigh",
     "eigvalsh",
+    "expm",
     "inv",
     "lstsq",
     "lu",

@@ -28,6 +28,7 @@ from graphc.ops.factorization_lu import (
 from graphc.ops.factorization_triangular import CHOLESKY, TRIANGULAR_SOLVE
 from graphc.ops.joining import take_slice
 from graphc.ops.logical import equal
+from graphc.ops.matrix_exponential import EXPM
 from graphc.ops.promotion import as_tensor, cast
 from graphc.ops.reduction import prod
 from graphc.ops.reshape import expand_dims, squeeze
@@ -157,6 +158,16 @@ def slogdet(x: Any, /) -> SlogdetResult:
     factors, _, pivots = unpacked(LU(x))
     signs = prod(sign_of(diagonal(factors)), axis=-1)
     return SlogdetResult(multiply(exchange_sign(pivots, x), signs), LOGABSDET(x))
+
+
+def expm(x: Any, /) -> Tensor:
+    """The exponential of square matrices (..., n, n), float32 or float64: the sum of x^k / k!.
+
+    By scaling and squaring with a Padé approximant (Higham 2005); the derivative is a block of the
+    exponential of a matrix of twice the size. NaN or infinities in a matrix give NaN. Raises
+    ShapeError, DTypeError.
+    """
+    return EXPM(matrices(x, "expm", square=True))
 
 
 def matrix_power(x: Any, n: int, /) -> Tensor:

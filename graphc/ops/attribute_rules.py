@@ -385,8 +385,8 @@ _declare(
     keepdims=_flag,
 )
 _declare(2, "einsum", spec=_spec)
-_declare(1, "cholesky cofactor det eigh eigvalsh logabsdet lu qr qr_complete svd svdvals")
-_declare(2, "pinv")
+_declare(1, "cholesky cofactor det eigh eigvalsh expm logabsdet lu qr qr_complete svd svdvals")
+_declare(2, "pinv repeated_squares")
 _declare(2, "lu_solve solve", transpose=_flag)
 _declare(2, "triangular_solve", lower=_flag, transpose=_flag, unit_diagonal=_flag)
 _declare((0, _ANY), "call", body=_body)

@@ -33,6 +33,7 @@ from graphc.ops import (  # noqa: F401  # read from the module's names, below
     inverse_erf,
     joining,
     logical,
+    matrix_exponential,
     norm,
     promotion,
     random,

@@ -11,13 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from graphc.base.dtypes import Array, dtype_of
+from graphc.base.dtypes import Array, DType, dtype_of
 from graphc.ir.opdef import REGISTRY
-from graphc.ops.factorization import positive_definite, regular, separated, spread
+from graphc.ops.factorization import orthogonal, positive_definite, regular, separated, spread
+
+
+def _orthogonal(shape: tuple[int, ...], dtype: DType) -> Array:
+    return orthogonal(shape).astype(dtype.numpy)
+
+
+def _small(shape: tuple[int, ...], dtype: DType) -> Array:
+    return (regular(shape, dtype) / max(shape[-1], 1)).astype(dtype.numpy)
+
 
 _MADE: dict[str, Callable[..., Array]] = {
     **dict.fromkeys(("cholesky", "det", "cofactor", "logabsdet"), positive_definite),
     **dict.fromkeys(("lu", "solve", "qr", "qr_complete"), regular),
+    "repeated_squares": _orthogonal,
+    "expm": _small,
     **dict.fromkeys(("eigh", "eigvalsh"), separated),
     **dict.fromkeys(("svd", "svdvals", "pinv"), spread),
 }

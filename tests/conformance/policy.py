@@ -41,7 +41,7 @@ LARGE_TERMS = {"lgamma": 16.0, "digamma": 16.0}
 # element of the result: sizes up to 60, conditions up to 60, gaps of 1 between values of up to 60.
 FACTORIZATIONS = {
     **dict.fromkeys(("cholesky", "triangular_solve", "lu", "lu_solve", "solve"), 64.0),
-    **dict.fromkeys(("qr", "qr_complete"), 64.0),
+    **dict.fromkeys(("qr", "qr_complete", "expm", "repeated_squares"), 64.0),
     **dict.fromkeys(("det", "cofactor", "logabsdet"), 1024.0),
     **dict.fromkeys(("eigh", "eigvalsh", "svd", "svdvals", "pinv"), 256.0),
 }

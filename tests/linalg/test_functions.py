@@ -37,6 +37,7 @@ GRADIENTS: dict[str, tuple[Callable[..., Any], tuple[Array, ...]]] = {
     "lu": (lambda x: linalg.lu(x).L @ linalg.lu(x).U ** 2, (TALL,)),
     "lu wide": (lambda x: linalg.lu(x).U, (TALL.T,)),
     "lu factor": (lambda x: linalg.lu_factor(x).LU, (SQUARE,)),
+    "expm": (linalg.expm, (SQUARE[:1],)),
     "power": (lambda x: linalg.matrix_power(x, -2), (SQUARE,)),
     "qr": (lambda x: linalg.qr(x).Q @ linalg.qr(x).R ** 2, (TALL,)),
     "qr wide": (lambda x: linalg.qr(x, mode="complete").R, (TALL.T,)),
@@ -101,6 +102,23 @@ def test_values_beside_numpy() -> None:
     np.testing.assert_allclose(residuals, wanted[1][0])
     assert rank == wanted[2]
     np.testing.assert_allclose(s, wanted[3])
+
+
+def test_exponentials() -> None:
+    rng = np.random.default_rng(2)
+    for n in (1, 3, 40):
+        for size in (0.0, 1e-3, 1.0, 30.0):
+            x = rng.standard_normal((n, n)) * size / np.sqrt(n)
+            x = x - x.T  # the exponential of a skew matrix is a rotation
+            turned = linalg.expm(x).eval()
+            np.testing.assert_allclose(turned @ turned.T, np.eye(n), atol=1e-13 * (1.0 + size) * n)
+            np.testing.assert_allclose(linalg.expm(-x).eval(), turned.T, atol=1e-12)
+    x = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 2.0], [0.0, 0.0, 0.0]])
+    np.testing.assert_allclose(linalg.expm(x).eval(), np.eye(3) + x + x @ x / 2, atol=1e-15)
+    both = np.stack([np.diag([1.0, -700.0]), np.full((2, 2), np.nan)])
+    found = linalg.expm(both).eval()
+    np.testing.assert_allclose(found[0], np.diag(np.exp([1.0, -700.0])), rtol=1e-12)
+    assert np.isnan(found[1]).all()
 
 
 def test_results_have_names_and_batches_broadcast() -> None:

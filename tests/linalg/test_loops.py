@@ -36,7 +36,7 @@ def interpreted(inputs: tuple[Tensor, ...], node: Node, case: Case) -> tuple[int
     wanted = case.op.reference(*case.arrays, **case.sample.attrs)
     result = np.zeros(wanted.shape, case.dtype.numpy)
     arrays: Mapping[str, Array] = {
-        p.name: result if p in lowered.kernel.outputs else np.ascontiguousarray(places[id(arg)])
+        p.name: result if p in lowered.kernel.outputs else np.array(places[id(arg)], order="C")
         for p, arg in zip(lowered.kernel.params, lowered.args, strict=True)
     }
     sizes = {
