@@ -412,6 +412,7 @@ _declare(
 _declare(2, "linear_recurrence", axis=_axis, reverse=_flag)
 _declare(1, "argsort sort", axis=_axis, descending=_flag)
 _declare(4, "non_max_suppression")
+_declare(1, "true_positions", size=_length)
 _declare(2, "searchsorted", side=_one_of("left", "right"))
 _declare(1, "windows", _windows, axes=_axes, size=_ints(1), stride=_ints(1), dilation=_ints(1))
 _declare(

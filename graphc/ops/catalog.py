@@ -41,6 +41,7 @@ from graphc.ops import (  # noqa: F401  # read from the module's names, below
     reshape,
     rounding,
     searching,
+    selection,
     softmax,
     sorting,
     special,

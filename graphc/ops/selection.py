@@ -1,21 +1,89 @@
-"""Selection by masks (floor 2): the positions of True elements, whose number the graph computes.
-
-The j-th True element stands where the running count reaches j + 1: a search in sorted numbers, so
-that positions are found in parallel, and no loop writes at places that depend on others.
-"""
+"""Selection by masks (floor 2): the positions of True elements, whose number the graph computes."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from graphc.base.dims import Shape, Size, product
-from graphc.base.dtypes import int64
-from graphc.ir.node import Tensor
-from graphc.ir.opdef import REGISTRY, shape_error
+from graphc.base.dtypes import Array, DType, bool_, int64
+from graphc.ir.node import Node, Tensor, TensorType
+from graphc.ir.opdef import REGISTRY, OpDef, Sample, shape_error
 from graphc.ops.creation import IOTA
 from graphc.ops.elementwise import maximum, minimum
+from graphc.ops.families import Opaque
 from graphc.ops.promotion import cast
 from graphc.ops.reshape import to_shape
 from graphc.ops.sizes import computed_size, size_tensor
 from graphc.ops.view import broadcasted
+
+
+def _positions_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
+    (mask,) = inputs
+    assert isinstance(mask, Tensor)
+    if mask.ndim != 1 or mask.dtype is not bool_:
+        shape_error(f"true_positions: expected a bool vector, got {mask.type}", inputs)
+    return TensorType((attrs[0],), int64)
+
+
+def _positions_reference(mask: Array, size: int) -> Array:
+    found = np.full(size, len(mask), np.int64)
+    places = np.flatnonzero(mask)[:size]
+    found[: len(places)] = places
+    return found
+
+
+def _positions_lower(b: Any, node: Tensor) -> None:
+    """One pass without branches on elements: every index is written where the next one belongs, and
+    stays if its element is True.
+    """
+    size, n = b.size(node.shape[0]), b.size(node.inputs[0].shape[0])
+    one = b.size(1)
+
+    def find() -> None:
+        count, last = b.local((), int64), b.local((), int64)
+        b.put(count, b.size(0))
+        b.put(last, n)
+
+        def visit(i: Any) -> None:
+            place = b.get(count)
+            open_ = b.lt(place, size)
+            taken = b.bit_and(b.load(0, (i,)), open_)
+            held = b.get(last)
+            b.store((b.minimum(place, b.sub(size, one)),), b.select(open_, i, held))
+            b.put(last, b.select(taken, i, held))
+            b.put(count, b.add(place, b.select(taken, one, b.size(0))))
+
+        b.loop(node.inputs[0].shape[0], visit)
+        found = b.get(count)
+        b.loop(b.sub(size, found), lambda k: b.store((b.add(found, k),), n))
+
+    b.parallel((), lambda _: b.when(b.gt(size, b.size(0)), find))
+
+
+def _positions_samples(dtype: DType) -> list[Sample]:
+    rng = np.random.default_rng(4)
+    found = []
+    for n, size in ((7, 3), (7, 0), (0, 0), (0, 2), (40, 40), (100, 20), (5, 9)):
+        found.append(Sample((rng.random(n) < 0.5,), {"size": size}))
+    return [*found, Sample((np.ones(6, bool),), {"size": 6})]
+
+
+TRUE_POSITIONS = REGISTRY.add(
+    OpDef(
+        "true_positions",
+        ("size",),
+        _positions_type,
+        _positions_reference,
+        None,
+        Opaque(_positions_lower),
+        doc="The positions of the first `size` True elements of a vector; where there are fewer, "
+        "its length.",
+        samples=_positions_samples,
+        dtypes=(bool_,),
+    )
+)
 
 
 def true_positions(mask: Tensor) -> Tensor:
@@ -26,8 +94,7 @@ def true_positions(mask: Tensor) -> Tensor:
     ones = cast(mask, int64)
     count = REGISTRY["sum"](ones, axes=(0,), keepdims=False)
     size = computed_size(count, max=n if isinstance(n, int) else None)
-    running = REGISTRY["cumulative_sum"](ones, axis=0, reverse=False)
-    return REGISTRY["searchsorted"](running, counted(size) + 1, side="left")
+    return TRUE_POSITIONS(mask, size=size)
 
 
 def counted(size: Size) -> Tensor:

@@ -129,7 +129,7 @@ X = placeholder((2,), "int8", name="x")
         (lambda: placeholder((2, "a b")), ShapeError, "not an identifier"),
         (lambda: placeholder((2, 1.5)), ShapeError, "must be an int, a string, a Dim or None"),
         (lambda: placeholder((2,), name="a b"), GraphError, "white space"),
-        (lambda: graphc.arange(X), DTypeError, "limits are numbers or sizes"),
+        (lambda: graphc.arange(X), ShapeError, "limits and step are scalars"),
         (lambda: graphc.eye(2, k=0.5), ShapeError, "k must be an int"),
         (lambda: graphc.full((2,), [1, 2]), ShapeError, "0-d tensor"),
     ],

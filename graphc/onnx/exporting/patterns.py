@@ -252,12 +252,9 @@ def _top(found: tuple[Tensor, int, int, bool], which: int) -> Match:
 
 
 def _true_positions(node: Tensor, asked: Asked) -> Match | None:
-    """The positions of the true elements of a vector, which are counted and searched for."""
-    running = node.inputs[0]
-    if running.op.name != "cumulative_sum" or running.inputs[0].op.name != "cast":
-        return None
-    mask = running.inputs[0].inputs[0]
-    if mask.ndim != 1 or not mask.dtype.is_bool or true_positions(mask) is not node:
+    """The positions of all true elements of a vector."""
+    (mask,) = node.inputs
+    if true_positions(mask) is not node:
         return None
 
     def write(m: Making, xs: list[Value]) -> Value:
@@ -273,8 +270,8 @@ _FINDERS: dict[str, tuple[Callable[[Tensor, Asked], Match | None], ...]] = {
     "max": (_pool,),
     "mean": (_pool,),
     "multiply": (activation, layer_normalization),
-    "searchsorted": (_true_positions,),
     "slice": (_top_places,),
     "take_along_axis": (_top_values,),
+    "true_positions": (_true_positions,),
     "where": (activation,),
 }
