@@ -33,10 +33,11 @@ from graphc.backend.program import (
     Step,
     placed,
 )
+from graphc.backend.run_table import ARENA, Column, RunTable
 from graphc.backend.runs import Run, find_runs
 from graphc.backend.scalar_emitter import ScalarEmitter
 from graphc.backend.steps import LAUNCH, PARALLEL_THRESHOLD, Sizes, step_key, step_text
-from graphc.base.dims import Dim, Size
+from graphc.base.dims import Size
 from graphc.base.errors import CompileError
 from graphc.base.target import Target
 from graphc.loops.nodes import Const, Kernel, SizeOf
@@ -406,34 +407,17 @@ class FunctionEmitter:
         return e.emit(f"load ptr, ptr {address}, align 8")
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """An argument that differs from row to row: of step `step` of the period, in slot `slot`.
-
-    kind: "arena" (the table has bytes from the arena's start), "buffer" (a slot of `buffers`) or
-    "any" (a slot, or inverted a place among the locals, and bytes from there); at: its first word
-    in a row of the table.
-    """
-
-    step: int
-    slot: int
-    refs: tuple[BufferRef, ...]
-    kind: str
-    at: int
-
-
 class RunEmitter(FunctionEmitter):
     """Writes a run: a loop over the rows of a table that says where each row's buffers are."""
 
     def __init__(self, code: Code, frame: Frame) -> None:
         super().__init__(code, frame)
-        self.locals: dict[BufferRef, int] = {}
+        self.table = RunTable(frame.starts, frame.offsets)
+        self._basis: list[str] = []
 
     def text(self, name: str, table: str, run: Run) -> str:
         """The text of the function and of its table."""
         steps = self.frame.steps[run.start : run.start + run.period]
-        columns: list[_Column] = []
-        words = 0
         allocas = []
         first: list[list[str]] = []
         for j, step in enumerate(steps):
@@ -443,68 +427,30 @@ class RunEmitter(FunctionEmitter):
             for k, refs in enumerate(zip(*each, strict=True)):
                 if all(ref == refs[0] for ref in refs):
                     values.append(self.pointer(refs[0]))
-                    continue
-                column = _Column(j, len(before) + k, refs, self._kind(refs), words)
-                words += 2 if column.kind == "any" else 1
-                columns.append(column)
-                values.append("")
+                else:
+                    self.table.add(j, len(before) + k, refs)
+                    values.append("")
             slots = [*before, *(("ptr", v) for v in values), *after]
             allocas.append(f"  %args.{j} = alloca [{max(len(slots), 1)} x i64], align 64")
             for slot, (t, value) in enumerate(slots):
                 if value:
                     self._store(f"%args.{j}", slot, t, value)
             first.append(values)
-        rows = [self._words(columns, r) for r in range(run.rows)]
-        if self.locals:
-            allocas.append(f"  %locals = alloca [{len(self.locals)} x ptr], align 64")
-            for ref, place in self.locals.items():
-                self._store("%locals", place, "ptr", self.pointer(ref))
-        self._loop(run, steps, columns, first, table, words)
+        rows = self.table.finish(run.rows)
+        if self.table.starts:
+            allocas.append(f"  %starts = alloca [{len(self.table.starts)} x ptr], align 64")
+            for ref, place in self.table.starts.items():
+                start = "%arena" if ref == ARENA else self.pointer(ref)
+                self._store("%starts", place, "ptr", start)
+        self._basis = [self.sizes.monomial(m) for m in self.table.basis]
+        self._loop(run, steps, first, table)
         flat = ", ".join(f"i64 {word}" for row in rows for word in row) or "i64 0"
-        count = max(run.rows * words, 1)
+        count = max(run.rows * self.table.words, 1)
         head = f"{table} = internal constant [{count} x i64] [{flat}]\n\n"
         return head + self._function(name, ["entry:", *allocas])
 
-    def _kind(self, refs: Sequence[BufferRef]) -> str:
-        if all(self._in_arena(ref) is not None for ref in refs):
-            return "arena"
-        if all(ref.kind in self.frame.starts and ref.offset == 0 for ref in refs):
-            return "buffer"
-        return "any"
-
-    def _in_arena(self, ref: BufferRef) -> int | None:
-        """Bytes from the arena's start, where that is a number."""
-        if ref.kind != "arena":
-            return None
-        at = self.frame.offsets[ref.index] + ref.offset
-        return None if isinstance(at, Dim) else at
-
-    def _words(self, columns: Sequence[_Column], row: int) -> list[int]:
-        """One row of the table."""
-        words: list[int] = []
-        for column in columns:
-            ref = column.refs[row]
-            bytes_ = self._in_arena(ref)
-            slot = self.frame.starts.get(ref.kind, 0) + ref.index
-            if column.kind == "arena":
-                assert bytes_ is not None
-                words.append(bytes_)
-            elif column.kind == "buffer":
-                words.append(slot)
-            elif ref.kind in self.frame.starts and not isinstance(ref.offset, Dim):
-                words += (slot, ref.offset)
-            else:
-                words += (~self.locals.setdefault(ref, len(self.locals)), 0)
-        return words
-
     def _loop(
-        self,
-        run: Run,
-        steps: Sequence[Step],
-        columns: Sequence[_Column],
-        first: Sequence[list[str]],
-        table: str,
-        words: int,
+        self, run: Run, steps: Sequence[Step], first: Sequence[list[str]], table: str
     ) -> None:
         e = self.e
         for step in steps:  # sizes are computed before the loop
@@ -513,13 +459,13 @@ class RunEmitter(FunctionEmitter):
         e.do("br label %loop")
         e.lines.append("loop:")
         e.do(f"{row} = phi i64 [ 0, %entry ], [ {following}, %loop ]")
-        start = e.emit(f"mul i64 {row}, {words}")
+        start = e.emit(f"mul i64 {row}, {self.table.words}")
         base = e.emit(f"getelementptr i64, ptr {table}, i64 {start}")
         number = e.emit(f"mul i64 {row}, {run.period}") if self.profile else ""
         for j, step in enumerate(steps):
             values = list(first[j])
             before = len(self._fixed(step)[0])
-            for column in columns:
+            for column in self.table.columns:
                 if column.step == j:
                     value = self._resolved(column, base)
                     values[column.slot - before] = value
@@ -537,25 +483,33 @@ class RunEmitter(FunctionEmitter):
                 if size is not None:
                     self.sizes.value(size)
 
-    def _resolved(self, column: _Column, base: str) -> str:
+    def _resolved(self, column: Column, row: str) -> str:
         """The address that a row of the table says."""
         e = self.e
 
         def word(k: int) -> str:
-            address = e.emit(f"getelementptr i64, ptr {base}, i64 {k}") if k else base
+            at = column.at + k
+            address = e.emit(f"getelementptr i64, ptr {row}, i64 {at}") if at else row
             return e.emit(f"load i64, ptr {address}, align 8")
 
-        index = word(column.at)
-        if column.kind == "arena":
-            return e.emit(f"getelementptr i8, ptr %arena, i64 {index}")
-        array = "%buffers"
-        if column.kind == "any" and self.locals:
-            local = e.emit(f"icmp slt i64 {index}, 0")
-            array = e.emit(f"select i1 {local}, ptr %locals, ptr %buffers")
-            inverted = e.emit(f"xor i64 {index}, -1")
-            index = e.emit(f"select i1 {local}, i64 {inverted}, i64 {index}")
-        address = e.emit(f"getelementptr ptr, ptr {array}, i64 {index}")
-        start = e.emit(f"load ptr, ptr {address}, align 8")
+        start, first = "%arena", 0
+        if column.kind != "arena":
+            start, first = self._start(word(0)), 1
         if column.kind == "buffer":
             return start
-        return e.emit(f"getelementptr i8, ptr {start}, i64 {word(column.at + 1)}")
+        total = word(first)
+        if column.symbolic:
+            for k, value in enumerate(self._basis, first + 1):
+                total = e.emit(f"add i64 {total}, {e.emit(f'mul i64 {word(k)}, {value}')}")
+        return e.emit(f"getelementptr i8, ptr {start}, i64 {total}")
+
+    def _start(self, index: str) -> str:
+        """The start that a word of the table names."""
+        e, array = self.e, "%buffers"
+        if self.table.starts:
+            known = e.emit(f"icmp slt i64 {index}, 0")
+            array = e.emit(f"select i1 {known}, ptr %starts, ptr %buffers")
+            inverted = e.emit(f"xor i64 {index}, -1")
+            index = e.emit(f"select i1 {known}, i64 {inverted}, i64 {index}")
+        address = e.emit(f"getelementptr ptr, ptr {array}, i64 {index}")
+        return e.emit(f"load ptr, ptr {address}, align 8")

@@ -18,7 +18,7 @@ from graphc.backend.loop_emitter import FUNCTION_ATTRIBUTES
 from graphc.backend.program import Branch, Program, Repeat, Step, While
 from graphc.backend.scalar_emitter import ScalarEmitter
 from graphc.backend.values import size_value
-from graphc.base.dims import Dim, Size, Symbol
+from graphc.base.dims import Dim, Monomial, Quotient, Size, Symbol
 from graphc.base.dtypes import int64
 from graphc.base.errors import CompileError
 from graphc.base.target import Target
@@ -110,6 +110,18 @@ class Sizes:
         if found is None:
             found = self.known[size] = size_value(size, self.value, self.symbol, self._op)
         return found
+
+    def monomial(self, monomial: Monomial) -> str:
+        """The value of a product of symbols and quotients."""
+        product = "1"
+        for atom in monomial:
+            if isinstance(atom, Quotient):
+                above, below = self.value(atom.numerator), self.value(atom.denominator)
+                factor = self._op("floordiv", above, below)
+            else:
+                factor = self.symbol(atom.name)
+            product = self._op("mul", factor, product)
+        return product
 
     def _op(self, name: str, a: str, b: str) -> str:
         return self.e.op(name, int64, 1, a, b)

@@ -91,6 +91,30 @@ def test_equal_steps_over_slices_are_one_loop() -> None:
     same(graph, {"x": rng.standard_normal((n, 6)).astype(np.float32)})
 
 
+def test_places_of_symbolic_sizes_are_numbers_in_the_table() -> None:
+    """Every result is kept to the end: hundreds of places, all of them sums of products."""
+    a, b, w = place(("n", 5)), place(("m", 3)), place(5)
+    layer = body([a, b, w], [graphc.sort(a * w), b * 0.9, graphc.tanh(w + graphc.sum(b))])
+    x, y = place(("n", 5), "x"), place(("m", 3), "y")
+    kept = [(x, y, graphc.constant(np.ones(5, np.float32)))]
+    for _ in range(100):
+        kept.append(call(layer, *kept[-1]))
+    rows = graphc.stack([k[2] + graphc.sum(k[0]) + graphc.sum(k[1]) for k in kept[1:]])
+    graph = graph_of([x, y], [rows, *kept[-1]])
+    text = compilation(graph).stage("llvm")
+    assert text.count("call void @graphc.body") < 25
+    start = text.index("define internal void @graphc.run.0")
+    function = text[start : text.index("\n}", start)]
+    assert function.count("getelementptr i8, ptr %arena") < 80  # one per argument, not per row
+    rng = np.random.default_rng(0)
+    for n, m in ((1, 0), (3, 7)):
+        feeds = {
+            "x": rng.standard_normal((n, 5)).astype(np.float32),
+            "y": rng.standard_normal((m, 3)).astype(np.float32) * 0.01,
+        }
+        same(graph, feeds, rtol=1e-4)
+
+
 def test_a_run_inside_of_a_body() -> None:
     """Constants of a body are the program's."""
     a = place(("n", 4))

@@ -1,0 +1,98 @@
+"""The table of a run (floor 6): which buffers each row of repeated steps has, as numbers.
+
+An address is a start and bytes from there. The start is a slot of `buffers`, or one of few places
+that the function knows (`starts`: the arena, the program's constants). The bytes are a number plus,
+where sizes are symbolic, multiples of products of symbols (`basis`), whose values the function
+computes once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from graphc.backend.program import BufferRef
+from graphc.base.dims import Dim, Monomial, Size
+
+ARENA = BufferRef("arena_start", 0)
+
+
+@dataclass(slots=True)
+class Column:
+    """An argument that differs from row to row: of step `step` of the period, in slot `slot`.
+
+    kind: "arena" (bytes from the arena's start), "buffer" (a slot of `buffers`) or "any" (a slot,
+    or inverted a place among `starts`, and bytes from there); symbolic: the bytes have multiples of
+    the basis; at: its first word in a row.
+    """
+
+    step: int
+    slot: int
+    refs: tuple[BufferRef, ...]
+    kind: str
+    symbolic: bool
+    at: int = 0
+
+
+@dataclass
+class RunTable:
+    """The columns of a run, and after `finish` its rows.
+
+    slots: the first slot of each kind in `buffers`; offsets: where each arena slot starts.
+    """
+
+    slots: Mapping[str, int]
+    offsets: Sequence[Size]
+    columns: list[Column] = field(default_factory=list)
+    starts: dict[BufferRef, int] = field(default_factory=dict)
+    basis: dict[Monomial, int] = field(default_factory=dict)
+    words: int = 0  # of a row
+
+    def add(self, step: int, slot: int, refs: tuple[BufferRef, ...]) -> None:
+        """One more column; refs: one per row."""
+        bytes_ = [self._bytes(ref) for ref in refs]
+        kind = "any"
+        if all(ref.kind == "arena" for ref in refs):
+            kind = "arena"
+        elif all(ref.kind in self.slots and ref.offset == 0 for ref in refs):
+            kind = "buffer"
+        symbolic = any(isinstance(b, Dim) for b in bytes_)
+        for size in bytes_:
+            if isinstance(size, Dim):
+                for monomial, _ in size.terms:
+                    if monomial:
+                        self.basis.setdefault(monomial, len(self.basis))
+        self.columns.append(Column(step, slot, refs, kind, symbolic))
+
+    def finish(self, rows: int) -> list[list[int]]:
+        """Give the columns their places; the words of each row."""
+        for column in self.columns:
+            column.at = self.words
+            self.words += 2 if column.kind == "any" else 1
+            self.words += len(self.basis) if column.symbolic else 0
+        return [[w for c in self.columns for w in self._entry(c, c.refs[r])] for r in range(rows)]
+
+    def _bytes(self, ref: BufferRef) -> Size:
+        """Bytes from the start."""
+        return self.offsets[ref.index] + ref.offset if ref.kind == "arena" else ref.offset
+
+    def _entry(self, column: Column, ref: BufferRef) -> list[int]:
+        slot = self.slots[ref.kind] + ref.index if ref.kind in self.slots else 0
+        if column.kind == "buffer":
+            return [slot]
+        words = self._coefficients(self._bytes(ref), column.symbolic)
+        if column.kind == "arena":
+            return words
+        if ref.kind not in self.slots:
+            start = ARENA if ref.kind == "arena" else BufferRef(ref.kind, ref.index)
+            slot = ~self.starts.setdefault(start, len(self.starts))
+        return [slot, *words]
+
+    def _coefficients(self, size: Size, symbolic: bool) -> list[int]:
+        words = [0] * (1 + len(self.basis) if symbolic else 1)
+        if not isinstance(size, Dim):
+            words[0] = size
+            return words
+        for monomial, coefficient in size.terms:
+            words[1 + self.basis[monomial] if monomial else 0] = coefficient
+        return words
