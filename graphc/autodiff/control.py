@@ -35,7 +35,7 @@ from graphc.ops.control import (
     scan_parts,
 )
 from graphc.ops.elementwise import add
-from graphc.ops.families import Composite, Contraction, Item, Opaque, Reduction
+from graphc.ops.families import Composite, Contraction, Elementwise, Item, Opaque, Reduction
 from graphc.ops.sizes import as_dim
 from graphc.ops.state import placeholder
 
@@ -97,7 +97,9 @@ def _pullback(
 
 
 def _kept(parts: Sequence[Tensor], seeds: Sequence[Tensor], varying: set[int]) -> list[Tensor]:
-    """The heavy nodes of the forward computation that the parts need."""
+    """The nodes of the forward computation to keep: results of heavy ops that the parts need, or
+    what is made of them alone.
+    """
     back = {id(s) for s in seeds}  # what depends on a cotangent
     free: set[int] = set()  # what may be kept: depends on a varying input, on no barrier
     held: set[int] = set()
@@ -109,7 +111,30 @@ def _kept(parts: Sequence[Tensor], seeds: Sequence[Tensor], varying: set[int]) -
             held.add(id(node))
         elif id(node) in varying or any(i in free for i in inputs):
             free.add(id(node))
+    chosen: set[int] = set()
+    while True:
+        found, users = _frontier(parts, chosen, free - back)
+        # What a kept value is only used for is kept in its place, where it takes no more memory: of
+        # tanh(x @ w + h @ u) not the two products, nor their sum.
+        better = {
+            id(u): u
+            for t in found
+            for u in users.get(id(t), ())
+            if len(users[id(t)]) == 1 and id(u) in free - back and _replaces(u, t)
+        }
+        if not better:
+            return found
+        chosen |= set(better)
+
+
+def _frontier(
+    parts: Sequence[Tensor], chosen: set[int], free: set[int]
+) -> tuple[list[Tensor], dict[int, list[Node]]]:
+    """The first nodes of `free` on all ways down from `parts` that are heavy or chosen, and who
+    uses which node above them.
+    """
     found: dict[int, Tensor] = {}
+    users: dict[int, list[Node]] = {}
     seen: set[int] = set()
     stack: list[Node] = list(reversed(parts))
     while stack:
@@ -117,13 +142,23 @@ def _kept(parts: Sequence[Tensor], seeds: Sequence[Tensor], varying: set[int]) -
         if id(node) in seen:
             continue
         seen.add(id(node))
-        heavy = isinstance(node.op.form, _HEAVY) and isinstance(node, Tensor)
-        if heavy and id(node) in free and id(node) not in back:
-            assert isinstance(node, Tensor)
+        stops = id(node) in chosen or isinstance(node.op.form, _HEAVY)
+        if stops and id(node) in free and isinstance(node, Tensor):
             found[id(node)] = node
-        else:
-            stack.extend(reversed(node.inputs))
-    return list(found.values())
+            continue
+        for i in {id(i): i for i in node.inputs}.values():
+            users.setdefault(id(i), []).append(node)
+        stack.extend(reversed(node.inputs))
+    for part in parts:  # a part itself is used as it is
+        users.setdefault(id(part), []).append(part)
+    return list(found.values()), users
+
+
+def _replaces(user: Node, value: Tensor) -> bool:
+    """Whether an elementwise user of a value is as good to keep."""
+    if not isinstance(user.op.form, Elementwise) or not isinstance(user, Tensor):
+        return False
+    return user.shape == value.shape and user.dtype.itemsize <= value.dtype.itemsize
 
 
 def _numbers(g: Given) -> list[int]:

@@ -186,3 +186,17 @@ def test_every_pass_leaves_a_graph_that_verifies() -> None:
     after: list[str] = []
     optimize(graph, after=lambda p, g: (verify(g, p.name), after.append(p.name))[1])
     assert len(after) == len(GRAPH_PIPELINE)
+
+
+def test_of_a_cell_its_last_cheap_value_is_kept() -> None:
+    """tanh(c @ w + r @ w): the gradient needs 1 - tanh², neither the products nor the sum."""
+    x, w = tensors()
+    last, _ = graphc.scan(lambda c, r: (graphc.tanh(c @ w + r @ w), None), x[0], x)
+    graph = Graph([x, w], {"g": graphc.grad(graphc.sum(last**2), w)})
+    scans = [n for n in graph.nodes if n.op.name == "scan"]
+    forward = max((n for n in scans if not n.attr("reverse")), key=lambda n: len(n.type.items))
+    kept = [t.op.name for _, t in forward.attr("body").outputs[1:]]
+    assert kept == ["placeholder", "subtract"]  # the first one is the carry before the turn
+    (backward,) = [n for n in scans if n.attr("reverse")]
+    assert count(backward.attr("body"), "tanh") == 0
+    same(graph, graph.optimize(), x=X, w=W)
