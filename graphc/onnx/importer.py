@@ -372,12 +372,17 @@ class Importer:
             return _as_values(handler(context))
         except InputNeeded as error:
             raise _placed(error, where) from None
-        except (GraphcError, OverflowError) as error:
+        except (GraphcError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            # Besides GraphcErrors: what Python says of numbers in a file that no handler expects,
+            # a missing axis, a size of 0 to divide by.
             self._check_decided(error, where, inputs, context.computed)
             if isinstance(error, FormatError | UnsupportedError):
                 raise _placed(error, where) from None
-            what, hint = what_and_hint(error) if isinstance(error, GraphcError) else (error, None)
-            raise FormatError(message(f"{where}: {what}", at="", hint=hint)) from None
+            if isinstance(error, GraphcError):
+                what, hint = what_and_hint(error)
+                raise FormatError(message(f"{where}: {what}", at="", hint=hint)) from None
+            what = f"operands and attributes do not fit: {type(error).__name__}: {error}"
+            raise FormatError(message(f"{where}: {what}", at="")) from error
 
     def _check_decided(
         self,

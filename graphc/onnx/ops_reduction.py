@@ -198,9 +198,12 @@ def top_k_input(c: Context) -> Result:
 def top_k(c: Context) -> Result:
     """The k largest or smallest elements along an axis, in order."""
     largest = bool(c.attribute("largest"))
-    if c.is_known(1) and isinstance(c.sizes(1, "k")[0], int):
+    if c.value(1).known() is not None:
         return _top(c, int(c.number(1, "k")), largest)
     x, axis = c.tensor(0), int(c.attribute("axis", -1))
-    (count,) = c.sizes(1, "k")
+    sizes = c.sizes(1, "k")
+    if len(sizes) != 1:
+        c.bad(f"k has {len(sizes)} elements, expected one")
+    count = sizes[0]
     places = _first(graphc.argsort(x, axis=axis, descending=largest), axis, count)
     return [graphc.take_along_axis(x, places, axis=axis), places]

@@ -128,8 +128,9 @@ def checked_opsets(where: str, imports: Any) -> dict[str, int]:
         domain = domain_of(item.domain)
         if domain in found:
             bad(where, f"it imports the domain {shown(domain)} twice")
-        if item.version < 1:
-            bad(where, f"the opset version {item.version} of {shown(domain)} is not positive")
+        if not 1 <= item.version < 2**31:
+            what = f"the opset version {item.version} of {shown(domain)}"
+            bad(where, f"{what} is {'too large' if item.version > 0 else 'not positive'}")
         if domain == "" and item.version > newest:
             unsupported(
                 where,

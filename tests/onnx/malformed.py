@@ -84,6 +84,8 @@ def _frame() -> None:
     for version in (0, -5):
         proto = changed(lambda m, v=version: setattr(m.opset_import[0], "version", v))
         case(f"opset {version}", proto, "is not positive")
+    far = changed(lambda m: m.opset_import.add(domain="ai.onnx.ml", version=2**40))
+    case("opset of 2**40", far, "of 'ai.onnx.ml' is too large")
     case("opset twice", changed(lambda m: m.opset_import.add(version=21)), "twice")
     case(
         "domain not imported",
