@@ -168,7 +168,8 @@ class _Loop:
             if not moving:
                 continue
             self.sums[number] = [self._behind(t, depends, plain) for t in moving]
-            left = [t for t in terms if t not in moving]
+            moved = {id(t) for t in moving}  # `in` would ask tensors whether they are equal
+            left = [t for t in terms if id(t) not in moved]
             fresh: Tensor = place
             for term in left:
                 fresh = add(fresh, term)
