@@ -95,6 +95,10 @@ def _divided(a: Size, b: Size) -> Size:
     if isinstance(a, int) and isinstance(b, int):
         down = abs(a) // abs(b)
         return down if (a < 0) == (b < 0) else -down
+    if isinstance(b, int) and low is not None and -b < low < 0:
+        # (n - 1) / 2 is cut off toward 0, not rounded down, for n = 0 alone. Exporters mean n // 2
+        # by it, and windows that are computed so have no place in an empty axis.
+        return a // b
     if low is None or low < 0 or below is None or below < 1:
         if not (isinstance(a, Dim) and isinstance(b, int) and (a % b) == 0):
             raise Uncertain
