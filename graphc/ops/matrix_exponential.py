@@ -19,6 +19,7 @@ from graphc.ops import elementwise, elementwise_math, logical, rounding
 from graphc.ops.contraction import matmul
 from graphc.ops.factorization import (
     FACTORED,
+    SQUARE,
     check_matrices,
     one_matrix,
     orthogonal,
@@ -212,7 +213,7 @@ EXPM = REGISTRY.add(
         _gradient,
         Composite(_expand),
         doc="The exponential of square matrices, the sum of A^k / k!.",
-        samples=one_matrix(_uniform, ((3, 3), (2, 4, 4), (37, 37))),
+        samples=one_matrix(_uniform, SQUARE),
         dtypes=FACTORED,
     )
 )

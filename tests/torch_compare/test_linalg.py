@@ -53,6 +53,7 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any], list[Any]]] = {
         lambda x: torch().linalg.matrix_power(x, -2),
         [SQUARE],
     ),
+    "expm": (linalg.expm, lambda x: torch().linalg.matrix_exp(x), [SQUARE]),
     "nuclear norm": (
         lambda x: linalg.matrix_norm(x, ord="nuc"),
         lambda x: torch().linalg.matrix_norm(x, ord="nuc"),
