@@ -65,7 +65,31 @@ def dtypes() -> graphc.Graph:
     return graphc.Graph(inputs, outputs, name="all dtypes")
 
 
-MODELS = {"inference": inference, "training": training, "dtypes": dtypes}
+def control() -> graphc.Graph:
+    """Loops, branches and functions with bodies, one of which stands in several places."""
+    rng = np.random.default_rng(3)
+    x = graphc.placeholder(("n", 4), name="x")
+    w = graphc.variable(rng.normal(size=(4, 4)).astype(np.float32), name="w")
+
+    @graphc.function
+    def layer(h: graphc.Tensor) -> graphc.Tensor:
+        return graphc.tanh(h @ w) * 0.5
+
+    @graphc.function
+    def twice(h: graphc.Tensor) -> graphc.Tensor:
+        return layer(layer(h))
+
+    table = graphc.constant(rng.normal(size=(30, 4)).astype(np.float32))
+    last, rows = graphc.scan(lambda c, r: (layer(c) + r + graphc.sum(table, axis=0), c), x[0], x)
+    chosen = graphc.cond(last[0] > 0, lambda: layer(last), lambda: twice(last))
+    final, turns = graphc.while_loop(
+        lambda h: graphc.sum(h * h) > 0.01, twice, chosen, maximum=20, return_turns=True
+    )
+    outputs = {"final": final, "turns": turns, "rows": rows}
+    return graphc.Graph([x], outputs, name="control")
+
+
+MODELS = {"inference": inference, "training": training, "dtypes": dtypes, "control": control}
 
 
 def feeds_of(graph: graphc.Graph) -> dict[str, np.ndarray]:
