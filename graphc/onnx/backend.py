@@ -17,7 +17,8 @@ import onnx.helper
 
 from graphc.base.errors import DeviceError, GraphError, message
 from graphc.base.limits import Limits
-from graphc.onnx.importer import Imported, import_model, symbol_text
+from graphc.onnx.declared import symbol_text
+from graphc.onnx.importer import Imported, import_model
 from graphc.onnx.narrow import CARRIED, INTEGERS, carried_array
 from graphc.onnx.reader import Model, checked_model
 from graphc.onnx.refusal import InputNeeded

@@ -23,10 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from graphc.base.dims import Dim, Size, symbols
-from graphc.base.dtypes import DType, dtype_of
 from graphc.base.errors import (
     FormatError,
     GraphcError,
@@ -43,8 +40,9 @@ from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor
 from graphc.onnx import operators
 from graphc.onnx.context import Context, Result, handler_of
+from graphc.onnx.declared import check_declared, given_value, may_stand, symbol_text, unused
 from graphc.onnx.elements import DTYPES, name_of
-from graphc.onnx.narrow import CARRIED, carried_array
+from graphc.onnx.narrow import CARRIED
 from graphc.onnx.reader import Model, domain_of, read_file
 from graphc.onnx.refusal import InputNeeded, bad, needed, shown, unsupported
 from graphc.onnx.schemas import (
@@ -62,7 +60,6 @@ from graphc.onnx.values import (
     SequenceValue,
     TensorValue,
     Value,
-    of_array,
     of_tensor,
     sources,
 )
@@ -196,7 +193,7 @@ class Importer:
     def _input(self, info: Any, where: str) -> Value:
         kind = info.type.WhichOneof("value")
         if info.name in self._constants:
-            return _given(self._constants[info.name], info.type, where)
+            return given_value(self._constants[info.name], info.type, where)
         if kind is None:
             bad(where, "it has no type")
         if kind in ("sequence_type", "optional_type", "map_type", "sparse_tensor_type"):
@@ -238,7 +235,7 @@ class Importer:
         if text not in self._symbols:
             label = "".join(c if c.isalnum() or c == "_" else "_" for c in text)[:64] or "n"
             label = label if label.isidentifier() else f"n_{label}"
-            unique = _unused(label, self._symbol_names)
+            unique = unused(label, self._symbol_names)
             if len(self._symbols) >= self.limits.symbols:
                 bad("the model", f"more than {self.limits.symbols} symbolic dims (limit symbols)")
             fixed = self._sizes.get(text, self._sizes.get(unique))
@@ -249,8 +246,8 @@ class Importer:
         """A name of the model as a name of the graph: the same wherever that is legal."""
         if name not in self._legal:
             label = name[: self.limits.name_length]
-            label = "".join("_" if not _may_stand(c) else c for c in label) or "_"
-            self._legal[name] = _unused(label, self._legal_names)
+            label = "".join("_" if not may_stand(c) else c for c in label) or "_"
+            self._legal[name] = unused(label, self._legal_names)
         return self._legal[name]
 
     def _check_given(self) -> None:
@@ -270,7 +267,7 @@ class Importer:
         value = scope.values.get(info.name)
         if value is None:
             bad(where, "no node gives it")
-        _check_declared(value, info.type, where)
+        check_declared(value, info.type, where)
         return self._flatten(value, self._legal_name(info.name), where, outputs)
 
     def _flatten(
@@ -518,21 +515,6 @@ class ForeignInput(ForeignValue):
         return needed(where, f"the {self.what} {shown(self.name)}", [self.name], [])
 
 
-def _unused(label: str, taken: dict[str, int]) -> str:
-    """A label that is not taken yet, which takes it. taken: the next number to try for each."""
-    unique = label
-    while unique in taken:
-        unique = f"{label}_{taken[label]}"
-        taken[label] += 1
-    taken[unique] = 1
-    return unique
-
-
-def symbol_text(dim: Any, name: str, axis: int) -> str:
-    """The name of a symbolic dim: its own, or that of its place."""
-    return dim.dim_param or f"{name}_{axis}"
-
-
 def _as_values(result: Result) -> list[Value | None]:
     """What a handler gave, as values."""
     if isinstance(result, Tensor | Value) or result is None:
@@ -554,63 +536,3 @@ def _placed(error: GraphcError, where: str) -> GraphcError:
 
 def _is_sizes(value: Value | None) -> bool:
     return isinstance(value, TensorValue) and value.plain and value.sizes is not None
-
-
-def _may_stand(c: str) -> bool:
-    return c.isprintable() and not c.isspace() and c not in '"\\%'
-
-
-def _given(value: Any, declared: Any, where: str) -> Value:
-    """The value that the caller fixes for an input."""
-    if declared.HasField("optional_type"):
-        if value is None:
-            return OptionalValue(None)
-        return OptionalValue(_given(value, declared.optional_type.elem_type, where))
-    if declared.HasField("sequence_type"):
-        kind = declared.sequence_type.elem_type
-        return SequenceValue([_given(v, kind, where) for v in value], kind.tensor_type.elem_type)
-    element = declared.tensor_type.elem_type
-    if declared.HasField("tensor_type") and element not in DTYPES:
-        if element not in CARRIED:
-            return ForeignValue(name_of(element))
-        stored = carried_array(np.asarray(value), element)
-        return TensorValue(None, stored=stored, dtype=CARRIED[element], element=element)
-    array = np.asarray(value)
-    dtype = _declared_dtype(declared)
-    if dtype is None:
-        dtype = dtype_of(array.dtype)
-    if array.dtype.kind not in "biufV":
-        bad(where, f"the value given for it is of dtype {array.dtype}, expected {dtype}")
-    _check_fixed_shape(array.shape, declared, where)
-    return of_array(array.astype(dtype.numpy), dtype)
-
-
-def _declared_dtype(declared: Any) -> DType | None:
-    return DTYPES.get(declared.tensor_type.elem_type)
-
-
-def _check_fixed_shape(shape: tuple[int, ...], declared: Any, where: str) -> None:
-    if not declared.tensor_type.HasField("shape"):
-        return
-    dims = declared.tensor_type.shape.dim
-    fits = len(dims) == len(shape) and all(
-        not d.HasField("dim_value") or d.dim_value == s for d, s in zip(dims, shape)
-    )
-    if not fits:
-        expected = [d.dim_value if d.HasField("dim_value") else d.dim_param for d in dims]
-        raise GraphError(
-            message(f"{where}: the value given for it has shape {list(shape)}, expected {expected}")
-        )
-
-
-def _check_declared(value: Value, declared: Any, where: str) -> None:
-    """Raise FormatError where the model says another type of an output than it has."""
-    if not isinstance(value, TensorValue) or not declared.HasField("tensor_type"):
-        return
-    element = declared.tensor_type.elem_type
-    if element not in (0, value.element):
-        bad(where, f"it is declared as {name_of(element)}, and is {name_of(value.element)}")
-    if declared.tensor_type.HasField("shape"):
-        rank = len(declared.tensor_type.shape.dim)
-        if rank != value.ndim:
-            bad(where, f"it is declared with {rank} dims, and has {value.ndim}")

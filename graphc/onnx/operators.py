@@ -7,6 +7,7 @@ from types import ModuleType
 from graphc.onnx import (
     network_operators,
     ops_control,
+    ops_creation,
     ops_indexing,
     ops_linear,
     ops_math,
@@ -18,6 +19,7 @@ from graphc.onnx import (
 
 THEMES: tuple[ModuleType, ...] = (
     ops_control,
+    ops_creation,
     ops_indexing,
     ops_linear,
     ops_math,

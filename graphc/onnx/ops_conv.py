@@ -1,4 +1,4 @@
-"""Convolutions (floor 8)."""
+"""Convolutions of floats and their transposes, deformable ones too (floor 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operators that read and write at computed places (floor 8)."""
+"""Operators that read and write at computed places, and those that search (floor 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Products of matrices (floor 8)."""
+"""Products of matrices, sums of products, determinants (floor 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pools (floor 8)."""
+"""Pools over windows and over all places, and what undoes them (floor 8)."""
 
 from __future__ import annotations
 

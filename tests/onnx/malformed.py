@@ -308,6 +308,18 @@ def _operands() -> None:
         ("expand negative", one_node("Expand", {"x": x, "s": ints(-2, 2, 3)}), "-2"),
         ("tile", one_node("Tile", {"x": x, "r": ints(2)}), "1 repeats for 2 dims"),
         ("tile negative", one_node("Tile", {"x": x, "r": ints(2, -1)}), "-1"),
+    ]
+    for name, proto, says in table:
+        case(f"operands: {name}", proto, says)
+
+
+def _more_operands() -> None:
+    x, one = (2, 3), np.array([1], I64)
+
+    def ints(*values: int) -> Any:
+        return np.array(values, I64)
+
+    table: list[tuple[str, Any, str]] = [
         ("pad", one_node("Pad", {"x": x, "p": ints(1, 1)}), "2 pads for 2 dims"),
         ("pad mode", one_node("Pad", {"x": x, "p": ints(1, 1, 1, 1)}, mode="odd"), "'odd'"),
         ("pad reflect", one_node("Pad", {"x": x, "p": ints(9, 0, 0, 0)}, mode="reflect"), "pad"),
@@ -537,6 +549,7 @@ for _add in (
     _data,
     _nodes,
     _operands,
+    _more_operands,
     _types,
     _control,
     _functions,
