@@ -17,7 +17,7 @@ import graphc
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install torch (CPU)")
 
-from tests.onnx.torch_models import CASES  # noqa: E402  # it needs torch
+from tests.onnx.torch_models import CASES, SYMBOLIC  # noqa: E402  # it needs torch
 
 NEEDS_SCRIPT = pytest.mark.skipif(
     importlib.util.find_spec("onnxscript") is None,
@@ -26,10 +26,8 @@ NEEDS_SCRIPT = pytest.mark.skipif(
 EXPORTERS = ["torchscript", pytest.param("dynamo", marks=NEEDS_SCRIPT)]
 
 
-def exported(name: str, exporter: str, path: Path) -> tuple[Any, Any]:
-    """The module and its example inputs; its model is at `path`, dim 0 of the inputs symbolic."""
-    torch.manual_seed(len(name))
-    module, example = CASES[name]()
+def export(module: Any, example: Any, exporter: str, path: Path, axes: Any) -> None:
+    """Write the model of a module to `path`. axes: per input, names of its symbolic axes."""
     module.eval()
     # The fast path of torch's encoder layers is an operator that the older exporter does not know.
     torch.backends.mha.set_fastpath_enabled(False)
@@ -40,27 +38,26 @@ def exported(name: str, exporter: str, path: Path) -> tuple[Any, Any]:
         logging.disable(logging.WARNING)
         try:
             if exporter == "dynamo":
-                dims = tuple({0: torch.export.Dim.DYNAMIC} for _ in example)
+                dims = tuple(dict.fromkeys(a, torch.export.Dim.DYNAMIC) for a in axes)
                 shapes = (dims,) if hasattr(module, "function") else dims
                 program = torch.onnx.export(
                     module, example, dynamo=True, dynamic_shapes=shapes, input_names=inputs
                 )
                 program.save(path)
             else:
-                axes = {n: {0: "batch"} for n in inputs}
+                named = dict(zip(inputs, axes, strict=True))
                 torch.onnx.export(
-                    module, example, path, dynamo=False, dynamic_axes=axes, input_names=inputs
+                    module, example, path, dynamo=False, dynamic_axes=named, input_names=inputs
                 )
         finally:
             logging.disable(logging.NOTSET)
-    return module, example
 
 
-def with_batch(example: Any, batch: int) -> list[Any]:
-    """Inputs as the example, with another batch and other values."""
+def resized(example: Any, axes: Any, sizes: dict[str, int]) -> list[Any]:
+    """Inputs as the example, with other values and sizes."""
     found = []
-    for t in example:
-        shape = (batch, *t.shape[1:])
+    for t, names in zip(example, axes, strict=True):
+        shape = [sizes[names[a]] if a in names else n for a, n in enumerate(t.shape)]
         if t.dtype.is_floating_point:
             found.append(torch.randn(shape))
         else:
@@ -68,15 +65,12 @@ def with_batch(example: Any, batch: int) -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize("exporter", EXPORTERS)
-@pytest.mark.parametrize("name", CASES)
-def test_exported(name: str, exporter: str, tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    module, example = exported(name, exporter, path)
+def compare(module: Any, path: Path, feeds: Any) -> None:
+    """Hold the graph of a file against the module, for each list of inputs."""
     graph = graphc.onnx.load(path)
     with graphc.Session() as session:
         function = session.function([t for _, t in graph.inputs], dict(graph.outputs))
-        for inputs in (example, with_batch(example, 3), with_batch(example, 1)):
+        for inputs in feeds:
             with torch.no_grad():
                 expected = module(*inputs)
             found = list(function(*[t.numpy() for t in inputs]).values())
@@ -85,3 +79,25 @@ def test_exported(name: str, exporter: str, tmp_path: Path) -> None:
             for ours, theirs in zip(found, wanted, strict=True):
                 assert ours.shape == tuple(theirs.shape)
                 np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize("name", CASES)
+def test_exported(name: str, exporter: str, tmp_path: Path) -> None:
+    torch.manual_seed(len(name))
+    module, example = CASES[name]()
+    axes = [{0: "batch"} for _ in example]
+    export(module, example, exporter, tmp_path / "model.onnx", axes)
+    others = [resized(example, axes, {"batch": n}) for n in (3, 1)]
+    compare(module, tmp_path / "model.onnx", [example, *others])
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize("name", SYMBOLIC)
+def test_exported_with_symbolic_sizes(name: str, exporter: str, tmp_path: Path) -> None:
+    torch.manual_seed(len(name))
+    make, axes, sizes = SYMBOLIC[name]
+    module, example = make()
+    export(module, example, exporter, tmp_path / "model.onnx", axes)
+    others = [resized(example, axes, s) for s in sizes]
+    compare(module, tmp_path / "model.onnx", [example, *others])

@@ -445,3 +445,77 @@ def losses_and_norms() -> tuple[nn.Module, Example]:
         return loss + distance + torch.logsumexp(x, 1) + torch.var(x, 1) + x.prod(1)
 
     return Lambda(forward), (torch.randn(2, 5), torch.tensor([1, 3]))
+
+
+# -- more than the batch is symbolic --------------------------------------------------------------
+
+# Per model: the names of the symbolic axes of each input, and sizes to run it with.
+Axes = tuple[dict[int, str], ...]
+SYMBOLIC: dict[str, tuple[Callable[[], tuple[nn.Module, Example]], Axes, list[dict[str, int]]]] = {}
+
+
+def symbolic(axes: Axes, *sizes: dict[str, int]) -> Callable[..., Any]:
+    """Register an architecture whose inputs have these symbolic axes."""
+
+    def register(make: Callable[[], tuple[nn.Module, Example]]) -> Any:
+        SYMBOLIC[make.__name__] = make, axes, list(sizes)
+        return make
+
+    return register
+
+
+@symbolic(({0: "batch", 1: "length"},), {"batch": 3, "length": 5}, {"batch": 1, "length": 9})
+def decoder_of_any_length() -> tuple[nn.Module, Example]:
+    return Decoder(), (torch.randint(0, 30, (2, 7)),)
+
+
+@symbolic(({0: "batch", 2: "height", 3: "width"},), {"batch": 1, "height": 16, "width": 28})
+def feature_pyramid() -> tuple[nn.Module, Example]:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        fine = self.a(x)
+        coarse = self.b(torch.relu(fine))
+        return self.c(fine) + functional.interpolate(self.d(coarse), size=fine.shape[-2:])
+
+    layers = {
+        "a": nn.Conv2d(3, 4, 3, 2, 1),
+        "b": nn.Conv2d(4, 8, 3, 2, 1),
+        "c": nn.Conv2d(4, 5, 1),
+        "d": nn.Conv2d(8, 5, 1),
+    }
+    return Lambda(forward, **layers), (torch.randn(2, 3, 20, 24),)
+
+
+@symbolic(({0: "batch", 2: "height", 3: "width"},), {"batch": 3, "height": 3, "width": 8})
+def detection_head() -> tuple[nn.Module, Example]:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        y = self.head(x)
+        batch, _, height, width = y.shape
+        y = y.view(batch, 3, 6, height, width).permute(0, 1, 3, 4, 2)
+        rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        places = torch.stack((columns, rows), 2).float()
+        centers = (y[..., :2].sigmoid() * 2 - 0.5 + places) * 8
+        return torch.cat([centers, y[..., 2:].sigmoid()], -1).view(batch, -1, 6)
+
+    return Lambda(forward, head=nn.Conv2d(4, 18, 1)), (torch.randn(2, 4, 5, 6),)
+
+
+@symbolic(
+    ({0: "batch", 1: "length"}, {0: "batch", 2: "past"}, {0: "batch", 2: "past"}),
+    {"batch": 1, "length": 1, "past": 9},
+    {"batch": 3, "length": 4, "past": 2},
+)
+def attention_with_a_cache() -> tuple[nn.Module, Example]:
+    def forward(self: Any, x: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, ...]:
+        batch, length, _ = x.shape
+        parts = self.qkv(x).chunk(3, -1)
+        q, k, v = (t.view(batch, length, 2, 4).transpose(1, 2) for t in parts)
+        k, v = torch.cat([keys, k], 2), torch.cat([values, v], 2)
+        last = torch.arange(length)[:, None] + keys.shape[2]
+        allowed = torch.arange(k.shape[2])[None] <= last
+        scores = (q @ k.transpose(-1, -2) / 2).masked_fill(~allowed, float("-inf"))
+        out = (scores.softmax(-1) @ v).transpose(1, 2).reshape(batch, length, 8)
+        return self.out(out), k, v
+
+    layers = {"qkv": nn.Linear(8, 24), "out": nn.Linear(8, 8)}
+    cache = torch.randn(2, 2, 5, 4), torch.randn(2, 2, 5, 4)
+    return Lambda(forward, **layers), (torch.randn(2, 3, 8), *cache)
