@@ -266,7 +266,8 @@ class Trainer:
     @property
     def graph(self) -> graphc.Graph:
         """The graph for use, with the trained weights: to save, to export, to compile."""
-        return self._session.function(self.model.inputs, self.model.outputs).graph
+        model = self.model
+        return self._session.function(model.inputs, model.outputs, name=model.name).graph
 
 
 def batches(

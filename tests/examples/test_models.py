@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -150,3 +151,17 @@ def test_it_runs_as_a_program(name: str, tmp_path: Path) -> None:
     assert (folder / "loss.png").read_bytes()[:4] == b"\x89PNG"
     (graph,) = folder.glob("*.graphc")
     assert graphc.load(graph).outputs
+
+
+def test_the_page_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every model is in the table, every link leads somewhere, the code runs."""
+    text = (FOLDER / "README.md").read_text()
+    for name in MODULES:
+        assert re.search(rf"^\| `{name}[` ]", text, re.MULTILINE), name
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        assert (FOLDER / target).exists(), target
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert graphc.load("lenet.graphc").name == "lenet"
+    assert Path("lenet.onnx").stat().st_size > 200_000
