@@ -16,7 +16,7 @@ from graphc.onnx.exporting.writer import Value
 from graphc.ops.contraction import split_spec
 
 _FACTORIZATIONS = """
-cholesky cofactor eigh eigvalsh logabsdet lu lu_solve pinv qr qr_complete solve svd svdvals
+cholesky cofactor eigh eigvalsh expm logabsdet lu lu_solve pinv qr qr_complete solve svd svdvals
 triangular_solve
 """.split()
 REFUSED.update(dict.fromkeys(_FACTORIZATIONS, "ONNX has no factorizations of matrices"))
