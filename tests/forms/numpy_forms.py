@@ -6,7 +6,7 @@ What the loops mean is so held against what the references mean before any code 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -97,6 +97,13 @@ def run_reduction(form: Reduction, x: Array, node: Tensor) -> Array:
     return np.broadcast_to(result.array, outer).reshape([int(n) for n in node.shape])
 
 
+class Scratch(NamedTuple):
+    """Scratch memory."""
+
+    array: Array
+    dtype: DType
+
+
 class Loops(NumpyScalar):
     """`LoopBuilder` that runs at once; uninitialised results are marked by `written`."""
 
@@ -145,23 +152,46 @@ class Loops(NumpyScalar):
         for i in range(count):
             body(value(np.int64(i), int64))
 
+    def lanes(
+        self, extent: Any, dtype: DType, body: Callable[[Value], None], vectors: int = 1
+    ) -> None:
+        """A loop of independent iterations."""
+        self.loop(extent, body)
+
+    def running(self, dtype: DType, how: str = "sum") -> list[Any]:
+        """A value that grows."""
+        return [value(np.zeros((), dtype.numpy), dtype), how]
+
+    def accumulate(self, handle: list[Any], *values: Value) -> None:
+        """Take in a value, or the factors of a product."""
+        total, how = handle
+        if how == "maximum":
+            handle[0] = self.maximum(total, *values)
+        else:
+            handle[0] = self.add(total, self.mul(*values) if how == "products" else values[0])
+
+    def total(self, handle: list[Any]) -> Value:
+        """What a running value has come to."""
+        found: Value = handle[0]
+        return found
+
     def when(self, condition: Value, body: Callable[[], None]) -> None:
         """Run the body where the condition holds."""
         if condition.array:
             body()
 
-    def local(self, shape: Sequence[Any], dtype: DType) -> tuple[Array, DType]:
+    def local(self, shape: Sequence[Any], dtype: DType) -> Scratch:
         """Scratch memory, full of what nobody may use."""
         array = np.zeros([evaluate(n, {}) for n in shape], dtype.numpy)
         array[...] = np.nan if dtype.is_float else 77 % 2 if dtype.is_bool else 77
-        return array, dtype
+        return Scratch(array, dtype)
 
-    def get(self, handle: tuple[Array, DType], index: Sequence[Value] = ()) -> Value:
+    def get(self, handle: Scratch, index: Sequence[Value] = ()) -> Value:
         """Read scratch."""
         array, dtype = handle
         return value(np.array(array[self._place(index, array.shape)]), dtype)
 
-    def put(self, handle: tuple[Array, DType], element: Value, index: Sequence[Value] = ()) -> None:
+    def put(self, handle: Scratch, element: Value, index: Sequence[Value] = ()) -> None:
         """Write scratch."""
         array, dtype = handle
         assert element.dtype is dtype, (element.dtype, dtype)
