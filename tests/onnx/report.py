@@ -21,7 +21,7 @@ import onnx.backend.base
 
 import graphc
 from graphc.onnx.backend import Backend
-from tests.onnx.suite import EXCLUDED, GROUPS, is_plain, node_models, reason_of, tests_of
+from tests.onnx.suite import EXCLUDED, GROUPS, cases_of, is_plain, node_models, reason_of
 
 
 class _Session(onnx.backend.base.BackendRep):
@@ -65,7 +65,7 @@ def outcome(test: Callable[[], None]) -> tuple[str, str]:
 
 def results(group: str, backend: Any) -> dict[str, tuple[str, str]]:
     """The outcomes of a group's tests by name."""
-    return {name: outcome(test) for name, test in tests_of(group, backend).items()}
+    return {name: outcome(test) for name, test in cases_of(group, backend).items()}
 
 
 def _line(label: str, found: dict[str, tuple[str, str]], names: list[str]) -> str:
@@ -98,7 +98,7 @@ def report(groups: list[str]) -> int:
                 print(f"{'':28} wrong values or other errors: {len(wrong)}")
         print(_line("all", total, list(total)))
     print("\nexcluded, with reasons")
-    names = [n for group in groups for n in tests_of(group)]
+    names = [n for group in groups for n in cases_of(group)]
     reasons = collections.Counter(r for r in map(reason_of, names) if r)
     for reason in dict.fromkeys(EXCLUDED.values()):
         print(f"{reasons[reason]:6}  {reason}")

@@ -56,7 +56,7 @@ def runner(backend: Any = Backend) -> Any:
         return BackendTest(backend, __name__)
 
 
-def tests_of(group: str, backend: Any = Backend) -> dict[str, Callable[[], None]]:
+def cases_of(group: str, backend: Any = Backend) -> dict[str, Callable[[], None]]:
     """The tests of a group by name, without the device."""
     items = runner(backend)._test_items[GROUPS[group]]
     return {

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 import graphc
-from tests.onnx.suite import GROUPS, REFUSED, reason_of, runner, tests_of
+from tests.onnx.suite import GROUPS, REFUSED, cases_of, reason_of, runner
 
 # The light models take seconds each; they run with random weights too, in test_light.
 QUICK = [group for group in GROUPS if group != "light"]
-CASES = {f"{group}: {name}": test for group in QUICK for name, test in tests_of(group).items()}
+CASES = {f"{group}: {name}": test for group in QUICK for name, test in cases_of(group).items()}
 INCLUDED = [k for k in CASES if reason_of(k.partition(": ")[2]) is None]
 
 
 def test_all_are_there() -> None:
-    counts = {group: len(tests_of(group)) for group in GROUPS}
+    counts = {group: len(cases_of(group)) for group in GROUPS}
     assert sum(counts.values()) >= 2033, counts
     assert len(INCLUDED) >= 1967
     assert len(runner().test_cases) == len(GROUPS)
@@ -41,7 +41,7 @@ def test_refused_by_name(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", tests_of("light"))
+@pytest.mark.parametrize("name", cases_of("light"))
 def test_light(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ONNX_HOME", os.fspath(tmp_path))  # the runner makes folders there
-    tests_of("light")[name]()
+    cases_of("light")[name]()
