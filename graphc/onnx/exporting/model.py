@@ -8,7 +8,6 @@ Everything is made in memory first: what cannot be said raises before a file is 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +17,14 @@ from graphc.base.errors import GraphError, UnsupportedError, message
 from graphc.ir import provenance as places
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, TensorType, describe
+from graphc.onnx.exporting import (  # noqa: F401  # they fill the table of exporters
+    control,
+    elementwise,
+    gathers,
+    products,
+    reductions,
+    views,
+)
 from graphc.onnx.exporting.group import Asked, Match
 from graphc.onnx.exporting.patterns import match
 from graphc.onnx.exporting.sizes import Sizes
@@ -29,10 +36,6 @@ from graphc.rewrite.pattern import EXACT, node_rule
 from graphc.version import __version__
 
 OLDEST = 18  # reductions take their axes as operands, integers have bits
-
-# Their modules fill the table of exporters.
-for _name in ("control", "elementwise", "gathers", "products", "reductions", "views"):
-    importlib.import_module(f"graphc.onnx.exporting.{_name}")
 
 
 def model_of(graph: Graph, opset: int, *, provenance: bool = True) -> onnx.ModelProto:

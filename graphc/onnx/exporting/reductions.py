@@ -1,4 +1,4 @@
-"""Reductions, running reductions and sorts in ONNX (floor 8)."""
+"""Reductions, running reductions and sorts in ONNX (floor 8): an exporter for each op."""
 
 from __future__ import annotations
 
