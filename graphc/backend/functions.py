@@ -234,7 +234,12 @@ leave.{k}:
 go_on.{k}:"""
 _KEEP_FREE = f"""  %free_at = getelementptr i64, ptr %ctx, i64 {FREE_SLOT}
   %free = load i64, ptr %free_at, align 8"""
-_GIVE_BACK = "  store i64 %free, ptr %free_at, align 8"
+# After MORE_MEMORY the place holds how much is needed, which must reach the caller.
+_GIVE_BACK = """  %last = load i64, ptr %ctx, align 8
+  %fine = icmp eq i64 %last, 0
+  %now = load i64, ptr %free_at, align 8
+  %kept = select i1 %fine, i64 %free, i64 %now
+  store i64 %kept, ptr %free_at, align 8"""
 
 
 def _parallel_extent(kernel: Kernel) -> Size | None:

@@ -57,6 +57,7 @@ Array = npt.NDArray[Any]
 CONTEXT_SLOTS = 8  # the first three have a meaning, two more for programs that compute sizes
 RELEASE_WORK = 200_000  # scalar operations, some 20 us: from here on other Python threads may run
 _UNBOUNDED = (1 << 63) - 1
+_MOST_TRIES = 1000  # with an arena that is large enough
 _HUGE = 1 << 62
 
 
@@ -170,7 +171,10 @@ class Caller:
             )
             if site != MORE_MEMORY:
                 return site
-            arena.reserve(int(context[FREE_SLOT]) - arena.address)
+            needed = int(context[FREE_SLOT]) - arena.address
+            if needed <= arena.capacity:
+                raise ExecutionError(f"{self.signature.name}: memory is asked for twice (a bug)")
+            arena.reserve(needed)
 
     def _copied(self, k: int, source: int, given: Array | None, sizes: Mapping[str, int]) -> Array:
         """An output of a computed size, from where the program left it in the arena."""
@@ -234,7 +238,7 @@ class NativeCaller(Caller):
     ) -> Any:
         dims = [sizes[symbol.name] for symbol in self.signature.symbols]
         dims += [0] * (len(self.signature.computed) + self.signature.blocks)
-        pause = pauses()
+        pause, vain = pauses(), 0
         while True:
             result = attempt(*arrays)
             if type(result) is not int:
@@ -247,7 +251,14 @@ class NativeCaller(Caller):
                 needed = call_arena_bytes(self.program.arena_bytes, dims, self.state.threads)
                 with self.state.lock.threads, self.state.lock:
                     asked = max(int(record.array[Slot.NEEDED]) for record in self._records)
+                    before = self.state.arena.capacity
                     self.state.arena.reserve(max(needed, asked))
+                    # Another thread may have made it larger meanwhile, but not for ever.
+                    vain = vain + 1 if self.state.arena.capacity == before else 0
+                if vain > _MOST_TRIES:
+                    raise ExecutionError(
+                        f"{self.signature.name}: memory is asked for twice (a bug)"
+                    )
             else:
                 raise ExecutionError(
                     f"{self.signature.name}: arguments that fit were refused (a bug)"

@@ -128,3 +128,22 @@ def test_rows_whose_sizes_would_differ_have_no_jacobian() -> None:
     y = x[x > 0]
     jacobian = graphc.jacobian(graphc.sum(y**2, keepdims=True), x)
     np.testing.assert_allclose(jacobian.eval({x: np.array([1.0, -2, 3])}), [[2, 0, 6]])
+
+
+def test_memory_that_an_inner_body_asks_for_reaches_the_caller() -> None:
+    @graphc.function
+    def inner(row: graphc.Tensor) -> graphc.Tensor:
+        kept = row[row > 0]
+        return graphc.sum(graphc.sort(kept)[:, None] * kept)
+
+    @graphc.function
+    def outer(row: graphc.Tensor) -> graphc.Tensor:
+        large = row[row > 1]
+        return inner(row - graphc.sum(large)) + graphc.sum(graphc.sort(large)) + inner(row)
+
+    x = graphc.placeholder(("n", "m"), "float64", name="x")
+    total, _ = graphc.scan(lambda c, row: (c + outer(row), None), graphc.constant(0.0), x)
+    with graphc.Session(threads=1) as session:
+        function = session.function([x], {"total": total})
+        for n, m in ((2, 3), (3, 200), (1, 5), (2, 2000)):
+            agree(function, x=RANDOM.normal(size=(n, m)))
