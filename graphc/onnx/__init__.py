@@ -31,7 +31,7 @@ def load(
     path: str | os.PathLike[str],
     constants: Mapping[str, Any] | None = None,
     *,
-    sizes: Mapping[str, int] | None = None,
+    sizes: Mapping[str, int | str] | None = None,
     limits: Limits | None = None,
 ) -> Graph:
     """The graph of an ONNX file.
@@ -39,7 +39,9 @@ def load(
     Its inputs, outputs and the values between keep their names; dynamic axes are symbolic dims
     under their own names; initializers are constants. constants: values of inputs that are then no
     inputs any more (`{"axes": [0, 1]}`): for those that decide what must be known when compiling,
-    such as axes; an error names them. sizes: numbers for symbolic dims (`{"batch": 1}`). limits:
+    such as axes; an error names them. sizes: numbers for symbolic dims (`{"batch": 1}`), or
+    what they are computed from where a model names equal sizes differently
+    (`{"mask_length": "past + 1"}`). limits:
     what is accepted of a file; see `graphc.Limits`.
 
     Raises FormatError for a file that is not a valid model, UnsupportedError for operators and

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import operator
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import numpy as np
 
+from graphc.base.dims import Size
 from graphc.base.dtypes import DType, dtype_of
-from graphc.base.errors import GraphError, message
+from graphc.base.errors import GraphcError, GraphError, message
 from graphc.onnx.elements import DTYPES, name_of
 from graphc.onnx.narrow import CARRIED, carried_array
 from graphc.onnx.refusal import bad
@@ -19,6 +23,14 @@ from graphc.onnx.values import (
     Value,
     of_array,
 )
+
+_LONGEST_EXPRESSION = 200
+_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+}
 
 
 def unused(label: str, taken: dict[str, int]) -> str:
@@ -34,6 +46,40 @@ def unused(label: str, taken: dict[str, int]) -> str:
 def symbol_text(dim: Any, name: str, axis: int) -> str:
     """The name of a symbolic dim: its own, or that of its place."""
     return dim.dim_param or f"{name}_{axis}"
+
+
+def dim_names(inputs: Iterable[Any]) -> frozenset[str]:
+    """The names that stand alone as dims of inputs, so that a call tells their sizes."""
+    return frozenset(
+        dim.dim_param
+        for info in inputs
+        for dim in info.type.tensor_type.shape.dim
+        if dim.dim_param.isidentifier()
+    )
+
+
+def computed_size(text: str, known: Collection[str], size_of: Callable[[str], Size]) -> Size | None:
+    """The size that a dim_param such as "past + 1" computes from dims of the names `known`; None
+    for a text that is a name, or anything else than sums, differences, products and floor quotients
+    of names and integers.
+    """
+    if len(text) > _LONGEST_EXPRESSION or text.isidentifier():
+        return None
+    try:
+        return _size(ast.parse(text.strip(), mode="eval").body, known, size_of)
+    except (SyntaxError, ValueError, ArithmeticError, GraphcError, RecursionError, MemoryError):
+        return None  # a name like any other
+
+
+def _size(node: ast.expr, known: Collection[str], size_of: Callable[[str], Size]) -> Size:
+    if isinstance(node, ast.Constant) and type(node.value) is int:
+        return node.value
+    if isinstance(node, ast.Name) and node.id in known:
+        return size_of(node.id)
+    if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
+        left, right = _size(node.left, known, size_of), _size(node.right, known, size_of)
+        return _ARITHMETIC[type(node.op)](left, right)
+    raise ValueError("no size")
 
 
 def may_stand(c: str) -> bool:

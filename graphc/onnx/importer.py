@@ -40,7 +40,15 @@ from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor
 from graphc.onnx import operators
 from graphc.onnx.context import Context, Result, handler_of
-from graphc.onnx.declared import check_declared, given_value, may_stand, symbol_text, unused
+from graphc.onnx.declared import (
+    check_declared,
+    computed_size,
+    dim_names,
+    given_value,
+    may_stand,
+    symbol_text,
+    unused,
+)
 from graphc.onnx.elements import DTYPES, name_of
 from graphc.onnx.narrow import CARRIED
 from graphc.onnx.reader import Model, domain_of, read_file
@@ -111,7 +119,7 @@ class Scope:
 def import_file(
     path: str | os.PathLike[str],
     constants: Mapping[str, Any],
-    sizes: Mapping[str, int],
+    sizes: Mapping[str, int | str],
     limits: Limits,
 ) -> Imported:
     """The graph of a file."""
@@ -121,7 +129,7 @@ def import_file(
 def import_model(
     model: Model,
     constants: Mapping[str, Any] | None = None,
-    sizes: Mapping[str, int] | None = None,
+    sizes: Mapping[str, int | str] | None = None,
     name: str = "model",
 ) -> Imported:
     """The graph of a checked model. Raises FormatError, UnsupportedError, GraphError."""
@@ -133,7 +141,7 @@ class Importer:
     """One import. input_names: the model's names of inputs by those in the graph."""
 
     def __init__(
-        self, model: Model, constants: Mapping[str, Any], sizes: Mapping[str, int]
+        self, model: Model, constants: Mapping[str, Any], sizes: Mapping[str, int | str]
     ) -> None:
         self.model = model
         self.limits = model.limits
@@ -142,6 +150,7 @@ class Importer:
         self._sizes = sizes
         self._symbols: dict[str, Size] = {}
         self._symbol_names: dict[str, int] = {}
+        self._dim_names = dim_names(model.proto.graph.input)
         self._legal: dict[str, str] = {}
         self._legal_names: dict[str, int] = {}
         self._inputs: list[tuple[str, Tensor]] = []
@@ -231,8 +240,16 @@ class Importer:
         return tuple(shape)
 
     def _symbol(self, text: str) -> Size:
-        """The dim of a dim_param: under its own name where that is an identifier."""
+        """The dim of a dim_param: under its own name where that is an identifier, computed where it
+        is a sum or product of others.
+        """
         if text not in self._symbols:
+            computed = self._computed(text)
+            if computed is not None:
+                if isinstance(computed, int) and not 0 <= computed <= self.limits.size:
+                    bad(f"dim {shown(text)}", f"it is {computed}, not 0 to {self.limits.size}")
+                self._symbols[text] = computed
+                return computed
             label = "".join(c if c.isalnum() or c == "_" else "_" for c in text)[:64] or "n"
             label = label if label.isidentifier() else f"n_{label}"
             unique = unused(label, self._symbol_names)
@@ -241,6 +258,19 @@ class Importer:
             fixed = self._sizes.get(text, self._sizes.get(unique))
             self._symbols[text] = Dim(unique) if fixed is None else int(fixed)
         return self._symbols[text]
+
+    def _computed(self, text: str) -> Size | None:
+        given = self._sizes.get(text)
+        known = self._dim_names - {n for n, v in self._sizes.items() if isinstance(v, str)} - {text}
+        if not isinstance(given, str):
+            return computed_size(text, known, self._symbol)
+        size = computed_size(f"({given})", known, self._symbol)
+        if size is None:
+            what = f"sizes: {text!r} cannot be {given!r}"
+            names = ", ".join(sorted(known)) or "none"
+            hint = f"write a sum or product of integers and other dims of inputs: {names}"
+            raise GraphError(message(what, hint=hint))
+        return size
 
     def _legal_name(self, name: str) -> str:
         """A name of the model as a name of the graph: the same wherever that is legal."""

@@ -57,6 +57,15 @@ def needed(where: str, what: str, inputs: Sequence[str], sizes: Sequence[str]) -
     text = message(
         f"{where}: {what} must be known when compiling, but depends on {' and '.join(parts)}",
         at="",
-        hint=f"fix them: graphc.onnx.load(path, {', '.join(hints)})" if hints else None,
+        hint=_hint(hints, sizes),
     )
     return InputNeeded(text, inputs, sizes)
+
+
+def _hint(given: list[str], sizes: Sequence[str]) -> str | None:
+    if not given:
+        return None
+    text = f"fix them: graphc.onnx.load(path, {', '.join(given)})"
+    if len(sizes) > 1:
+        text += f"; or say what one is made of: sizes={{{sizes[0]!r}: '{sizes[1]} + 1'}}"
+    return text

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from graphc.base.dims import Dim, product
+from graphc.base.errors import ExecutionError
 from graphc.ir.constant import constant_value
 from graphc.ir.graph import evaluate_node
 from graphc.ir.node import Tensor
@@ -72,7 +73,10 @@ def _folding(
                 return None
         if node.op.reference is None or not accepts(node) or not _is_small(node, limit_bytes):
             return None
-        value = evaluate_node(node, [i.attr("value").values for i in inputs], {})
+        try:
+            value = evaluate_node(node, [i.attr("value").values for i in inputs], {})
+        except ExecutionError:
+            return None  # the call raises it, with the user's line
         return constant_node(constant_value(value, node.dtype))
 
     return NodeRule(
