@@ -78,7 +78,8 @@ def _size(node: ast.expr, known: Collection[str], size_of: Callable[[str], Size]
         return size_of(node.id)
     if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
         left, right = _size(node.left, known, size_of), _size(node.right, known, size_of)
-        return _ARITHMETIC[type(node.op)](left, right)
+        size: Size = _ARITHMETIC[type(node.op)](left, right)
+        return size
     raise ValueError("no size")
 
 
