@@ -1,5 +1,5 @@
 """What do branches and loops cost: a turn of a loop, a scan beside the same unrolled, a thousand
-layers as calls of one function?
+layers as calls of one function, a training step through a thousand turns?
 
 Loops run on one thread. The unrolled forms are the same turns written out by Python, which the
 compiler may fuse across turns.
@@ -21,6 +21,7 @@ TURNS = 100_000
 CELLS = ((64, 1), (256, 1), (64, 16), (256, 16))
 STEPS = 50
 LAYERS = (10, 1_000)
+TRAINED = (16, 1_000, 32, 64)  # batch, steps, features, hidden
 
 
 def run() -> Iterator[Row]:
@@ -34,6 +35,7 @@ def run() -> Iterator[Row]:
         for width, batch in CELLS:
             yield _cell(session, width, batch)
     yield from _layers()
+    yield _training()
 
 
 def _loops() -> dict[str, Callable[[graphc.Tensor], Any]]:
@@ -119,3 +121,26 @@ def _layers() -> Iterator[Row]:
 def _compile(x: graphc.Tensor, y: graphc.Tensor) -> float:
     with tempfile.TemporaryDirectory() as folder, graphc.Session(cache_dir=folder) as session:
         return once(lambda: session.function([x], y))
+
+
+def _training() -> Row:
+    """Compiling and running a step of Adam on an LSTM that reads long sequences."""
+    batch, steps, features, hidden = TRAINED
+    rng = np.random.default_rng(0)
+    shapes = ((features, 4 * hidden), (hidden, 4 * hidden), (4 * hidden,), (hidden, 5))
+    arrays = [rng.standard_normal(shape).astype(np.float32) * 0.1 for shape in shapes]
+    weights = [graphc.variable(a) for a in arrays]
+    x = graphc.placeholder((batch, steps, features), name="x")
+    labels = graphc.placeholder((batch,), "int64", name="labels")
+    _, (last, _) = graphc.nn.lstm(x, graphc.nn.RecurrentWeights(*weights[:3]))
+    loss = graphc.mean(graphc.nn.softmax_cross_entropy(last[0] @ weights[3], labels))
+    updates = graphc.optimizers.adam(weights, graphc.grad(loss, weights))
+    rows = rng.standard_normal(x.shape).astype(np.float32)
+    with graphc.Session(cache_dir="") as session:
+        found: list[graphc.Function] = []
+        made = once(lambda: found.append(session.function([x, labels], loss, updates=updates)))
+        step = _best(lambda: found[0](rows, np.zeros(batch, np.int64)))
+    return {
+        "case": f"LSTM of {steps} steps, training, width {hidden}, batch {batch}",
+        "time": f"{readable(made)} to compile, {readable(step)} a step",
+    }

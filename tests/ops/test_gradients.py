@@ -14,16 +14,15 @@ from graphc.ir.graph import Graph, evaluate_node
 from graphc.ir.node import Tensor
 from graphc.ir.opdef import OpDef
 from graphc.ops.declaration import ElementwiseSamples
+from tests.conformance.exclusions import NO_DIFFERENCES
 from tests.ops.cases import Case, cases, ops_with_samples
 
 # Ops whose derivative jumps where elements are equal: cases with equal elements are left out.
 JUMPS_AT_TIES = {"max", "min", "sort", "cumulative_max", "cumulative_min", "maximum", "minimum"}
-# op -> why differences do not apply to it.
-EXCLUDED: dict[str, str] = {}
 DIFFERENTIABLE = [
     op
     for op in ops_with_samples()
-    if op.gradient is not None and float64 in op.dtypes and op.name not in EXCLUDED
+    if op.gradient is not None and float64 in op.dtypes and op.name not in NO_DIFFERENCES
 ]
 STEP = 1e-5
 
@@ -136,7 +135,7 @@ def test_domains_are_used() -> None:
 def test_exclusions(capsys: pytest.CaptureFixture[str]) -> None:
     """What has no gradient check is written down."""
     with capsys.disabled():
-        print(f"\n{len(DIFFERENTIABLE)} ops with gradients; excluded: {EXCLUDED}")
+        print(f"\n{len(DIFFERENTIABLE)} ops with gradients; excluded: {NO_DIFFERENCES}")
     assert len(DIFFERENTIABLE) > 50
 
 
