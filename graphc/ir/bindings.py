@@ -45,7 +45,7 @@ class Scope:
     @property
     def outer_symbols(self) -> tuple[Symbol, ...]:
         """The computed symbols inside that are bound outside."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract: `Graph`, on a later module of this floor, has it
 
 
 # The same count under the same bounds is the same symbol, as long as somebody uses it.

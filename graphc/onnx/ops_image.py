@@ -13,6 +13,7 @@ from graphc.ir.node import Tensor
 from graphc.nn import pixels, resampling, sampling
 from graphc.nn.detection import non_max_suppression
 from graphc.onnx.context import Context, op
+from graphc.onnx.values import static_shape
 from graphc.onnx.windows import pads_of, per_axis
 from graphc.ops import rounding
 from graphc.ops.axes import normalize_axes
@@ -122,11 +123,14 @@ def _given_sizes(c: Context, shape: list[Size]) -> tuple[list[Any], Any]:
         return sizes, None
     if policy not in ("not_larger", "not_smaller"):
         c.bad(f"attribute keep_aspect_ratio_policy is {policy!r:.40}, which is unknown")
-    if any(isinstance(n, Dim) for n in (*sizes, *shape)):
+    wanted, given = static_shape(sizes), static_shape(shape)
+    if wanted is None or given is None:
         c.refuse(f"keep_aspect_ratio_policy {policy} of symbolic sizes")
-    ratios = [s / n for s, n in zip(sizes, shape, strict=True)]  # type: ignore[operator]
+    if 0 in given:
+        c.bad(f"keep_aspect_ratio_policy {policy} of an empty image: it has no ratio")
+    ratios = [s / n for s, n in zip(wanted, given, strict=True)]
     scale = min(ratios) if policy == "not_larger" else max(ratios)
-    return [int(scale * n + 0.5) for n in shape], [scale] * len(shape)  # type: ignore[operator]
+    return [int(scale * n + 0.5) for n in given], [scale] * len(given)
 
 
 def _region(c: Context, count: int) -> list[Any]:

@@ -204,7 +204,8 @@ def sizes_tensor(sizes: Array, dtype: DType) -> Tensor:
 
 def static_shape(shape: Sequence[Size]) -> tuple[int, ...] | None:
     """The shape where all its sizes are numbers, else None."""
-    return tuple(shape) if all(isinstance(s, int) for s in shape) else None  # type: ignore[arg-type]
+    numbers = [s for s in shape if isinstance(s, int)]
+    return tuple(numbers) if len(numbers) == len(shape) else None
 
 
 def sources(roots: Sequence[Node]) -> tuple[list[str], list[str]]:

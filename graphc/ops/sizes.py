@@ -152,7 +152,7 @@ def _known(node: Node, parts: list[Size | None]) -> Size | None:
         return size
     if name == "constant":
         return int(np.asarray(node.attr("value").values).reshape(-1)[0])
-    if None in parts or not parts or node.type.dtype is not int64:  # type: ignore[union-attr]
+    if None in parts or not parts or not isinstance(node, Tensor) or node.dtype is not int64:
         return None
     if name in ("cast", "reshape"):
         return parts[0]

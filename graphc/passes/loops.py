@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from graphc.autodiff.batching import has_rule, vectorize_over
 from graphc.autodiff.substitution import ordered, substitute
-from graphc.base.dims import Size, product
+from graphc.base.dims import Size, bounds, product
 from graphc.ir import provenance
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, make
@@ -123,7 +123,7 @@ class _Loop:
             if bits == 0 and id(node) in used and not isinstance(node.op.form, Map | Reshape):
                 (value,) = substitute([node], {id(p): v for p, v in self.captured})
                 inside[id(node)] = self._operand(node, value, self.captured)
-            elif bits == _SLICE and isinstance(node.op.form, Contraction):
+            elif bits == _SLICE and _is_modest(node, depends):
                 inside[id(node)] = self._operand(node, self._before(node)[0], self.sequences)
         if inside:
             self._replace(inside)
@@ -258,6 +258,21 @@ class _Loop:
                 final = add(final, substitute([term], behind)[0])
             finals.append(final)
         return (*finals, *rows)
+
+
+_LARGEST_GROWTH = 16  # of a row by its product: all rows' products are in memory at once
+
+
+def _is_modest(node: Tensor, depends: dict[int, int]) -> bool:
+    """Whether a node is a product of rows that are not much smaller than it: no outer product."""
+    if not isinstance(node.op.form, Contraction):
+        return False
+    rows: Size = 0
+    for operand in node.inputs:
+        if depends.get(id(operand), 0):
+            rows = rows + product(operand.shape)
+    low, _ = bounds(rows * _LARGEST_GROWTH - product(node.shape))
+    return low is not None and low >= 0
 
 
 def _movable(nodes: Sequence[Node]) -> set[int]:

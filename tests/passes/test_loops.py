@@ -75,6 +75,18 @@ def test_products_of_rows_are_one_product_before_the_loop() -> None:
     assert sum(n.op.name == "einsum" for n in result.nodes) == 1
 
 
+def test_outer_products_of_rows_stay() -> None:
+    x, h = f64("n", 60), f64(60)
+
+    def build(c: list[Tensor], s: list[Tensor], k: list[Tensor]) -> object:
+        return [graphc.tanh(graphc.einsum("a,b->ab", s[0], s[0]) @ c[0])], [c[0]]
+
+    last, _ = scan([h], [x], [], build)
+    graph = graphc.Graph([x, h], {"last": last})
+    assert inside(graph, "einsum") == 2
+    assert moved(graph) is graph
+
+
 def test_invariant_work_is_done_once() -> None:
     x, h, w = f64("n", 3), f64(3), f64(3, 3)
     last, _ = scan(

@@ -121,8 +121,8 @@ def _windows(view: Tensor, rank: int) -> _Windows | None:
     if view.op.name == "windows":
         at, size, stride, dilation = view.attrs
         return _Windows(view.inputs[0], size, stride, dilation) if at == axes else None
-    size = view.shape[-rank:]
-    if not all(isinstance(n, int) and n > 0 for n in size):
+    size = tuple(n for n in view.shape[-rank:] if isinstance(n, int) and n > 0)
+    if len(size) < rank:
         return None
     ones = (1,) * rank
     x = view
@@ -131,8 +131,8 @@ def _windows(view: Tensor, rank: int) -> _Windows | None:
         fits = x.ndim == rank + 2 and all(
             isinstance(n, int) and n >= k for n, k in zip(x.shape[2:], size, strict=True)
         )
-        if fits and window_view(x, axes, size, size, ones) is view:  # type: ignore[arg-type]
-            return _Windows(x, size, size, ones)  # type: ignore[arg-type]  # ints, seen above
+        if fits and window_view(x, axes, size, size, ones) is view:
+            return _Windows(x, size, size, ones)
     return None
 
 
