@@ -46,7 +46,7 @@ def test_ctc_is_the_sum_over_all_paths() -> None:
         labels = np.where(LABELS == blank, 0 if blank else 1, LABELS)
         labels = np.where(LABELS == 9, 9, labels)
         found = evaluate(
-            lambda x: nn.ctc_loss(x, labels, TIMES, LABEL_LENGTHS, blank=blank),  # noqa: B023
+            lambda x: nn.ctc_loss(x, labels, TIMES, LABEL_LENGTHS, blank=blank),  # noqa: B023  # called at once
             LOGS,
         )
         expected = [

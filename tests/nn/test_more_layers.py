@@ -78,7 +78,7 @@ def test_gumbel_softmax() -> None:
     np.testing.assert_allclose(hard.mean(0), [0.2, 0.5, 0.3], atol=0.03)
     for x in (many[:3],):
         (g,), (h,) = (
-            gradients(lambda x: nn.gumbel_softmax(x, KEY, 0.5, hard=hard), x)  # noqa: B023
+            gradients(lambda x: nn.gumbel_softmax(x, KEY, 0.5, hard=hard), x)  # noqa: B023  # called at once
             for hard in (False, True)
         )
         np.testing.assert_allclose(g, h)
@@ -252,7 +252,7 @@ def test_pad_modes() -> None:
         "symmetric": "symmetric",
     }
     for ours, theirs in modes.items():
-        found = evaluate(lambda a: nn.pad(a, ((1, 2), 2), mode=ours), x)  # noqa: B023
+        found = evaluate(lambda a: nn.pad(a, ((1, 2), 2), mode=ours), x)  # noqa: B023  # called at once
         np.testing.assert_array_equal(found, np.pad(x, ((0, 0), (0, 0), (1, 2), (2, 2)), theirs))
     last = evaluate(lambda a: nn.pad(a, 1, value=7.0, layout="channels_last"), x)
     expected = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=7)

@@ -172,7 +172,7 @@ def test_extremes_are_finite() -> None:
         assert all(np.all(np.isfinite(g)) for g in gradients(loss, far, one))
     zeros = np.zeros((2, 3))
     for p in (1.0, 1.5, 2.0, 4.0, math.inf):
-        distance = lambda a, b: nn.pairwise_distance(a, b, p=p, epsilon=0)  # noqa: B023, E731
+        distance = lambda a, b: nn.pairwise_distance(a, b, p=p, epsilon=0)  # noqa: B023, E731  # called at once
         np.testing.assert_array_equal(evaluate(distance, zeros, zeros), 0)
         assert all(np.all(np.isfinite(g)) for g in gradients(distance, zeros, zeros))
 
