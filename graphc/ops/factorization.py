@@ -1,4 +1,4 @@
-"""What factorizations share (floor 2): type rules, loops of blocked algorithms, sample matrices.
+"""What factorizations share (floor 2): declarations, types, loops of blocked algorithms, samples.
 
 Matrices are the last two dims, every other dim is a batch; one parallel iteration per matrix. The
 loops are row-oriented: the innermost one always runs along memory, in vectors. Blocked algorithms
@@ -15,8 +15,9 @@ import numpy as np
 
 from graphc.base.dims import Size, bounds, product
 from graphc.base.dtypes import Array, DType, float32, float64
-from graphc.ir.node import Node, Tensor
-from graphc.ir.opdef import Sample, dtype_error, shape_error
+from graphc.ir.node import Node, Tensor, TensorType
+from graphc.ir.opdef import REGISTRY, Gradient, OpDef, Sample, dtype_error, shape_error
+from graphc.ops.families import Composite, Opaque
 from graphc.ops.sampling import strided
 
 FACTORED = (float32, float64)
@@ -27,7 +28,39 @@ BLOCK = 32
 ROWS = 4
 
 
-# -- types ----------------------------------------------------------------------------------------
+# -- declarations and types -----------------------------------------------------------------------
+
+
+def matrix_op(
+    name: str,
+    infer: Callable[[tuple[Node, ...], tuple[Any, ...]], TensorType],
+    reference: Callable[..., Array],
+    gradient: Gradient | None,
+    form: Opaque | Composite,
+    *,
+    doc: str,
+    samples: Callable[[DType], Sequence[Sample]],
+    not_differentiable: str = "",
+    refuses: str = "",
+) -> OpDef:
+    """Declare an op without attributes on float32 or float64 matrices; what the arguments are:
+    OpDef.
+    """
+    return REGISTRY.add(
+        OpDef(
+            name,
+            (),
+            infer,
+            reference,
+            gradient,
+            form,
+            doc=doc,
+            samples=samples,
+            dtypes=FACTORED,
+            not_differentiable=not_differentiable,
+            refuses=refuses,
+        )
+    )
 
 
 def check_matrices(op: str, x: Node, square: bool = False) -> Tensor:
@@ -75,6 +108,17 @@ def whole_work(node: Tensor, factor: int = 1) -> Size:
 
 
 # -- loops ----------------------------------------------------------------------------------------
+
+
+def on_each_matrix(
+    one: Callable[[Any, Tensor, tuple[Any, ...]], None],
+) -> Callable[[Any, Tensor], None]:
+    """The loops of an op: one(builder, node, batch index) for each matrix of operand 0."""
+
+    def lower(b: Any, node: Tensor) -> None:
+        b.parallel(node.inputs[0].shape[:-2], lambda index: one(b, node, index))
+
+    return lower
 
 
 def in_rows(b: Any, count: Any, body: Callable[[Any, int], None]) -> None:

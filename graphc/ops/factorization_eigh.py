@@ -13,6 +13,7 @@ other vectors, is right, since 0 wins over infinity in the chain rule.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,33 +21,34 @@ import numpy as np
 from graphc.base.dims import Size
 from graphc.base.dtypes import Array, float64, int64
 from graphc.ir.node import Node, Tensor, TensorType
-from graphc.ir.opdef import REGISTRY, OpDef
 from graphc.ops import elementwise, logical
 from graphc.ops.contraction import matmul
-from graphc.ops.creation import iota, tril
+from graphc.ops.creation import iota
 from graphc.ops.factorization import (
-    FACTORED,
     SQUARE,
     check_matrices,
+    matrix_op,
+    on_each_matrix,
     one_matrix,
     separated,
     whole_work,
     with_a_broken_one,
 )
 from graphc.ops.factorization_reflectors import (
+    chase,
     form_rows,
     largest,
-    power_of_two,
+    load_scaled,
     product_of_rows,
     reflector,
     rotate_rows,
-    rotation,
-    scaled,
     settle,
     sort_values,
     start_of_block,
     weighted_sign,
+    weighted_signs,
 )
+from graphc.ops.factorization_triangular import of_lower_triangle
 from graphc.ops.families import Opaque
 from graphc.ops.joining import take_slice
 from graphc.ops.reduction import accurate
@@ -80,18 +82,7 @@ class _Symmetric:
             return b.load(0, (*index, b.maximum(i, j), b.minimum(i, j)))
 
         most = largest(b, n, n, lower)
-        sound = b.op("isfinite", most)
-        unit = power_of_two(b, b.select(sound, most, b.constant(1.0, float64)))
-        zero = b.constant(0.0, self.dtype)
-
-        def fill(i: Any) -> None:
-            def element(j: Any) -> None:
-                x = scaled(b, lower(i, j), unit, divide=True)
-                b.put(self.matrix, b.select(sound, x, zero), (i, j))
-
-            b.lanes(n, self.dtype, element)
-
-        b.loop(n, fill)
+        sound, unit = load_scaled(b, self.matrix, (n, n), lower, most)
         self._tridiagonal()
         if self.vectors:
             count = b.maximum(b.sub(b.size(n), b.size(2)), b.size(0))
@@ -196,11 +187,7 @@ class _Symmetric:
         b.put(x, b.sub(b.get(self.diagonal, (low,)), shift))
         b.put(z, b.get(self.beside, (low,)))
 
-        def chase(t: Any) -> None:
-            k = b.add(low, t)
-            after = b.add(k, one)
-            c, s, r = rotation(b, b.get(x), b.get(z))
-            b.when(b.gt(t, b.size(0)), lambda: b.put(self.beside, r, (b.sub(k, one),)))
+        def turn(k: Any, after: Any, c: Any, s: Any) -> tuple[Any, Any]:
             a, d, e = (
                 b.get(self.diagonal, (k,)),
                 b.get(self.diagonal, (after,)),
@@ -213,17 +200,13 @@ class _Symmetric:
             turned = b.sub(b.mul(c, w), e)
             b.put(self.beside, turned, (k,))
             b.put(x, turned)
+            return c, s
 
-            def bulge() -> None:
-                following = b.get(self.beside, (after,))
-                b.put(z, b.mul(s, following))
-                b.put(self.beside, b.mul(c, following), (after,))
-
-            b.when(b.lt(after, high), bulge)
+        def rotate_vectors(k: Any, after: Any, c: Any, s: Any) -> None:
             if self.vectors:
                 rotate_rows(b, self.q, self.n, k, after, c, s)
 
-        b.loop(b.sub(high, low), chase)
+        chase(b, self.beside, (low, high), (x, z), turn, rotate_vectors)
 
     # -- results ----------------------------------------------------------------------------------
     def _write(self, index: tuple[Any, ...], sound: Any, unit: Any) -> None:
@@ -253,12 +236,8 @@ class _Symmetric:
             b.loop(n, vector)
 
 
-def _lower(vectors: bool) -> Any:
-    def lower(b: Any, node: Tensor) -> None:
-        batch = node.inputs[0].shape[:-2]
-        b.parallel(batch, lambda index: _Symmetric(b, node, vectors).run(index))
-
-    return lower
+def _loops(vectors: bool) -> Callable[[Any, Tensor], None]:
+    return on_each_matrix(lambda b, node, index: _Symmetric(b, node, vectors).run(index))
 
 
 def _reference(x: Array) -> Array:
@@ -267,8 +246,7 @@ def _reference(x: Array) -> Array:
     x = x + np.tril(x, -1).swapaxes(-1, -2)
     sound = np.isfinite(x).all((-1, -2), keepdims=True)
     values, vectors = np.linalg.eigh(np.where(sound, x, 0.0))
-    weights = 1.0 / np.arange(1.0, x.shape[-1] + 1.0)
-    signs = np.where((vectors * weights[:, None]).sum(-2, keepdims=True) < 0, -1.0, 1.0)
+    signs = weighted_signs(vectors)[..., None, :]
     packed = np.concatenate([values[..., None, :], vectors * signs], -2)
     return np.where(sound, packed, np.nan)
 
@@ -285,8 +263,7 @@ def gaps(values: Tensor, squares: bool = False) -> Tensor:
     on the diagonal.
     """
     n = values.shape[-1]
-    row = to_shape(values, (*values.shape[:-1], 1, n))
-    column = to_shape(values, (*values.shape[:-1], n, 1))
+    row, column = as_row(values), as_column(values)
     difference = elementwise.subtract(row, column)
     if squares:
         difference = elementwise.multiply(difference, elementwise.add(row, column))
@@ -295,17 +272,20 @@ def gaps(values: Tensor, squares: bool = False) -> Tensor:
     return elementwise.where(itself, 0.0, inverse)
 
 
+def as_row(values: Tensor) -> Tensor:
+    """(…, n) -> (…, 1, n)"""
+    return to_shape(values, (*values.shape[:-1], 1, values.shape[-1]))
+
+
+def as_column(values: Tensor) -> Tensor:
+    """(…, n) -> (…, n, 1)"""
+    return to_shape(values, (*values.shape, 1))
+
+
 def as_diagonal(values: Tensor) -> Tensor:
     """Diagonal matrices."""
     n, last = values.shape[-1], values.ndim - 1
     return EMBED_DIAGONAL(values, axes=(last, last + 1), offset=0, sizes=(n, n))
-
-
-def _triangle(whole: Tensor) -> Tensor:
-    """The cotangent of the lower triangle from that of all elements: both halves come together."""
-    both = elementwise.add(whole, matrix_transpose(whole))
-    half = elementwise.multiply(elementwise.add(tril(both), tril(both, k=-1)), 0.5)
-    return half
 
 
 def _eigh_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
@@ -316,13 +296,13 @@ def _eigh_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
     of_values, of_vectors = unpacked(g)
     turned = elementwise.chain_multiply(gaps(values), matmul(matrix_transpose(v), of_vectors))
     inner = elementwise.add(as_diagonal(of_values), turned)
-    return [_triangle(matmul(matmul(v, inner), matrix_transpose(v)))]
+    return [of_lower_triangle(matmul(matmul(v, inner), matrix_transpose(v)))]
 
 
 def _eigvalsh_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
     _, v = unpacked(EIGH(node.inputs[0]))
-    weighted = elementwise.multiply(v, to_shape(g, (*g.shape[:-1], 1, g.shape[-1])))
-    return [_triangle(matmul(weighted, matrix_transpose(v)))]
+    weighted = elementwise.multiply(v, as_row(g))
+    return [of_lower_triangle(matmul(weighted, matrix_transpose(v)))]
 
 
 def _type(name: str, vectors: bool) -> Any:
@@ -338,33 +318,25 @@ _samples = with_a_broken_one(one_matrix(separated, SQUARE))
 
 
 _FAILED = f"the eigenvalues did not converge in {STEPS} steps each"
-EIGH = REGISTRY.add(
-    OpDef(
-        "eigh",
-        (),
-        _type("eigh", True),
-        _reference,
-        _eigh_gradient,
-        Opaque(_lower(True), lambda node: whole_work(node, 9)),
-        doc="The eigenvalues of symmetric matrices, of which the lower triangle is read, as row 0; "
-        "below it a column per eigenvector.",
-        samples=_samples,
-        dtypes=FACTORED,
-        refuses=_FAILED,
-    )
+EIGH = matrix_op(
+    "eigh",
+    _type("eigh", True),
+    _reference,
+    _eigh_gradient,
+    Opaque(_loops(True), lambda node: whole_work(node, 9)),
+    doc="The eigenvalues of symmetric matrices, of which the lower triangle is read, as row 0; "
+    "below it a column per eigenvector.",
+    samples=_samples,
+    refuses=_FAILED,
 )
-EIGVALSH = REGISTRY.add(
-    OpDef(
-        "eigvalsh",
-        (),
-        _type("eigvalsh", False),
-        lambda x: _reference(x)[..., 0, :],
-        _eigvalsh_gradient,
-        Opaque(_lower(False), lambda node: whole_work(node, 2)),
-        doc="The eigenvalues of symmetric matrices, of which the lower triangle is read, in "
-        "ascending order.",
-        samples=_samples,
-        dtypes=FACTORED,
-        refuses=_FAILED,
-    )
+EIGVALSH = matrix_op(
+    "eigvalsh",
+    _type("eigvalsh", False),
+    lambda x: _reference(x)[..., 0, :],
+    _eigvalsh_gradient,
+    Opaque(_loops(False), lambda node: whole_work(node, 2)),
+    doc="The eigenvalues of symmetric matrices, of which the lower triangle is read, in "
+    "ascending order.",
+    samples=_samples,
+    refuses=_FAILED,
 )

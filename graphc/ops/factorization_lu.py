@@ -25,6 +25,8 @@ from graphc.ops.factorization import (
     blocks,
     check_alike,
     check_matrices,
+    matrix_op,
+    on_each_matrix,
     one_matrix,
     regular,
     smaller,
@@ -195,10 +197,6 @@ class _Elimination:
         b.when(b.ne(c, pivot), swap)
 
 
-def _lu_lower(b: Any, node: Tensor) -> None:
-    b.parallel(node.shape[:-2], lambda index: _Elimination(b, node).run(index))
-
-
 def _lu_reference(x: Array) -> Array:
     work = np.array(accurate(x))
     *batch, m, n = work.shape
@@ -278,19 +276,15 @@ def unpacked(packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-LU = REGISTRY.add(
-    OpDef(
-        "lu",
-        (),
-        _lu_type,
-        _lu_reference,
-        _lu_gradient,
-        Opaque(_lu_lower, whole_work),
-        doc="L (below the diagonal, which is 1) and U of A with its rows in order, then a column "
-        "with that order, and one with the row that each step exchanged with its own.",
-        samples=one_matrix(regular, OBLONG),
-        dtypes=FACTORED,
-    )
+LU = matrix_op(
+    "lu",
+    _lu_type,
+    _lu_reference,
+    _lu_gradient,
+    Opaque(on_each_matrix(lambda b, node, index: _Elimination(b, node).run(index)), whole_work),
+    doc="L (below the diagonal, which is 1) and U of A with its rows in order, then a column "
+    "with that order, and one with the row that each step exchanged with its own.",
+    samples=one_matrix(regular, OBLONG),
 )
 
 
@@ -477,18 +471,14 @@ def _spread(g: Tensor) -> Tensor:
     return to_shape(g, (*g.shape, 1, 1))
 
 
-DET = REGISTRY.add(
-    OpDef(
-        "det",
-        (),
-        _scalar_type("det"),
-        lambda x: np.linalg.det(accurate(x)),
-        _det_gradient,
-        Composite(_det_expand),
-        doc="The determinant, from the LU factorization.",
-        samples=one_matrix(regular, SQUARE[:-1]),
-        dtypes=FACTORED,
-    )
+DET = matrix_op(
+    "det",
+    _scalar_type("det"),
+    lambda x: np.linalg.det(accurate(x)),
+    _det_gradient,
+    Composite(_det_expand),
+    doc="The determinant, from the LU factorization.",
+    samples=one_matrix(regular, SQUARE[:-1]),
 )
 
 
@@ -544,19 +534,14 @@ def _cofactor_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
     return [elementwise.subtract(elementwise.multiply(along, node), back)]
 
 
-COFACTOR = REGISTRY.add(
-    OpDef(
-        "cofactor",
-        (),
-        lambda inputs, attrs: check_matrices("cofactor", inputs[0], square=True).type,
-        _cofactor_reference,
-        _cofactor_gradient,
-        Composite(_cofactor_expand),
-        doc="The derivative of the determinant: for a regular A, det(A) times its inverse "
-        "transposed.",
-        samples=one_matrix(regular, SQUARE[:-1]),
-        dtypes=FACTORED,
-    )
+COFACTOR = matrix_op(
+    "cofactor",
+    lambda inputs, attrs: check_matrices("cofactor", inputs[0], square=True).type,
+    _cofactor_reference,
+    _cofactor_gradient,
+    Composite(_cofactor_expand),
+    doc="The derivative of the determinant: for a regular A, det(A) times its inverse transposed.",
+    samples=one_matrix(regular, SQUARE[:-1]),
 )
 
 
@@ -570,16 +555,12 @@ def _logabsdet_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
     return [elementwise.multiply(_spread(g), SOLVE(x, identity_like(x), transpose=True))]
 
 
-LOGABSDET = REGISTRY.add(
-    OpDef(
-        "logabsdet",
-        (),
-        _scalar_type("logabsdet"),
-        lambda x: np.linalg.slogdet(accurate(x))[1],
-        _logabsdet_gradient,
-        Composite(_logabsdet_expand),
-        doc="The logarithm of the absolute value of the determinant: -inf for a singular matrix.",
-        samples=one_matrix(regular, SQUARE),
-        dtypes=FACTORED,
-    )
+LOGABSDET = matrix_op(
+    "logabsdet",
+    _scalar_type("logabsdet"),
+    lambda x: np.linalg.slogdet(accurate(x))[1],
+    _logabsdet_gradient,
+    Composite(_logabsdet_expand),
+    doc="The logarithm of the absolute value of the determinant: -inf for a singular matrix.",
+    samples=one_matrix(regular, SQUARE),
 )

@@ -12,10 +12,10 @@ import numpy as np
 
 from graphc.base.dtypes import Array, DType
 from graphc.ir.node import Node, Tensor, TensorType
-from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error, shape_error
+from graphc.ir.opdef import Sample, dtype_error, shape_error
 from graphc.ops import elementwise, logical
 from graphc.ops.contraction import matmul
-from graphc.ops.factorization import FACTORED, OBLONG, check_matrices, smaller, spread
+from graphc.ops.factorization import OBLONG, check_matrices, matrix_op, smaller, spread
 from graphc.ops.factorization_svd import SVD, unpacked
 from graphc.ops.families import Composite
 from graphc.ops.reduction import MAX, accurate
@@ -83,17 +83,13 @@ def _samples(dtype: DType) -> list[Sample]:
     return [*found, Sample((deficient, np.asarray(1e-3, dtype.numpy)))]
 
 
-PINV = REGISTRY.add(
-    OpDef(
-        "pinv",
-        (),
-        _type,
-        _reference,
-        _gradient,
-        Composite(_expand),
-        doc="The pseudoinverse of matrices, in which singular values up to x2 times the largest "
-        "one count as 0.",
-        samples=_samples,
-        dtypes=FACTORED,
-    )
+PINV = matrix_op(
+    "pinv",
+    _type,
+    _reference,
+    _gradient,
+    Composite(_expand),
+    doc="The pseudoinverse of matrices, in which singular values up to x2 times the largest "
+    "one count as 0.",
+    samples=_samples,
 )

@@ -14,14 +14,13 @@ import numpy as np
 from graphc.base.dims import Size
 from graphc.base.dtypes import Array
 from graphc.ir.node import Node, Tensor, TensorType
-from graphc.ir.opdef import REGISTRY, OpDef
 from graphc.ops import elementwise
 from graphc.ops.contraction import matmul
 from graphc.ops.creation import tril, triu
 from graphc.ops.factorization import (
-    FACTORED,
     OBLONG,
     check_matrices,
+    matrix_op,
     one_matrix,
     regular,
     smaller,
@@ -31,8 +30,7 @@ from graphc.ops.factorization_reflectors import (
     form_rows,
     largest,
     power_of_two,
-    reflect,
-    reflector,
+    reflect_column,
     scaled,
 )
 from graphc.ops.factorization_triangular import TRIANGULAR_SOLVE
@@ -71,7 +69,7 @@ def _lower(b: Any, node: Tensor) -> None:
 
         b.loop(n, fill)
         taus, diagonal = b.local((n,), dtype), b.local((n,), dtype)
-        b.loop(steps, lambda c: _column(b, columns, (taus, diagonal), (m, n), c))
+        b.loop(steps, lambda c: reflect_column(b, columns, m, n, (diagonal, taus), c))
         form_rows(b, q, (b.size(rows), b.size(m)), (steps, columns, taus), 0)
         b.loop(steps, lambda c: b.put(columns, b.get(diagonal, (c,)), (c, c)))
         zero = b.constant(0.0, dtype)
@@ -89,37 +87,6 @@ def _lower(b: Any, node: Tensor) -> None:
         b.loop(rows, write)
 
     b.parallel(node.shape[:-2], one)
-
-
-def _column(b: Any, columns: Any, kept: tuple[Any, Any], sizes: tuple[Size, Size], c: Any) -> None:
-    """Reflect what is left of column c to its first element, and the later columns likewise."""
-    (taus, diagonal), (m, n), dtype = kept, sizes, columns.dtype
-    count = b.sub(b.size(m), c)
-
-    def vector(j: Any) -> Any:
-        return b.get(columns, (c, b.add(c, j)))
-
-    beta, wide = reflector(
-        b, dtype, count, vector, lambda j, x: b.put(columns, x, (c, b.add(c, j)))
-    )
-    tau = b.cast(wide, dtype)
-    b.put(taus, tau, (c,))
-    b.put(diagonal, b.cast(beta, dtype), (c,))
-    after = b.add(c, b.size(1))
-
-    def later(r: Any) -> None:
-        row = b.add(after, r)
-        reflect(
-            b,
-            dtype,
-            count,
-            vector,
-            tau,
-            lambda j: b.get(columns, (row, b.add(c, j))),
-            lambda j, x: b.put(columns, x, (row, b.add(c, j))),
-        )
-
-    b.loop(b.sub(b.size(n), after), later)
 
 
 def _reference(mode: str) -> Any:
@@ -162,33 +129,25 @@ def _gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
     return [concat([matrix_transpose(solved), *extra], axis=-1)]
 
 
-QR = REGISTRY.add(
-    OpDef(
-        "qr",
-        (),
-        _type("qr"),
-        _reference("reduced"),
-        _gradient,
-        Opaque(_lower, lambda node: whole_work(node, 4)),
-        doc="The QR factorization with min(m, n) columns in Q: rows of Q transposed, each with its "
-        "row of R behind it.",
-        samples=one_matrix(regular, OBLONG),
-        dtypes=FACTORED,
-    )
+QR = matrix_op(
+    "qr",
+    _type("qr"),
+    _reference("reduced"),
+    _gradient,
+    Opaque(_lower, lambda node: whole_work(node, 4)),
+    doc="The QR factorization with min(m, n) columns in Q: rows of Q transposed, each with its "
+    "row of R behind it.",
+    samples=one_matrix(regular, OBLONG),
 )
-QR_COMPLETE = REGISTRY.add(
-    OpDef(
-        "qr_complete",
-        (),
-        _type("qr_complete"),
-        _reference("complete"),
-        None,
-        Opaque(_lower, lambda node: whole_work(node, 4)),
-        doc="The QR factorization with a square Q: rows of Q transposed, each with its row of R "
-        "behind it.",
-        samples=one_matrix(regular, OBLONG),
-        dtypes=FACTORED,
-        not_differentiable="the columns of Q beyond those of the matrix are any orthonormal basis "
-        'of what is left; qr with mode="reduced" is differentiable',
-    )
+QR_COMPLETE = matrix_op(
+    "qr_complete",
+    _type("qr_complete"),
+    _reference("complete"),
+    None,
+    Opaque(_lower, lambda node: whole_work(node, 4)),
+    doc="The QR factorization with a square Q: rows of Q transposed, each with its row of R "
+    "behind it.",
+    samples=one_matrix(regular, OBLONG),
+    not_differentiable="the columns of Q beyond those of the matrix are any orthonormal basis "
+    'of what is left; qr with mode="reduced" is differentiable',
 )

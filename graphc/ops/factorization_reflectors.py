@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from graphc.base.dims import Size
-from graphc.base.dtypes import DType, float32, float64, int64
+from graphc.base.dtypes import Array, DType, float32, float64, int64
 
 Get = Callable[[Any], Any]
 # What a vector of a scaled matrix has beyond its first element counts as nothing below this: there
@@ -49,6 +49,31 @@ def scaled(b: Any, x: Any, factor: Any, divide: bool = False) -> Any:
     """x times (or divided by) a float64 power of two, rounded once."""
     wide = b.cast(x, float64)
     return b.cast(b.div(wide, factor) if divide else b.mul(wide, factor), b.dtype_of(x))
+
+
+def load_scaled(
+    b: Any, memory: Any, sizes: tuple[Size, Size], read: Callable[[Any, Any], Any], most: Any
+) -> tuple[Any, Any]:
+    """Fill memory with a matrix that read(row, column of memory) gives, divided by a power of two.
+
+    most: its largest absolute value, float64; where that is not finite, zeros stand for the matrix.
+    Whether it is finite, and the power of two.
+    """
+    rows, columns = sizes
+    dtype = memory.dtype
+    sound = b.op("isfinite", most)
+    unit = power_of_two(b, b.select(sound, most, b.constant(1.0, float64)))
+    zero = b.constant(0.0, dtype)
+
+    def fill(i: Any) -> None:
+        def element(j: Any) -> None:
+            x = scaled(b, read(i, j), unit, divide=True)
+            b.put(memory, b.select(sound, x, zero), (i, j))
+
+        b.lanes(columns, dtype, element)
+
+    b.loop(rows, fill)
+    return sound, unit
 
 
 def product_of_rows(b: Any, dtype: DType, count: Any, left: Get, right: Get) -> Any:
@@ -101,6 +126,40 @@ def reflect(
     b.lanes(count, dtype, lambda j: put(j, b.sub(get(j), b.mul(share, v(j)))))
 
 
+def reflect_column(
+    b: Any, columns: Any, rows: Size, count: Size, kept: tuple[Any, Any], c: Any
+) -> None:
+    """Reflect column c, from its diagonal on, to its first element, and later columns likewise.
+
+    columns: memory whose rows are the `count` columns of a matrix; row c becomes the vector of the
+    reflection. kept: memory for the diagonal of the result, and for tau.
+    """
+    (diagonal, taus), dtype = kept, columns.dtype
+    left, after = b.sub(b.size(rows), c), b.add(c, b.size(1))
+
+    def vector(j: Any) -> Any:
+        return b.get(columns, (c, b.add(c, j)))
+
+    beta, wide = reflector(b, dtype, left, vector, lambda j, x: b.put(columns, x, (c, b.add(c, j))))
+    tau = b.cast(wide, dtype)
+    b.put(diagonal, b.cast(beta, diagonal.dtype), (c,))
+    b.put(taus, tau, (c,))
+
+    def later(r: Any) -> None:
+        row = b.add(after, r)
+        reflect(
+            b,
+            dtype,
+            left,
+            vector,
+            tau,
+            lambda j: b.get(columns, (row, b.add(c, j))),
+            lambda j, x: b.put(columns, x, (row, b.add(c, j))),
+        )
+
+    b.loop(b.sub(b.size(count), after), later)
+
+
 def rotation(b: Any, x: Any, y: Any) -> tuple[Any, Any, Any]:
     """(c, s, r) with c x + s y = r and c y - s x = 0, float64; (1, 0, 0) for zeros."""
     r = b.op("hypot", x, y)
@@ -121,6 +180,41 @@ def rotate_rows(b: Any, matrix: Any, columns: Any, i: Any, k: Any, c: Any, s: An
         b.put(matrix, b.sub(b.mul(c, y), b.mul(s, x)), (k, j))
 
     b.lanes(columns, dtype, column, vectors=2)
+
+
+def chase(
+    b: Any,
+    beside: Any,
+    block: tuple[Any, Any],
+    start: tuple[Any, Any],
+    turn: Callable[[Any, Any, Any, Any], tuple[Any, Any]],
+    finish: Callable[[Any, Any, Any, Any], None],
+) -> None:
+    """Rotations along the bands of a block, each of which moves the bulge of the one before by a
+    row: an implicit QR step (Golub and Van Loan, algorithms 8.3.2 and 8.6.1).
+
+    beside: the band beside the diagonal. block: first and last row. start: float64 scalars x and z,
+    of which the next rotation makes r and 0. turn(k, k + 1, c, s): rotate the bands, give x a new
+    value; the rotation (c, s) that reaches beyond them. finish: called likewise with that.
+    """
+    (low, high), (x, z), one = block, start, b.size(1)
+
+    def step(t: Any) -> None:
+        k = b.add(low, t)
+        after = b.add(k, one)
+        c, s, r = rotation(b, b.get(x), b.get(z))
+        b.when(b.gt(t, b.size(0)), lambda: b.put(beside, r, (b.sub(k, one),)))
+        c, s = turn(k, after, c, s)
+
+        def bulge() -> None:
+            following = b.get(beside, (after,))
+            b.put(z, b.mul(s, following))
+            b.put(beside, b.mul(c, following), (after,))
+
+        b.when(b.lt(after, high), bulge)
+        finish(k, after, c, s)
+
+    b.loop(b.sub(high, low), step)
 
 
 def form_rows(
@@ -180,6 +274,12 @@ def weighted_sign(b: Any, dtype: DType, count: Any, get: Get) -> Any:
     b.lanes(count, float64, term)
     negative = b.lt(b.total(total), b.constant(0.0, float64))
     return b.select(negative, b.constant(-1.0, dtype), b.constant(1.0, dtype))
+
+
+def weighted_signs(vectors: Array) -> Array:
+    """`weighted_sign` of each column of matrices (…, n, k): float64 (…, k)."""
+    weights = 1.0 / np.arange(1.0, vectors.shape[-2] + 1.0)
+    return np.where((vectors * weights[:, None]).sum(-2) < 0, -1.0, 1.0)
 
 
 def start_of_block(

@@ -12,6 +12,7 @@ matrix. One that comes in through the values alone, or through other vectors, is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,33 +20,34 @@ import numpy as np
 from graphc.base.dims import Size
 from graphc.base.dtypes import Array, float64, int64
 from graphc.ir.node import Node, Tensor, TensorType
-from graphc.ir.opdef import REGISTRY, OpDef
 from graphc.ops import elementwise
 from graphc.ops.contraction import matmul
 from graphc.ops.factorization import (
-    FACTORED,
     OBLONG,
     check_matrices,
+    matrix_op,
+    on_each_matrix,
     one_matrix,
     smaller,
     spread,
     whole_work,
     with_a_broken_one,
 )
-from graphc.ops.factorization_eigh import as_diagonal, gaps
+from graphc.ops.factorization_eigh import as_column, as_diagonal, as_row, gaps
 from graphc.ops.factorization_reflectors import (
+    chase,
     form_rows,
     largest,
-    power_of_two,
-    reflect,
+    load_scaled,
+    reflect_column,
     reflector,
     rotate_rows,
     rotation,
-    scaled,
     settle,
     sort_values,
     start_of_block,
     weighted_sign,
+    weighted_signs,
 )
 from graphc.ops.families import Opaque
 from graphc.ops.joining import take_slice
@@ -89,18 +91,7 @@ class _Bidiagonal:
             return b.load(0, (*index, r, i) if self.wide else (*index, i, r))
 
         most = largest(b, self.m, self.n, lambda i, j: b.load(0, (*index, i, j)))
-        sound = b.op("isfinite", most)
-        unit = power_of_two(b, b.select(sound, most, b.constant(1.0, float64)))
-        zero = b.constant(0.0, self.dtype)
-
-        def fill(r: Any) -> None:
-            def element(i: Any) -> None:
-                x = scaled(b, given(r, i), unit, divide=True)
-                b.put(self.columns, b.select(sound, x, zero), (r, i))
-
-            b.lanes(self.p, self.dtype, element)
-
-        b.loop(self.q, fill)
+        sound, unit = load_scaled(b, self.columns, (self.q, self.p), given, most)
         b.loop(self.q, self._reduce)
         if self.vectors:
             p, count = b.size(self.p), b.maximum(b.sub(q, b.size(1)), b.size(0))
@@ -114,33 +105,10 @@ class _Bidiagonal:
         """Column c to its diagonal, row c to the element beside it (G. H. Golub and W. Kahan, 1965;
         Golub and Van Loan, algorithm 5.4.2).
         """
-        b, dtype, columns = self.b, self.dtype, self.columns
-        count, after = b.sub(b.size(self.p), c), b.add(c, b.size(1))
-
-        def vector(j: Any) -> Any:
-            return b.get(columns, (c, b.add(c, j)))
-
-        beta, wide = reflector(
-            b, dtype, count, vector, lambda j, x: b.put(columns, x, (c, b.add(c, j)))
-        )
-        tau = b.cast(wide, dtype)
-        b.put(self.diagonal, beta, (c,))
-        b.put(self.taus, tau, (c,))
-
-        def later(r: Any) -> None:
-            row = b.add(after, r)
-            reflect(
-                b,
-                dtype,
-                count,
-                vector,
-                tau,
-                lambda j: b.get(columns, (row, b.add(c, j))),
-                lambda j, x: b.put(columns, x, (row, b.add(c, j))),
-            )
-
+        b = self.b
+        reflect_column(b, self.columns, self.p, self.q, (self.diagonal, self.taus), c)
+        after = b.add(c, b.size(1))
         left = b.sub(b.size(self.q), after)
-        b.loop(left, later)
         b.when(b.gt(left, b.size(0)), lambda: self._turn(c, after, left))
 
     def _turn(self, c: Any, after: Any, left: Any) -> None:
@@ -233,11 +201,7 @@ class _Bidiagonal:
         b.put(x, b.mul(b.sub(b.abs(start), shift), b.add(sign, b.div(shift, safe))))
         b.put(z, b.get(self.beside, (low,)))
 
-        def chase(t: Any) -> None:
-            k = b.add(low, t)
-            after = b.add(k, one)
-            c, s, r = rotation(b, b.get(x), b.get(z))
-            b.when(b.gt(t, b.size(0)), lambda: b.put(self.beside, r, (b.sub(k, one),)))
+        def turn(k: Any, after: Any, c: Any, s: Any) -> tuple[Any, Any]:
             d, e = b.get(self.diagonal, (k,)), b.get(self.beside, (k,))
             following = b.get(self.diagonal, (after,))
             beside = b.sub(b.mul(c, e), b.mul(s, d))
@@ -248,17 +212,13 @@ class _Bidiagonal:
             b.put(self.diagonal, r, (k,))
             b.put(x, b.add(b.mul(c, beside), b.mul(s, lower)))
             b.put(self.diagonal, b.sub(b.mul(c, lower), b.mul(s, beside)), (after,))
+            return c, s
 
-            def bulge() -> None:
-                further = b.get(self.beside, (after,))
-                b.put(z, b.mul(s, further))
-                b.put(self.beside, b.mul(c, further), (after,))
-
-            b.when(b.lt(after, high), bulge)
+        def rotate_long(k: Any, after: Any, c: Any, s: Any) -> None:
             if self.vectors:
                 rotate_rows(b, self.long, self.p, k, after, c, s)
 
-        b.loop(b.sub(high, low), chase)
+        chase(b, self.beside, (low, high), (x, z), turn, rotate_long)
         b.put(self.beside, b.get(x), (b.sub(high, one),))
 
     # -- results ----------------------------------------------------------------------------------
@@ -305,12 +265,8 @@ class _Bidiagonal:
         b.loop(self.q, row)
 
 
-def _lower(vectors: bool) -> Any:
-    def lower(b: Any, node: Tensor) -> None:
-        batch = node.inputs[0].shape[:-2]
-        b.parallel(batch, lambda index: _Bidiagonal(b, node, vectors).run(index))
-
-    return lower
+def _loops(vectors: bool) -> Callable[[Any, Tensor], None]:
+    return on_each_matrix(lambda b, node, index: _Bidiagonal(b, node, vectors).run(index))
 
 
 def _reference(x: Array) -> Array:
@@ -318,8 +274,7 @@ def _reference(x: Array) -> Array:
     x = accurate(x)
     sound = np.isfinite(x).all((-1, -2), keepdims=True)
     u, s, v = np.linalg.svd(np.where(sound, x, 0.0), full_matrices=False)
-    weights = 1.0 / np.arange(1.0, x.shape[-2] + 1.0)
-    signs = np.where((u * weights[:, None]).sum(-2)[..., None] < 0, -1.0, 1.0)
+    signs = weighted_signs(u)[..., None]
     packed = np.concatenate([u.swapaxes(-1, -2) * signs, s[..., None], v * signs], -1)
     return np.where(sound, packed, np.nan)
 
@@ -345,8 +300,7 @@ def _gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
     (u, s, vh), (du, ds, dvh) = unpacked(node, m), unpacked(g, m)
     v, dv = matrix_transpose(vh), matrix_transpose(dvh)
     inverse_gaps = gaps(s, squares=True)
-    row = to_shape(s, (*s.shape[:-1], 1, k))
-    column = to_shape(s, (*s.shape[:-1], k, 1))
+    row, column = as_row(s), as_column(s)
 
     def turned(w: Tensor, dw: Tensor) -> Tensor:
         product = matmul(matrix_transpose(w), dw)
@@ -377,7 +331,7 @@ def _outside(w: Tensor, dw: Tensor, inverse: Tensor) -> Tensor:
 def _values_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
     x = node.inputs[0]
     u, _, vh = unpacked(SVD(x), x.shape[-2])
-    return [matmul(elementwise.multiply(u, to_shape(g, (*g.shape[:-1], 1, g.shape[-1]))), vh)]
+    return [matmul(elementwise.multiply(u, as_row(g)), vh)]
 
 
 def _type(name: str, vectors: bool) -> Any:
@@ -397,32 +351,24 @@ def _values_reference(x: Array) -> Array:
 
 
 _FAILED = f"the singular values did not converge in {STEPS} steps each"
-SVD = REGISTRY.add(
-    OpDef(
-        "svd",
-        (),
-        _type("svd", True),
-        _reference,
-        _gradient,
-        Opaque(_lower(True), lambda node: whole_work(node, 16)),
-        doc="The singular value decomposition: min(m, n) rows, each a left singular vector, its "
-        "value, in descending order, and its right singular vector.",
-        samples=_samples,
-        dtypes=FACTORED,
-        refuses=_FAILED,
-    )
+SVD = matrix_op(
+    "svd",
+    _type("svd", True),
+    _reference,
+    _gradient,
+    Opaque(_loops(True), lambda node: whole_work(node, 16)),
+    doc="The singular value decomposition: min(m, n) rows, each a left singular vector, its "
+    "value, in descending order, and its right singular vector.",
+    samples=_samples,
+    refuses=_FAILED,
 )
-SVDVALS = REGISTRY.add(
-    OpDef(
-        "svdvals",
-        (),
-        _type("svdvals", False),
-        _values_reference,
-        _values_gradient,
-        Opaque(_lower(False), lambda node: whole_work(node, 4)),
-        doc="The singular values of matrices in descending order.",
-        samples=_samples,
-        dtypes=FACTORED,
-        refuses=_FAILED,
-    )
+SVDVALS = matrix_op(
+    "svdvals",
+    _type("svdvals", False),
+    _values_reference,
+    _values_gradient,
+    Opaque(_loops(False), lambda node: whole_work(node, 4)),
+    doc="The singular values of matrices in descending order.",
+    samples=_samples,
+    refuses=_FAILED,
 )

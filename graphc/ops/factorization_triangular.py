@@ -25,6 +25,7 @@ from graphc.ops.factorization import (
     check_alike,
     check_matrices,
     in_rows,
+    matrix_op,
     one_matrix,
     positive_definite,
     substitute,
@@ -244,33 +245,35 @@ def _cholesky_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
     cotangent for symmetric changes (I. Murray, Differentiation of the Cholesky decomposition,
     2016); what moves the lower triangle alone gets both halves of it.
     """
-    half = _half_diagonal(matmul(matrix_transpose(node), g))
+    half = half_diagonal(matmul(matrix_transpose(node), g))
     solved = _solve_transposed(node, half)
-    whole = matrix_transpose(_solve_transposed(node, matrix_transpose(solved)))
-    return [_half_diagonal(elementwise.add(whole, matrix_transpose(whole)))]
+    return [of_lower_triangle(matrix_transpose(_solve_transposed(node, matrix_transpose(solved))))]
 
 
-def _half_diagonal(x: Tensor) -> Tensor:
+def half_diagonal(x: Tensor) -> Tensor:
     """The lower triangle, its diagonal halved."""
     return elementwise.multiply(elementwise.add(tril(x), tril(x, k=-1)), 0.5)
+
+
+def of_lower_triangle(whole: Tensor) -> Tensor:
+    """The cotangent of the lower triangle, which alone is read, from that of all elements of a
+    symmetric matrix: both halves come together.
+    """
+    return half_diagonal(elementwise.add(whole, matrix_transpose(whole)))
 
 
 def _solve_transposed(lower: Tensor, x: Tensor) -> Tensor:
     return TRIANGULAR_SOLVE(lower, x, lower=True, transpose=True, unit_diagonal=False)
 
 
-CHOLESKY = REGISTRY.add(
-    OpDef(
-        "cholesky",
-        (),
-        _square_type("cholesky"),
-        _cholesky_reference,
-        _cholesky_gradient,
-        Opaque(_cholesky_lower, whole_work),
-        doc="The lower triangle L with L L^T = A, for a symmetric positive definite A of which the "
-        "lower triangle is read; an error at the call for any other.",
-        samples=one_matrix(positive_definite, SQUARE),
-        dtypes=FACTORED,
-        refuses="the matrix is not positive definite: a pivot is not above 0",
-    )
+CHOLESKY = matrix_op(
+    "cholesky",
+    _square_type("cholesky"),
+    _cholesky_reference,
+    _cholesky_gradient,
+    Opaque(_cholesky_lower, whole_work),
+    doc="The lower triangle L with L L^T = A, for a symmetric positive definite A of which the "
+    "lower triangle is read; an error at the call for any other.",
+    samples=one_matrix(positive_definite, SQUARE),
+    refuses="the matrix is not positive definite: a pivot is not above 0",
 )
