@@ -42,7 +42,8 @@ def load(
     such as axes; an error names them. sizes: numbers for symbolic dims (`{"batch": 1}`), or
     what they are computed from where a model names equal sizes differently
     (`{"mask_length": "past + 1"}`). limits:
-    what is accepted of a file; see `graphc.Limits`.
+    what is accepted of a file; see `graphc.Limits`. Where ImageDecoder reads an input, the decoded
+    tensor, uint8 [height, width, channels], is the graph's input in its place.
 
     Raises FormatError for a file that is not a valid model, UnsupportedError for operators and
     types that graphc cannot do, both naming the place; GraphError for constants and sizes that the

@@ -1,7 +1,8 @@
 """The backend of ONNX's own test suite (floor 8): `onnx.backend.base.Backend` over graphc.
 
 A model whose compilation needs values of inputs (axes, sequences …) is compiled when it is first
-run, once per distinct values of exactly those inputs.
+run, once per distinct values of exactly those inputs. Pictures that a model decodes are decoded
+here, before the compiled graph runs.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from graphc.base.limits import Limits
 from graphc.onnx.declared import symbol_text
 from graphc.onnx.importer import Imported, import_model
 from graphc.onnx.narrow import CARRIED, INTEGERS, carried_array
+from graphc.onnx.pictures import pictures_of
 from graphc.onnx.reader import Model, checked_model
 from graphc.onnx.refusal import InputNeeded
 from graphc.runtime.function import Function
@@ -41,7 +43,9 @@ class Representation(onnx.backend.base.BackendRep):  # type: ignore[misc]  # onn
         graph = model.proto.graph
         initialized = {t.name for t in graph.initializer}
         self.input_names = [i.name for i in graph.input if i.name not in initialized]
-        self._declared = {i.name: i.type for i in graph.input}
+        self._pictures = list(pictures_of(model.proto))
+        declared = [*graph.input, *(p.declared() for p in self._pictures)]
+        self._declared = {i.name: i.type for i in declared}
         try:
             self._variant({})
         except InputNeeded as error:
@@ -50,18 +54,20 @@ class Representation(onnx.backend.base.BackendRep):  # type: ignore[misc]  # onn
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
         """The outputs for inputs by position or by name (a mapping)."""
         feeds = dict(inputs) if isinstance(inputs, Mapping) else self._by_position(inputs)
+        decoded = {p.output: p for p in self._pictures}
+        feeds |= {n: p.decode(feeds[p.input]) for n, p in decoded.items() if p.input in feeds}
         while True:
             try:
                 imported, function = self._variant(feeds)
                 break
             except InputNeeded as error:
                 self._need(error)
-        by_label = {label: feeds[name] for name, label in imported.legal.items() if name in feeds}
-        missing = [name for name, _ in imported.graph.inputs if name not in by_label]
+        by_label = {label: name for name, label in imported.legal.items()}
+        names = [by_label[label] for label, _ in imported.graph.inputs]
+        missing = [decoded[n].input if n in decoded else n for n in names if n not in feeds]
         if missing:
             raise GraphError(message(f"run: the inputs {missing} are missing"))
-        arguments = [self._argument(imported, by_label[n], n) for n, _ in imported.graph.inputs]
-        values = function(*arguments)
+        values = function(*(self._argument(feeds[n], n) for n in names))
         for name, element in imported.carried.items():
             kind = onnx.helper.tensor_dtype_to_np_dtype(element)
             whole = element in INTEGERS
@@ -76,9 +82,8 @@ class Representation(onnx.backend.base.BackendRep):  # type: ignore[misc]  # onn
             )
         return dict(zip(self.input_names, values))
 
-    def _argument(self, imported: Imported, value: Any, label: str) -> Any:
+    def _argument(self, value: Any, name: str) -> Any:
         """An input as the graph takes it: of a type that is carried, what carries it."""
-        (name,) = (n for n, found in imported.legal.items() if found == label)
         element = self._declared[name].tensor_type.elem_type
         return carried_array(np.asarray(value), element) if element in CARRIED else value
 

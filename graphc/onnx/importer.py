@@ -51,6 +51,7 @@ from graphc.onnx.declared import (
 )
 from graphc.onnx.elements import DTYPES, name_of
 from graphc.onnx.narrow import CARRIED
+from graphc.onnx.pictures import is_read, pictures_of
 from graphc.onnx.reader import Model, domain_of, read_file
 from graphc.onnx.refusal import InputNeeded, bad, needed, shown, unsupported
 from graphc.onnx.schemas import (
@@ -85,7 +86,7 @@ class Imported:
 
     graph: Graph
     structure: tuple[Any, ...]
-    legal: dict[str, str]  # names of inputs in the graph by the model's
+    legal: dict[str, str]  # names of inputs in the graph by the model's, decoded ones included
     carried: dict[str, int]  # ONNX types of the outputs that are of no dtype of graphc
 
 
@@ -138,7 +139,9 @@ def import_model(
 
 
 class Importer:
-    """One import. input_names: the model's names of inputs by those in the graph."""
+    """One import. input_names: the model's names of inputs by those in the graph. decoded: what
+    stands for pictures that are inputs, by the names of the decoded tensors.
+    """
 
     def __init__(
         self, model: Model, constants: Mapping[str, Any], sizes: Mapping[str, int | str]
@@ -146,6 +149,7 @@ class Importer:
         self.model = model
         self.limits = model.limits
         self.input_names: dict[str, str] = {}
+        self.decoded: dict[str, Value] = {}
         self._constants = constants
         self._sizes = sizes
         self._symbols: dict[str, Size] = {}
@@ -154,6 +158,7 @@ class Importer:
         self._legal: dict[str, str] = {}
         self._legal_names: dict[str, int] = {}
         self._inputs: list[tuple[str, Tensor]] = []
+        self._pictures = list(pictures_of(model.proto, constants))
         self._carried: dict[str, int] = {}
         self._expanded = 0
         self.randoms = 0  # random nodes so far: each has a seed of its own
@@ -168,10 +173,11 @@ class Importer:
         self.run_nodes(proto.node, scope)
         outputs: list[tuple[str, Tensor]] = []
         structure = tuple(self._output(info, scope, outputs) for info in proto.output)
+        self._leave_out_encoded(scope, [t for _, t in outputs])
         names = self._names(scope, outputs)
         sizes = bindings_of([t for _, t in (*self._inputs, *outputs)])
         graph = Graph.build(tuple(self._inputs), tuple(outputs), (), name, names, sizes)
-        legal = {name: label for label, name in self.input_names.items()}
+        legal = {name: self._legal[name] for name in (*self.input_names.values(), *self.decoded)}
         return Imported(graph, structure, legal, self._carried)
 
     # -- inputs and outputs -----------------------------------------------------------------------
@@ -198,6 +204,19 @@ class Importer:
             if info.name in scope.values and info.name not in self._constants:
                 continue  # an initializer is the value of its input
             scope.values[info.name] = self._input(info, where)
+            for picture in (p for p in self._pictures if p.input == info.name):
+                value = self._input(picture.declared(), picture.where)
+                self.decoded[picture.output] = value
+                # Where its value must be known, that of the encoded picture may be given.
+                self.input_names[self._legal[picture.output]] = info.name
+
+    def _leave_out_encoded(self, scope: Scope, outputs: Sequence[Tensor]) -> None:
+        """Take the encoded pictures from the inputs of which nothing but their pixels is used."""
+        for name in {p.input for p in self._pictures}:
+            value = scope.values[name]
+            if isinstance(value, TensorValue) and not is_read(value, outputs):
+                del scope.values[name]
+                self._inputs = [(n, t) for n, t in self._inputs if t is not value.tensor]
 
     def _input(self, info: Any, where: str) -> Value:
         kind = info.type.WhichOneof("value")

@@ -15,6 +15,7 @@ from graphc.onnx import (
     ops_quantized,
     ops_recurrent,
     ops_signal,
+    pictures,
 )
 
 THEMES: tuple[ModuleType, ...] = (
@@ -28,4 +29,5 @@ THEMES: tuple[ModuleType, ...] = (
     ops_quantized,
     ops_recurrent,
     ops_signal,
+    pictures,
 )

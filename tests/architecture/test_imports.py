@@ -11,7 +11,7 @@ from tests.architecture.source_tree import ROOT, everything, imports, library
 
 # Distributions' import names that the library may import at all.
 CORE = {"numpy", "llvmlite", "networkx", "safetensors"}
-OPTIONAL = {"ml_dtypes", "onnx", "pycuda", "tqdm"}
+OPTIONAL = {"PIL", "ml_dtypes", "onnx", "pycuda", "tqdm"}
 # Slow to load (0.5 s, 0.06 s) or not always there: never loaded by `import graphc`.
 LAZY = {"llvmlite", "networkx", *OPTIONAL}
 # Functions that hold an import statement, with the reason. Shrinking only.

@@ -514,6 +514,21 @@ def _allocations() -> None:
     case("2**40 parts", model(parts, wide, [], one), "a split into 1099511627776 parts")
 
 
+def _pictures() -> None:
+    """Encoded pictures in the file."""
+    encoded = {
+        "no picture": b"PK\x03\x04",
+        "picture cut": b"P6 4 4 255\n" + bytes(47),
+        "picture of 2**60 pixels": b"P5 1073741824 1073741824 255\n",
+        "picture too large": b"P5 8193 8192 255\n",
+    }
+    for name, data in encoded.items():
+        picture = np.frombuffer(data, np.uint8)
+        case(name, one_node("ImageDecoder", {"x": picture}), "node 'n' (ImageDecoder): ")
+    shapeless = one_node("ImageDecoder", {"x": np.array(80, np.uint8)})
+    case("picture of no dims", shapeless, "the encoded picture is uint8[], expected uint8[n]")
+
+
 def _costly() -> None:
     """Valid files that ask for much: each is refused by name, or costs little."""
     shape = np.array([2**31, 2**31], I64)
@@ -554,6 +569,7 @@ for _add in (
     _control,
     _functions,
     _allocations,
+    _pictures,
     _costly,
 ):
     _add()

@@ -31,7 +31,6 @@ REFUSED = {
     r"^test_(strnorm|string_|regex_|ai_onnx_ml_label_encoder_|cast_.*STRING|"
     r"tfidf.*string|equal_string|identity_string)": "graphc has no string tensors",
     r"^test_(adagrad|adam|momentum|nesterov|gradient)": "training operators are not imported",
-    r"^test_image_decoder": "pictures are decoded outside of a graph",
 }
 
 # Not refused; what they compare cannot be compared so.

@@ -368,3 +368,13 @@ def test_wrong_nodes_are_refused_with_their_place(
     with pytest.raises(graphc.FormatError, match=text) as found:
         Backend.prepare(node_of(op, arrays, version=23, **settings))
     assert f"({op})" in str(found.value)
+
+
+@pytest.mark.parametrize("policy", ["not_larger", "not_smaller"])
+def test_an_empty_image_has_no_ratio_to_keep(policy: str) -> None:
+    node = helper.make_node("Resize", ["x", "", "", "s"], ["y"], keep_aspect_ratio_policy=policy)
+    sizes = {"s": np.array([1, 2, 4, 3])}
+    proto = model([node], [tensor_input("x", (1, 2, 0, 6))], [out(node)], sizes)
+    with pytest.raises(graphc.FormatError) as found:
+        Backend.prepare(proto)
+    assert f"(Resize): keep_aspect_ratio_policy {policy} of an empty image" in str(found.value)
