@@ -81,12 +81,21 @@ def emit_bind(
         if symbol.multiple_of > 1:
             rest = e.emit(f"srem i64 {size}, {symbol.multiple_of}")
             bad = e.emit(f"or i1 {bad}, {e.emit(f'icmp ne i64 {rest}, 0')}")
-        free = e.emit(f"icmp eq i64 {site}, 0")
-        first = e.emit(f"and i1 {bad}, {free}")
-        site = e.emit(f"select i1 {first}, i64 {step.sites[k]}, i64 {site}")
-        address = e.emit(f"getelementptr i64, ptr %dims, i64 {places[symbol]}")
-        e.do(f"store i64 {size}, ptr {address}, align 8")
+        site = _first_failure(e, site, bad, step.sites[k])
+        e.do(f"store i64 {size}, ptr {_address(e, 'dims', places[symbol])}, align 8")
     e.do(f"store i64 {site}, ptr %ctx, align 8")
+
+
+def _first_failure(e: ScalarEmitter, site: str, failed: str, number: int) -> str:
+    """The number where something failed and nothing has before (site 0); else the site as it is."""
+    none = e.emit(f"icmp eq i64 {site}, 0")
+    first = e.emit(f"and i1 {failed}, {none}")
+    return e.emit(f"select i1 {first}, i64 {number}, i64 {site}")
+
+
+def _address(e: ScalarEmitter, table: str, place: int) -> str:
+    """The address of a place of `ctx` or `dims`."""
+    return e.emit(f"getelementptr i64, ptr %{table}, i64 {place}")
 
 
 def block_text(
@@ -96,9 +105,7 @@ def block_text(
     site = e.emit("load i64, ptr %ctx, align 8")
     for condition, number in step.conditions:
         negative = e.emit(f"icmp slt i64 {sizes.value(condition)}, 0")
-        none = e.emit(f"icmp eq i64 {site}, 0")
-        first = e.emit(f"and i1 {negative}, {none}")
-        site = e.emit(f"select i1 {first}, i64 {number}, i64 {site}")
+        site = _first_failure(e, site, negative, number)
     if step.bytes != 0:
         site = _taken(e, step, sizes, place, site)
     e.do(f"store i64 {site}, ptr %ctx, align 8")
@@ -107,21 +114,18 @@ def block_text(
 
 
 def _taken(e: ScalarEmitter, step: Bind, sizes: Sizes, place: int, site: str) -> str:
+    """Take the block from the free part of the arena, its address to `dims[place]`; the site."""
     large = too_large(e, sizes, step.bytes)
-    free_at = e.emit(f"getelementptr i64, ptr %ctx, i64 {FREE_SLOT}")
-    end_at = e.emit(f"getelementptr i64, ptr %ctx, i64 {ARENA_END_SLOT}")
+    free_at, end_at = _address(e, "ctx", FREE_SLOT), _address(e, "ctx", ARENA_END_SLOT)
     free = e.emit(f"load i64, ptr {free_at}, align 8")
     end = e.emit(f"load i64, ptr {end_at}, align 8")
     following = e.emit(f"add i64 {free}, {sizes.value(step.bytes)}")
     full = e.emit(f"or i1 {large}, {e.emit(f'icmp ugt i64 {following}, {end}')}")
-    good = e.emit(f"icmp eq i64 {site}, 0")
     huge = e.emit(f"add i64 {free}, {1 << 61}")
     wanted = e.emit(f"select i1 {large}, i64 {huge}, i64 {following}")
-    address = e.emit(f"getelementptr i64, ptr %dims, i64 {place}")
-    e.do(f"store i64 {free}, ptr {address}, align 8")
+    e.do(f"store i64 {free}, ptr {_address(e, 'dims', place)}, align 8")
     e.do(f"store i64 {wanted}, ptr {free_at}, align 8")
-    more = e.emit(f"and i1 {full}, {good}")
-    return e.emit(f"select i1 {more}, i64 {MORE_MEMORY}, i64 {site}")
+    return _first_failure(e, site, full, MORE_MEMORY)
 
 
 def too_large(e: ScalarEmitter, sizes: Sizes, size: Size) -> str:
@@ -167,5 +171,4 @@ def start_free_part(e: ScalarEmitter, end: str, threads_bytes: str) -> None:
     free = e.emit(f"add i64 {start}, {static}")
     padded = e.emit(f"add i64 {free}, 63")
     aligned = e.emit(f"and i64 {padded}, -64")
-    address = e.emit(f"getelementptr i64, ptr %ctx, i64 {FREE_SLOT}")
-    e.do(f"store i64 {aligned}, ptr {address}, align 8")
+    e.do(f"store i64 {aligned}, ptr {_address(e, 'ctx', FREE_SLOT)}, align 8")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from graphc.base.dims import Shape, shape_text
+from graphc.base.dims import shape_text
 from graphc.base.dtypes import float32
 from graphc.ir.node import Tensor
 from graphc.ir.opdef import shape_error
@@ -30,8 +30,10 @@ def _checked_rate(op: str, x: Tensor, rate: float) -> None:
         )
 
 
-def _kept(op: str, x: Tensor, rate: float, key: TensorLike, shape: Shape) -> Tensor:
-    """Whether an element stays, of a shape that broadcasts to x: true with probability 1 - rate."""
+def _kept(op: str, x: Tensor, rate: float, key: TensorLike, shared: Axes) -> Tensor:
+    """Whether an element stays, true with probability 1 - rate: of x's shape, 1 in shared axes."""
+    axes = normalize_axes(op, x, shared)
+    shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
     source = keys.checked(op, key)
     rows = source.ndim - 1
     if source.shape[:-1] != x.shape[:rows]:
@@ -63,9 +65,7 @@ def _dropped(
     _checked_rate(op, x, rate)
     if not training or rate == 0:
         return x
-    axes = normalize_axes(op, x, shared)
-    shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
-    keep = _kept(op, x, rate, key, shape)
+    keep = _kept(op, x, rate, key, shared)
     return elementwise.where(keep, x * (1.0 / (1.0 - rate)), 0.0)
 
 
@@ -107,9 +107,7 @@ def alpha_dropout(
     _checked_rate(op, x, rate)
     if not training or rate == 0:
         return x
-    axes = normalize_axes(op, x, shared)
-    shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
-    keep = _kept(op, x, rate, key, shape)
+    keep = _kept(op, x, rate, key, shared)
     floor = -SELU_ALPHA * SELU_SCALE
     kept = 1.0 - rate
     scale = 1.0 / math.sqrt(kept * (1.0 + rate * floor * floor))

@@ -14,9 +14,8 @@ from graphc.base.dtypes import DType, DTypeLike, float64
 from graphc.ir.node import Tensor
 from graphc.ir.opdef import shape_error
 from graphc.ops import elementwise, elementwise_math, inverse_erf, logical, rounding, special
-from graphc.ops.axes import as_shape
 from graphc.ops.promotion import TensorLike, as_tensor, broadcast_shapes, cast
-from graphc.random.keys import Key, checked, float_kind, inner_unit, split, unit, words
+from graphc.random.keys import Key, asked, inner_unit, split, unit, words
 
 add, multiply, where = elementwise.add, elementwise.multiply, elementwise.where
 
@@ -62,9 +61,8 @@ def uniform(
 
     graphc.random.uniform(graphc.random.key(0), (n, 3))
     """
-    kind = float_kind("random.uniform", dtype)
-    sizes = as_shape("random.uniform", shape)
-    drawn = unit(checked("random.uniform", key), sizes, kind)
+    source, sizes, kind = asked("random.uniform", key, shape, dtype)
+    drawn = unit(source, sizes, kind)
     if (type(low), low, type(high), high) == (float, 0.0, float, 1.0):
         return drawn
     start, stop = (parameter("random.uniform", t, drawn) for t in (low, high))
@@ -85,10 +83,8 @@ def normal(
     Tails reach 5.7 standard deviations (float64: 8.5). Differentiable by mean and stddev. Raises
     DTypeError for a dtype that is not float.
     """
-    kind = float_kind("random.normal", dtype)
-    sizes = as_shape("random.normal", shape)
-    drawn = standard_normal(checked("random.normal", key), sizes, kind)
-    return placed("random.normal", drawn, mean, stddev, kind)
+    source, sizes, kind = asked("random.normal", key, shape, dtype)
+    return placed("random.normal", standard_normal(source, sizes, kind), mean, stddev, kind)
 
 
 def standard_normal(key: Tensor, sizes: Any, kind: DType) -> Tensor:
@@ -119,10 +115,10 @@ def truncated_normal(
 
     graphc.random.truncated_normal(key, (64, 10), stddev=0.05)
     """
-    kind = float_kind("random.truncated_normal", dtype)
-    sizes = as_shape("random.truncated_normal", shape)
-    share = inner_unit(checked("random.truncated_normal", key), sizes, kind.compute)
-    start, stop = (parameter("random.truncated_normal", t, share) for t in (low, high))
+    name = "random.truncated_normal"
+    source, sizes, kind = asked(name, key, shape, dtype)
+    share = inner_unit(source, sizes, kind.compute)
+    start, stop = (parameter(name, t, share) for t in (low, high))
     # Above the mean the mirrored range is drawn: the mass below a point that is far below the mean
     # is a small number with all its digits.
     above = logical.greater(start, 0)
@@ -135,7 +131,7 @@ def truncated_normal(
     drawn = inverse_erf.erfcinv(where(reachable, mass, 1.0)) * -math.sqrt(2.0)
     drawn = where(reachable, drawn, far)
     inside = rounding.clip(where(above, elementwise.negative(drawn), drawn), start, stop)
-    return placed("random.truncated_normal", inside, mean, stddev, kind)
+    return placed(name, inside, mean, stddev, kind)
 
 
 def _twice_below(x: Tensor) -> Tensor:
@@ -151,10 +147,8 @@ def exponential(
     The standard ones lie in [2**-33, 16.7] (float64: [2**-54, 36.8]). Differentiable by scale.
     Raises DTypeError for a dtype that is not float.
     """
-    kind = float_kind("random.exponential", dtype)
-    sizes = as_shape("random.exponential", shape)
-    drawn = standard_exponential(checked("random.exponential", key), sizes, kind)
-    return placed("random.exponential", drawn, 0.0, scale, kind)
+    source, sizes, kind = asked("random.exponential", key, shape, dtype)
+    return placed("random.exponential", standard_exponential(source, sizes, kind), 0.0, scale, kind)
 
 
 def standard_exponential(key: Tensor, sizes: Any, kind: DType) -> Tensor:
@@ -176,10 +170,8 @@ def gumbel(
     The standard ones lie in [-2.9, 22.9] (float64: [-3.7, 37.5]). Differentiable by location and
     scale. Raises DTypeError for a dtype that is not float.
     """
-    kind = float_kind("random.gumbel", dtype)
-    sizes = as_shape("random.gumbel", shape)
-    drawn = standard_gumbel(checked("random.gumbel", key), sizes, kind)
-    return placed("random.gumbel", drawn, location, scale, kind)
+    source, sizes, kind = asked("random.gumbel", key, shape, dtype)
+    return placed("random.gumbel", standard_gumbel(source, sizes, kind), location, scale, kind)
 
 
 def standard_gumbel(key: Tensor, sizes: Any, kind: DType) -> Tensor:
@@ -199,10 +191,9 @@ def laplace(
 
     Differentiable by location and scale. Raises DTypeError for a dtype that is not float.
     """
-    kind = float_kind("random.laplace", dtype)
-    sizes = as_shape("random.laplace", shape)
-    sides, sizes_key = split(checked("random.laplace", key), 2)
-    drawn = standard_exponential(sizes_key, sizes, kind)
+    source, sizes, kind = asked("random.laplace", key, shape, dtype)
+    sides, lengths = split(source, 2)
+    drawn = standard_exponential(lengths, sizes, kind)
     left = logical.less(words(sides, sizes), 1 << 31)
     both = where(left, elementwise.negative(drawn), drawn)
     return placed("random.laplace", both, location, scale, kind)

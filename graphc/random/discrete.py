@@ -23,7 +23,7 @@ from graphc.ops.rounding import nextafter
 from graphc.ops.sorting import ARGSORT, searchsorted
 from graphc.ops.view import moveaxis
 from graphc.random.continuous import parameter, standard_gumbel
-from graphc.random.keys import Key, checked, long_words, split, unit
+from graphc.random.keys import Key, checked, integers, long_words, split, unit
 
 add, multiply, where = elementwise.add, elementwise.multiply, elementwise.where
 _HALF = 0xFFFFFFFF
@@ -87,14 +87,7 @@ def _whole(number: TensorLike) -> Tensor:
     index = as_index(number)
     if index is not None:
         return as_tensor(np.uint64(index % (1 << 64)))
-    tensor = as_tensor(number, op="random.randint")
-    if not tensor.dtype.is_integer:
-        dtype_error(
-            f"random.randint: low and high must be integers, got {tensor.type}",
-            [tensor],
-            'convert them: graphc.astype(high, "int64")',
-        )
-    return cast(tensor, uint64)
+    return cast(integers("random.randint", number, "low and high must be integers", "high"), uint64)
 
 
 def _known_span(low: TensorLike, high: TensorLike, kind: DType) -> int | None:

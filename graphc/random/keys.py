@@ -29,14 +29,22 @@ def key(seed: int | TensorLike, /) -> Tensor:
     if number is not None:
         words = np.array([number & 0xFFFFFFFF, (number >> 32) & 0xFFFFFFFF], np.uint32)
         return as_tensor(words)
-    tensor = as_tensor(seed, op="random.key")
+    tensor = integers("random.key", seed, "expected an int or integers", "seed")
+    return stack(_halves(tensor), axis=-1)
+
+
+def integers(op: str, value: TensorLike, expectation: str, argument: str) -> Tensor:
+    """Integers that the user gave. Raises DTypeError, which starts with the expectation, for
+    others.
+    """
+    tensor = as_tensor(value, op=op)
     if not tensor.dtype.is_integer:
         dtype_error(
-            f"random.key: expected an int or integers, got {tensor.type}",
+            f"{op}: {expectation}, got {tensor.type}",
             [tensor],
-            'convert them: graphc.astype(seed, "int64")',
+            f'convert them: graphc.astype({argument}, "int64")',
         )
-    return stack(_halves(tensor), axis=-1)
+    return tensor
 
 
 def _halves(number: Tensor) -> list[Tensor]:
@@ -83,13 +91,7 @@ def fold_in(key: Key, data: TensorLike, /) -> Tensor:
     The shape is data.shape + (2,): one key per integer. An array of keys broadcasts with `data`.
     Raises DTypeError for data that are no integers.
     """
-    number = as_tensor(data, op="random.fold_in")
-    if not number.dtype.is_integer:
-        dtype_error(
-            f"random.fold_in: data must be integers, got {number.type}",
-            [number],
-            'convert them: graphc.astype(data, "int64")',
-        )
+    number = integers("random.fold_in", data, "data must be integers", "data")
     both = stack(_halves(number), axis=-1)
     mixed = logical.bitwise_xor(words(checked("random.fold_in", key), (2,)), both)
     return words(mixed, (2,))
@@ -104,6 +106,13 @@ def float_kind(op: str, dtype: DTypeLike) -> DType:
             hint="for integers use graphc.random.randint",
         )
     return kind
+
+
+def asked(op: str, key: Key, shape: Any, dtype: DTypeLike) -> tuple[Tensor, Shape, DType]:
+    """The key, the sizes and the float dtype of the draws that the user asked for, checked."""
+    kind = float_kind(op, dtype)
+    sizes = as_shape(op, shape)
+    return checked(op, key), sizes, kind
 
 
 def unit(key: Tensor, sizes: Shape, dtype: DType) -> Tensor:
