@@ -74,7 +74,10 @@ class RunTable:
 
     def _bytes(self, ref: BufferRef) -> Size:
         """Bytes from the start."""
-        return self.offsets[ref.index] + ref.offset if ref.kind == "arena" else ref.offset
+        if ref.kind != "arena":
+            return ref.offset
+        start = self.offsets[ref.index]
+        return start + ref.offset if ref.offset else start
 
     def _entry(self, column: Column, ref: BufferRef) -> list[int]:
         slot = self.slots[ref.kind] + ref.index if ref.kind in self.slots else 0

@@ -20,6 +20,7 @@ from graphc.base.errors import FormatError
 from graphc.base.intern import InternTable
 
 _VALUES: InternTable[ConstantValue] = InternTable()
+_LINE = 64  # bytes
 _CHUNK = 1 << 20  # bytes that are hashed at a time
 
 
@@ -31,9 +32,10 @@ class ConstantValue:
     file that nobody has read yet.
     """
 
-    __slots__ = ("__weakref__", "_array", "_failed", "digest", "dtype", "shape")
+    __slots__ = ("__weakref__", "_array", "_failed", "_mapped", "digest", "dtype", "shape")
     _array: Array
     _failed: Callable[[str], FormatError] | None  # None: the bytes are known to have the digest
+    _mapped: bool  # whether the array is the memory of a file
     digest: str
     dtype: DType
     shape: tuple[int, ...]
@@ -48,6 +50,11 @@ class ConstantValue:
         if self._failed is not None:
             self.check()
         return self._array
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the elements are in memory of our own, not in that of a file."""
+        return not self._mapped
 
     @property
     def size(self) -> int:
@@ -90,9 +97,18 @@ def constant_value(values: Any, dtype: DType) -> ConstantValue:
 
 def from_stored(stored: Array, dtype: DType) -> ConstantValue:
     """The interned constant of stored elements; copied so that nobody can change it."""
-    return from_owned(
-        np.array(stored, dtype=dtype.storage.newbyteorder("="), order="C", copy=True), dtype
-    )
+    own = _empty(stored.shape, dtype.storage.newbyteorder("="))
+    own[...] = stored
+    return from_owned(own, dtype)
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """A new C-contiguous array at whole cache lines: kernels read it in vectors of that width."""
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.empty(size + _LINE, np.uint8)
+    start = -int(raw.__array_interface__["data"][0]) % _LINE
+    array: Array = raw[start : start + size].view(dtype).reshape(shape)
+    return array
 
 
 def from_owned(array: Array, dtype: DType) -> ConstantValue:
@@ -121,6 +137,7 @@ def _new(
     value.shape = array.shape
     value._array = array
     value._failed = failed
+    value._mapped = failed is not None
     return value
 
 

@@ -159,12 +159,18 @@ class Graph(Scope):
     @functools.cached_property
     def _all_symbols(self) -> tuple[Symbol, ...]:
         found: dict[Symbol, None] = {}
+        wanted: dict[int, dims.Dim] = {}  # each once: a thousand layers share their dims
         for graph in (*self.bodies, self):
             for node in graph.nodes:
                 types = (node.type,) if isinstance(node.type, TensorType) else node.type.items
-                for size in (*itertools.chain(*(t.shape for t in types)), *node.attrs):
-                    if isinstance(size, dims.Dim | tuple):
-                        _add_symbols(size, found)
+                for sizes in (*[t.shape for t in types], node.attrs):
+                    for size in sizes:
+                        if isinstance(size, dims.Dim):
+                            wanted[id(size)] = size
+                        elif isinstance(size, tuple):
+                            _add_symbols(size, found)
+        for size in wanted.values():
+            _add_symbols(size, found)
         return tuple(sorted(found, key=lambda s: s.name))
 
     @property

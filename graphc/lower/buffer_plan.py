@@ -13,7 +13,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from graphc.base.dims import Size, product
+from graphc.base.dims import Shape, Size, product
 from graphc.base.errors import CompileError
 from graphc.ir.constant import ConstantValue
 from graphc.ir.graph import Graph
@@ -149,7 +149,8 @@ def plan_buffers(
                 _fix(plan, stored, ("constant", constants.place(stored.attr("value"))))
                 continue
             ending = dying.get(step, [])
-            heir_of = next((o for o in _overwritten(lowered) if any(o is e for e in ending)), None)
+            may_die = _overwritten(lowered) if ending and lowered.overwrites else ()
+            heir_of = next((o for o in may_die if any(o is e for e in ending)), None)
             if heir_of is not None and arena.inherit(stored, heir_of):
                 dying[step] = [e for e in ending if e is not heir_of]
             else:
@@ -192,9 +193,17 @@ class _Arena:
         self.plan = plan
         self.free_fixed: list[tuple[int, int]] = []  # (bytes, slot), sorted
         self.free_symbolic: dict[Size, list[int]] = {}
+        self.sizes: dict[tuple[Shape, int], Size] = {}
+
+    def _bytes(self, stored: Memory) -> Size:
+        key = (stored.shape, stored.dtype.itemsize)
+        size = self.sizes.get(key)
+        if size is None:
+            size = self.sizes[key] = product(stored.shape) * stored.dtype.itemsize
+        return size
 
     def take(self, stored: Memory) -> None:
-        bytes_ = product(stored.shape) * stored.dtype.itemsize
+        bytes_ = self._bytes(stored)
         slot = self._fixed(bytes_) if isinstance(bytes_, int) else self._symbolic(bytes_)
         _fix(self.plan, stored, ("arena", slot))
 
@@ -203,7 +212,7 @@ class _Arena:
         as large.
         """
         slot = self.plan.places[id(dying)][1]
-        if self.plan.slots[slot] != product(stored.shape) * stored.dtype.itemsize:
+        if self.plan.slots[slot] != self._bytes(stored):
             return False
         _fix(self.plan, stored, ("arena", slot))
         self.plan.in_place += 1

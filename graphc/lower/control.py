@@ -58,11 +58,12 @@ def lower_control(
 ) -> LoweredControl:
     """The step of a node. results: its `get` nodes that are used; arena_bytes: of each body."""
     assert isinstance(node.type, TupleType)
-    used = {r.attr("index"): r for r in results}
+    used = {r.attrs[0]: r for r in results}
     given: list[Stored] = [storage_root(i) for i in node.inputs]
-    made: list[Stored] = []
-    for k, t in enumerate(node.type.items):
-        made.append(storage_root(used[k]) if k in used else Temporary(t.shape, t.dtype))
+    made: list[Stored] = [
+        storage_root(used[k]) if k in used else Temporary(t.shape, t.dtype)
+        for k, t in enumerate(node.type.items)
+    ]
     kind = node.op.name
     values = [*given, *made, *map(_temporary, _places(node))]
     if kind == "while_loop":

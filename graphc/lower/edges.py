@@ -9,7 +9,7 @@ compute a producer's element twice.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from graphc.base.dims import Shape
 from graphc.ir.node import Node, Tensor
@@ -31,8 +31,7 @@ from graphc.ops.families import (
 MAX_VIEW_DEPTH = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
+class Edge(NamedTuple):
     """One read of `producer`: `depth` leading effective dims agree with the reader's; `exact`: all
     of the producer's do.
     """

@@ -239,7 +239,10 @@ def _degree(size_: Size) -> int:
 
 def storage_root(node: Node) -> Tensor:
     """The node whose memory `node` shares: through reshapes and aliases."""
-    while isinstance(node.op.form, Reshape | Alias):
+    while isinstance(node.op.form, _SHARING):
         node = node.inputs[0]
     assert isinstance(node, Tensor)
     return node
+
+
+_SHARING = (Reshape, Alias)

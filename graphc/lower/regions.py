@@ -81,6 +81,9 @@ class _Use:
     align: int  # how many leading dims of the reader are the region's rows or domain
 
 
+_SOURCES = (Source, Constant)
+
+
 class Partitioner:
     """State of one partition."""
 
@@ -213,7 +216,7 @@ class Partitioner:
         if isinstance(node.op.form, Reduction):
             align = min(align, _leading_kept(node))
         for edge in self.finder.edges(node):
-            if not isinstance(edge.producer.op.form, Source | Constant):
+            if not isinstance(edge.producer.op.form, _SOURCES):
                 self.uses.setdefault(id(edge.producer), []).append(_Use(region, node, edge, align))
 
     # -- may it join? -----------------------------------------------------------------------------

@@ -8,7 +8,8 @@ Bodies that compute sizes of their own stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,14 +35,20 @@ def is_control(node: Node) -> bool:
     return isinstance(node.op.form, Control)
 
 
-def replace_control(graph: Graph, change: Change) -> Graph:
-    """The graph with control nodes replaced: change(node, current, used) gives what stands for the
-    used results, or None where the node stays. current: the node on operands that are replaced.
-    """
+def _used_results(graph: Graph) -> dict[int, list[int]]:
+    """The numbers of the results that are used, by id of the node."""
     used: dict[int, list[int]] = {}
     for node in graph.nodes:
         if node.op.name == "get":
             used.setdefault(id(node.inputs[0]), []).append(node.attrs[0])
+    return used
+
+
+def replace_control(graph: Graph, change: Change) -> Graph:
+    """The graph with control nodes replaced: change(node, current, used) gives what stands for the
+    used results, or None where the node stays. current: the node on operands that are replaced.
+    """
+    used = _used_results(graph)
     mapping: dict[int, Node] = {}
     results: dict[int, Results] = {}
     keep: list[Node] = []  # ids are used again when nodes die
@@ -51,11 +58,12 @@ def replace_control(graph: Graph, change: Change) -> Graph:
             continue
         current: Node = node
         runs = is_control(node)
-        if not runs and not any(id(i) in mapping for i in node.inputs):
+        moved = not mapping.keys().isdisjoint(map(id, node.inputs))
+        if not runs and not moved:
             continue
-        inputs = tuple(mapping.get(id(i), i) for i in node.inputs)
         with provenance.derived_from(node):
-            if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)):
+            if moved:
+                inputs = tuple([mapping.get(id(i), i) for i in node.inputs])
                 current = mapping[id(node)] = make(node.op, inputs, node.attrs)
             found = change(node, current, used.get(id(node), ())) if runs else None
         if found is not None:
@@ -200,9 +208,12 @@ class PruneControl:
 
     def run(self, graph: Graph, context: Context) -> Graph:
         """The graph with smaller control nodes; the same graph where all of it matters."""
-        if not any(map(is_control, graph.nodes)):
-            return graph
+        runs = [node for node in graph.nodes if is_control(node)]
         plans: _Plans = {}
+        if all(n.op.name == "call" for n in runs):  # a thousand layers of which nothing changes
+            used = _used_results(graph)
+            if all(_plan_of(n, used.get(id(n), ()), plans) is None for n in runs):
+                return graph
         return replace_control(graph, lambda _, node, used: _pruned(node, used, plans))
 
 
@@ -250,14 +261,21 @@ class _CallPlan:
     places: dict[int, int]
 
 
-def _pruned_call(node: Node, used: Sequence[int], plans: _Plans) -> Results | None:
+def _plan_of(node: Node, used: Sequence[int], plans: _Plans) -> _CallPlan | None:
+    if not _is_simple(node):
+        return None
     bodies = _bodies(node)
     key = (*map(id, bodies), *sorted(used))
     if key not in plans:
         plans[key] = _call_plan(bodies, sorted(used))
-    plan = plans[key]
+    return plans[key]
+
+
+def _pruned_call(node: Node, used: Sequence[int], plans: _Plans) -> Results | None:
+    plan = _plan_of(node, used, plans)
     if plan is None:
         return None
+    bodies = _bodies(node)
     front = len(node.inputs) - len(bodies[0].inputs)  # the predicate
     operands = node.inputs[front:]
     found = {k: operands[number] for k, number in plan.through.items()}
@@ -410,12 +428,12 @@ class DissolveControl:
 
     def run(self, graph: Graph, context: Context) -> Graph:
         """The graph with fewer control nodes."""
-        if not any(map(is_control, graph.nodes)):
-            return graph
-        calls: dict[int, int] = {}
-        for node in graph.nodes:
-            if node.op.name == "call":
-                calls[id(node.attr("body"))] = calls.get(id(node.attr("body")), 0) + 1
+        runs = [node for node in graph.nodes if is_control(node)]
+        calls = Counter(id(n.attr("body")) for n in runs if n.op.name == "call")
+        if all(n.op.name == "call" for n in runs):
+            bodies = {id(n.attr("body")): n.attr("body") for n in runs}
+            if not any(_dissolves(body, calls) for body in bodies.values()):
+                return graph
 
         def change(_: Node, node: Node, used: Sequence[int]) -> Results | None:
             return _dissolved(node, calls) if _is_simple(node) else None
@@ -423,21 +441,26 @@ class DissolveControl:
         return replace_control(graph, change)
 
 
-def _dissolved(node: Node, calls: dict[int, int]) -> Results | None:
+def _dissolved(node: Node, calls: Mapping[int, int]) -> Results | None:
     name = node.op.name
     if name == "cond" and node.inputs[0].op is CONSTANT:
         chosen = "then" if bool(node.inputs[0].attr("value").values) else "otherwise"
         return _inlined(node.attr(chosen), node.inputs[1:])
     if name == "call":
         body: Graph = node.attr("body")
-        # Behind barriers stands what is computed again: inside its body it is not merged with the
-        # first computation.
-        held = any(n.op.name == "barrier" for n in body.nodes)
-        once = calls.get(id(body)) == 1 or _is_tiny(body)
-        return _inlined(body, node.inputs) if once and not held else None
+        return _inlined(body, node.inputs) if _dissolves(body, calls) else None
     if name == "scan" and node.attr("length") in (0, 1):
         return _few_turns(node, node.attr("length"))
     return None
+
+
+def _dissolves(body: Graph, calls: Mapping[int, int]) -> bool:
+    """Whether calls of a body become the body. calls: how many there are, by id of a body."""
+    if body.bindings or not (calls.get(id(body)) == 1 or _is_tiny(body)):
+        return False
+    # Behind barriers stands what is computed again: inside its body it is not merged with the
+    # first computation.
+    return not any(n.op.name == "barrier" for n in body.nodes)
 
 
 def _is_tiny(body: Graph) -> bool:

@@ -47,6 +47,8 @@ class OptimizeBodies:
             if body not in changed:
                 new = _through(body, _PIPELINES[self.pipeline], context)
                 changed[body] = changed[new] = interned(new)
+        if all(changed[body] is body for body in graph.own_bodies):
+            return graph
 
         def visit(node: Node, inputs: tuple[Tensor, ...]) -> Node:
             if not inputs:

@@ -86,10 +86,13 @@ class _Walk:
         for node in nodes:
             key = id(node)
             if key not in normal:
-                plain = not isinstance(node, Tensor) or not at(node)
-                if plain and all(normal.get(id(i)) is i for i in node.inputs):
-                    normal[key] = node  # most nodes of a large graph: no rule is about them
-                    continue
+                if not isinstance(node, Tensor) or not at(node):
+                    for i in node.inputs:
+                        if normal.get(id(i)) is not i:
+                            break
+                    else:
+                        normal[key] = node  # most nodes of a large graph: no rule is about them
+                        continue
                 self._normalize(node)
             new = normal[key]
             if new is not node:

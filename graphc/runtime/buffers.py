@@ -8,8 +8,10 @@ changes only in `reserve`, which is never called while a compiled function runs 
 from __future__ import annotations
 
 import logging
+import math
 import mmap
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ _log = logging.getLogger("graphc.runtime")
 
 ALIGNMENT = 64
 _HUGE_PAGE = 2 << 20
+_SHARED = 1 << 18  # bytes of an allocation for several arrays
 _HUGE_FROM = 4 * _HUGE_PAGE  # below, the alignment to whole huge pages would waste too much
 
 Bytes = npt.NDArray[np.uint8]
@@ -66,6 +69,27 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         count *= length
     nbytes = count * dtype.itemsize
     return allocate(nbytes)[:nbytes].view(dtype).reshape(shape)
+
+
+def empty_all(
+    types: Sequence[tuple[tuple[int, ...], np.dtype[Any]]],
+) -> list[tuple[npt.NDArray[Any], int]]:
+    """Arrays as `empty` makes them, with their addresses; small ones share memory, so that a
+    thousand variables take few allocations.
+    """
+    found = []
+    memory, start, at = allocate(0), 0, 0
+    left = sum(math.prod(shape) * dtype.itemsize + ALIGNMENT for shape, dtype in types)
+    for shape, dtype in types:
+        size = math.prod(shape) * dtype.itemsize
+        if not start or at + size > memory.nbytes:
+            # Memory that was used before comes without page faults: not much of it at once.
+            memory = allocate(max(size, min(left, _SHARED)))
+            start, at = address(memory), 0
+        found.append((memory[at : at + size].view(dtype).reshape(shape), start + at))
+        at += -(-max(size, 1) // ALIGNMENT) * ALIGNMENT
+        left -= size + ALIGNMENT
+    return found
 
 
 class Arena:

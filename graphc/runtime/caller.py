@@ -96,8 +96,9 @@ class Caller:
         self._computed: dict[str, int] = {}
         self.function: Callable[..., Any] = self._call
         binding_places(signature)  # raises where a size would stay unknown
-        for variable in bindings.updates:
-            bindings.cells[variable].make_spare()
+        if bindings.updates:
+            with state.lock.threads, state.lock:
+                Cell.make_spares([bindings.cells[variable] for variable in bindings.updates])
 
     def into(self, args: Sequence[object], outputs: Sequence[Array]) -> None:
         """Run with the results written into `outputs`: fitting arrays that no input overlaps."""
@@ -342,7 +343,7 @@ def _write_record(
     cells = [
         word
         for k, cell in enumerate(bindings.cells)
-        for word in (buffers.address(cell.record), inputs + k, updated.get(k, -1))
+        for word in (cell.record_address, inputs + k, updated.get(k, -1))
     ]
     record.set(Slot.CELLS, variables)
     record.set(Slot.CELL_TABLE, record.table(cells))

@@ -119,7 +119,7 @@ class Workshop:
             if profile:
                 lock = self.device.state.lock
                 with lock.threads, lock:
-                    cells = tuple(Cell(cell.current) for cell in cells)
+                    cells = tuple(Cell.of([cell.current for cell in cells]))
             places = {id(v): k for k, v in enumerate(executable.variables)}
             bindings = Bindings(
                 cells,

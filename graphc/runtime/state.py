@@ -106,28 +106,86 @@ if hasattr(os, "register_at_fork"):
 
 
 class Cell:
-    """A variable's value: two buffers that take turns. `record`: their addresses, current first."""
+    """A variable's value: two buffers that take turns. `record`: their addresses, current first.
 
-    def __init__(self, value: Array) -> None:
-        self._current = buffers.empty(value.shape, value.dtype)
-        np.copyto(self._current, value)
+    A value that nobody has changed yet may be one that others read too: `own` comes before the
+    first write.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_current",
+        "_first",
+        "_owned",
+        "_spare",
+        "record",
+        "record_address",
+    )
+
+    def __init__(self, current: Array, record: Array, record_address: int) -> None:
+        self._current = current
+        self._first = int(record[0])
+        self._owned = False
         self._spare: Array | None = None
-        self.record = np.array([buffers.address(self._current), 0], np.int64)
+        self.record = record
+        self.record_address = record_address
 
-    def make_spare(self) -> None:
-        """Have the second buffer; needed before a function that updates the variable runs."""
-        if self._spare is None:
-            spare = buffers.empty(self._current.shape, self._current.dtype)
+    @staticmethod
+    def sharing(values: Sequence[Array]) -> list[Cell]:
+        """Cells that hold these arrays, which nobody writes, as long as nothing is assigned."""
+        records = np.zeros((len(values), 2), np.int64)
+        records[:, 0] = [buffers.address(value) for value in values]
+        first, step = buffers.address(records), records.strides[0]
+        return [
+            Cell(value, record, first + k * step)
+            for k, (value, record) in enumerate(zip(values, records, strict=True))
+        ]
+
+    @staticmethod
+    def of(values: Sequence[Array]) -> list[Cell]:
+        """Cells that hold copies of these arrays."""
+        cells = Cell.sharing(values)
+        Cell.own(cells)
+        return cells
+
+    @staticmethod
+    def own(cells: Sequence[Cell]) -> None:
+        """Have buffers of their own; needed before anything is written. The caller holds the
+        lock, or nobody else has the cells.
+        """
+        lacking = [cell for cell in cells if not cell._owned]
+        for cell, (array, address) in zip(lacking, _buffers_like(lacking), strict=True):
+            np.copyto(array, cell._current)
+            # Interrupted in between, the cell still holds the value and makes another copy.
+            cell._current = array
+            cell._first = address
+            cell.record[0] = address
+            cell._owned = True
+
+    @staticmethod
+    def make_spares(cells: Sequence[Cell]) -> None:
+        """Have the second buffers; needed before a function that updates the variables runs. The
+        caller holds the lock.
+        """
+        Cell.own(cells)
+        lacking = [cell for cell in cells if cell._spare is None]
+        for cell, (spare, address) in zip(lacking, _buffers_like(lacking), strict=True):
             # The address first: interrupted in between, the cell has no spare and makes another.
-            self.record[1] = buffers.address(spare)
-            self._spare = spare
+            cell.record[1] = address
+            cell._spare = spare
 
     @property
     def current(self) -> Array:
-        """The value itself, valid until the next commit. Read and write it under the lock."""
-        if self._spare is None or int(self.record[0]) == buffers.address(self._current):
+        """The value itself, valid until the next commit. Read it under the lock; write it there
+        after `own`.
+        """
+        if self._spare is None or int(self.record[0]) == self._first:
             return self._current
         return self._spare
+
+
+def _buffers_like(cells: Sequence[Cell]) -> list[tuple[Array, int]]:
+    return buffers.empty_all([(cell._current.shape, cell._current.dtype) for cell in cells])
 
 
 def store_all(targets: Sequence[Array], sources: Sequence[Array]) -> None:

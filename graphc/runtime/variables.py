@@ -54,9 +54,8 @@ class Variables:
     def cells(self, variables: Sequence[Tensor]) -> tuple[Cell, ...]:
         """The cells of variables; new ones enter, in order of their declaration."""
         with self._table:
-            for variable in sorted(variables, key=_creation):
-                self._enter(variable)
-            return tuple(self._entries[id(v)].cell for v in variables)
+            self._enter(variables)
+            return tuple([self._entries[id(v)].cell for v in variables])
 
     def value(self, variable: Tensor) -> Array:
         """A copy of the current value, as users receive it."""
@@ -117,6 +116,7 @@ class Variables:
 
     def _replace(self, values: Mapping[str, tuple[_Entry, Array]]) -> None:
         with self._lock.threads, self._lock:
+            Cell.own([entry.cell for entry, _ in values.values()])
             targets = [entry.cell.current for entry, _ in values.values()]
             store_all(targets, [array for _, array in values.values()])
 
@@ -133,31 +133,42 @@ class Variables:
                 )
             )
         with self._table:
-            return self._enter(variable)
+            self._enter([variable])
+            return self._entries[id(variable)]
 
-    def _enter(self, variable: Tensor) -> _Entry:
-        entry = self._entries.get(id(variable))
-        if entry is None:
-            name = self._new_name(variable)
-            saved = self._pending.get(name)
-            if saved is not None:
-                _check(variable, name, saved, self._origin)
-            stored = variable.attr("value").stored if saved is None else saved.stored
-            entry = _Entry(variable, name, Cell(stored))
-            self._entries[id(variable)] = entry
+    def _enter(self, variables: Sequence[Tensor]) -> None:
+        """Let the new ones among variables enter: all of them, or none where one does not fit."""
+        fresh = {id(v): v for v in variables if id(v) not in self._entries}
+        if not fresh:
+            return
+        names: dict[str, Tensor] = {}
+        unnamed = self._unnamed
+        for variable in sorted(fresh.values(), key=_creation):
+            own = variable.attr("name") or variable.name
+            if own is None:
+                own = f"variable_{unnamed}"
+                unnamed += 1
+            name, k = own, 1
+            while name in self._names or name in names:  # two graphs may use the same name
+                name, k = f"{own}__{k}", k + 1
+            if name in self._pending:
+                _check(variable, name, self._pending[name], self._origin)
+            names[name] = variable
+        cells = Cell.sharing([self._first_value(name, v) for name, v in names.items()])
+        for (name, variable), cell in zip(names.items(), cells, strict=True):
+            self._entries[id(variable)] = _Entry(variable, name, cell)
             self._names.add(name)
             self._pending.pop(name, None)
-        return entry
+        self._unnamed = unnamed
 
-    def _new_name(self, variable: Tensor) -> str:
-        own = variable.attr("name") or variable.name
-        if own is None:
-            own = f"variable_{self._unnamed}"
-            self._unnamed += 1
-        name, k = own, 1
-        while name in self._names:  # variables of two graphs may have the same name
-            name, k = f"{own}__{k}", k + 1
-        return name
+    def _first_value(self, name: str, variable: Tensor) -> Array:
+        """What a new variable holds; nobody writes the array."""
+        saved = self._pending.get(name)
+        if saved is not None:
+            return saved.stored
+        value: ConstantValue = variable.attr("value")
+        # What lies in a file is copied: somebody may change the file.
+        return value.stored if value.in_memory else value.stored.copy()
 
 
 def _creation(variable: Tensor) -> int:

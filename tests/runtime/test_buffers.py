@@ -9,7 +9,7 @@ import pytest
 
 from graphc.base.errors import DeviceError
 from graphc.runtime import buffers
-from graphc.runtime.buffers import Arena, address, allocate, empty
+from graphc.runtime.buffers import Arena, address, allocate, empty, empty_all
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,19 @@ def test_arrays() -> None:
         array = empty(shape, np.dtype(np.float64))
         assert array.shape == shape and array.dtype == np.float64
         assert array.flags.c_contiguous and array.flags.writeable and address(array) % 64 == 0
+
+
+def test_arrays_that_share_memory_do_not_overlap() -> None:
+    shapes = [(3,), (), (0, 5), (70_000,), (2, 2)] * 20
+    types = [(s, np.dtype(t)) for s, t in zip(shapes, ["f4", "f8", "i1", "f4"] * 25, strict=True)]
+    made = empty_all(types)
+    spans = []
+    for (array, at), (shape, dtype) in zip(made, types, strict=True):
+        assert (array.shape, array.dtype, address(array)) == (shape, dtype, at)
+        assert at % 64 == 0
+        spans.append((at, at + max(array.nbytes, 1)))
+    spans.sort()
+    assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
 
 
 def test_the_arena_only_grows() -> None:

@@ -67,7 +67,7 @@ def test_the_arena_grows(make: Any) -> None:
 
 
 def test_updates_commit_together_or_not_at_all(make: Any) -> None:
-    cell = Cell(np.array(0, np.int64))
+    (cell,) = Cell.of([np.array(0, np.int64)])
     sites: list[int] = []
 
     def on_error(site: int) -> None:
@@ -134,7 +134,7 @@ def test_constants_reach_the_program(make: Any) -> None:
 
 
 def test_no_references_leak(make: Any) -> None:
-    cell = Cell(np.array(0, np.int64))
+    (cell,) = Cell.of([np.array(0, np.int64)])
     plain = make({"x": ("f32", (n,))}, {"y": ("f32", (n,)), "z": ("f32", (n, 2))}).function
     wrong = make({"x": ("f32", (n,))}, {"y": ("f32", (n,)), "z": ("f32", (n,))}, "site").function
     count = make(
@@ -166,7 +166,7 @@ def test_no_references_leak(make: Any) -> None:
 
 
 def test_callers_are_collected(native: Any) -> None:
-    cell = Cell(np.array(0, np.int64))
+    (cell,) = Cell.of([np.array(0, np.int64)])
     watched = weakref.ref(cell)
     made = native(
         {"limit": ("i64", ())}, {"old": ("i64", ())}, "count", cells=(cell,), updates=(0,)
@@ -210,7 +210,7 @@ def test_long_calls_let_other_threads_run(native: Any) -> None:
 
 def test_many_threads_one_state(make: Any) -> None:
     """Counting is exact though calls overlap: the interpreter's lock is not held all the time."""
-    cell = Cell(np.array(0, np.int64))
+    (cell,) = Cell.of([np.array(0, np.int64)])
     count = make(
         {"limit": ("i64", ())},
         {"old": ("i64", ())},

@@ -21,7 +21,7 @@ from graphc.runtime.state import Cell, exchange, store_all
 from graphc.runtime.variables import exchange_back
 
 FILES = {module.__file__ for module in (buffers, caller, state, variables)}
-AT_ONCE = {exchange.__code__, store_all.__code__, Cell.make_spare.__code__}
+AT_ONCE = {exchange.__code__, store_all.__code__, Cell.make_spares.__code__}
 
 
 def interrupted(action: Callable[[], object], step: int) -> bool:
@@ -52,7 +52,7 @@ def interrupted(action: Callable[[], object], step: int) -> bool:
 
 @pytest.fixture
 def counters(make: Any) -> tuple[Caller, list[Cell]]:
-    cells = [Cell(np.array(0, np.int64)), Cell(np.array(0, np.int64))]
+    cells = Cell.of([np.array(0, np.int64)] * 2)
     return make({}, {}, "count_two", cells=tuple(cells), updates=(0, 1)), cells
 
 
@@ -94,9 +94,9 @@ def test_a_commit_is_taken_back_as_a_whole(make: Any, counters: tuple[Caller, li
 
 def test_an_interrupted_cell_gets_its_spare_later() -> None:
     for step in range(10_000):
-        cell = Cell(np.array(3, np.int64))
-        came = interrupted(cell.make_spare, step)
-        cell.make_spare()
+        (cell,) = Cell.of([np.array(3, np.int64)])
+        came = interrupted(lambda c=cell: Cell.make_spares([c]), step)
+        Cell.make_spares([cell])
         exchange([cell])
         cell.current[...] = 4
         exchange([cell])

@@ -53,6 +53,22 @@ def test_assign_converts_and_checks(session: graphc.Session) -> None:
     assert session.value(w).tolist() == [[1.0] * 3] * 2
 
 
+def test_equal_first_values_are_changed_apart(session: graphc.Session) -> None:
+    """Variables share the memory of their first value until something is written."""
+    first = np.arange(4, dtype=np.float32)
+    a, b, c = (graphc.variable(first, name=name) for name in "abc")
+    read = session.function([], [a + 0, b + 0, c + 0])
+    step = session.function([], a * 2, updates={a: a + 1})
+    assert [v.tolist() for v in read()] == [first.tolist()] * 3
+    session.assign(b, first - 1)
+    assert step().tolist() == (first * 2).tolist()
+    assert step().tolist() == (first * 2 + 2).tolist()
+    expected = [(first + 2).tolist(), (first - 1).tolist(), first.tolist()]
+    assert [v.tolist() for v in read()] == expected
+    with graphc.Session() as other:
+        assert [other.value(v).tolist() for v in (a, b, c)] == [first.tolist()] * 3
+
+
 def test_assign_between_calls_of_an_updating_function(session: graphc.Session) -> None:
     (w, _, n), _ = model()
     f = session.function([], w, updates={w: w * 2, n: n + 1})
