@@ -31,7 +31,7 @@ from graphc.loops.nodes import (
     var,
 )
 from graphc.lower.elements import RISKY, Elements, Index, storage_root
-from graphc.ops.families import Constant
+from graphc.ops.families import Constant, Reshape
 from graphc.ops.gather import surely_inside
 
 
@@ -179,7 +179,8 @@ class KernelBuilder:
 
     def tensor_buffer(self, node: Tensor) -> Buffer:
         """The param that holds `node` (its storage root's memory in the node's shape)."""
-        return self.buffer(storage_root(node), node.shape, label_of(node))
+        root = storage_root(node)
+        return self.buffer(root, node.shape, label_of(node if node.name else root))
 
     def _shift(self, node: Tensor) -> Shifted | None:
         if node.op.name != "slice" or id(node) in self.members or self.is_producer(node):
@@ -191,7 +192,17 @@ class KernelBuilder:
     def _inline(self, node: Tensor) -> bool:
         if id(node) in self.members:
             return True
+        if isinstance(node.op.form, Reshape):
+            return not self._in_memory(storage_root(node))
         return not self.is_producer(node) and self._shift(node) is None
+
+    def _in_memory(self, root: Tensor) -> bool:
+        """Whether a reshape of `root` is a param in a shape of its own: its index needs no
+        division.
+        """
+        if id(root) in self.members or not self.is_producer(root):
+            return False
+        return not (isinstance(root.op.form, Constant) and root.size == 1)
 
     def _leaf(self, node: Tensor, index: Index, predicate: Expr | None) -> Expr:
         shift = self._shift(node)
