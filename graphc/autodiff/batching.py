@@ -145,9 +145,8 @@ class Vectorizer:
                 )
         if not any(flags):
             changed = any(a is not b for a, b in zip(inputs, node.inputs, strict=True))
-            # A node of several results is a Tensor to nobody but its `get` nodes.
-            fresh: Tensor = make(node.op, inputs, node.attrs) if changed else node  # type: ignore[assignment]
-            self._set(node, fresh, False)
+            fresh = make(node.op, inputs, node.attrs) if changed else node
+            self._set(node, fresh, False)  # type: ignore[arg-type]  # several results: only `get` reads
             return
         with provenance.derived_from(node):
             form = node.op.form

@@ -253,7 +253,7 @@ def _propagate(node: Node, g: Any, depends: set[int], pending: dict[int, list[Te
             (node,),
         )
     # A node of several results comes with a tuple for g; gradients of such ops expect both.
-    parts = node.op.gradient(g, node)  # type: ignore[arg-type]
+    parts = node.op.gradient(g, node)  # type: ignore[arg-type]  # a tuple, where it expects one
     if len(parts) != len(node.inputs):
         raise VerifyError(
             f"the gradient of {node.op.name} gives {len(parts)} cotangents "

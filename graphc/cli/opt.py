@@ -143,8 +143,7 @@ def pass_rows() -> list[dict[str, Any]]:
     pipeline = {p.name for p in GRAPH_PIPELINE}
     rows = []
     for step in PASSES:
-        # Every pass is a dataclass, which its protocol cannot say.
-        fields = dataclasses.fields(step)  # type: ignore[arg-type]
+        fields = dataclasses.fields(step)  # type: ignore[arg-type]  # every pass is a dataclass
         settings = [f"{f.name}={getattr(step, f.name)}" for f in fields if f.name != "name"]
         rows.append(
             {

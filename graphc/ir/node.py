@@ -360,7 +360,7 @@ class Tensor(Node):
         return OPERATORS["greater_equal"](self, other)
 
     # A tensor, where `object` promises a bool: as NumPy's arrays do.
-    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
+    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]  # a tensor, no bool
         return OPERATORS["equal"](self, other)
 
     def __ne__(self, other: object) -> Tensor:  # type: ignore[override]  # as __eq__

@@ -109,8 +109,7 @@ def full(
     sizes = as_shape("full", shape)
     kind = None if dtype is None else to_dtype(dtype, "full")
     if is_weak(fill_value) and not isinstance(fill_value, Dim):
-        # A weak value that is no size is a Python number.
-        return filled(fill_value, sizes, kind or as_tensor(fill_value).dtype)  # type: ignore[arg-type]
+        return filled(fill_value, sizes, kind or as_tensor(fill_value).dtype)
     value = as_tensor(fill_value, op="full")
     if value.shape:
         shape_error("full: the fill value must be a number or a 0-d tensor", [value])

@@ -9,7 +9,7 @@ broadcasting over static rules: two sizes are equal, or one of them is literally
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Union
+from typing import Any, TypeGuard, Union
 
 import numpy as np
 
@@ -175,7 +175,7 @@ def check_device(op: str, device: object, *operands: Node) -> None:
         )
 
 
-def is_weak(x: object) -> bool:
+def is_weak(x: object) -> TypeGuard[bool | int | float | Dim]:
     """True for what takes the dtype of its neighbours: Python numbers and sizes."""
     return isinstance(x, bool | int | float | Dim) and not isinstance(x, np.generic)
 

@@ -42,8 +42,9 @@ def image(channels: int = 3, size: int = 16) -> Tensor:
 def normed(channels: int) -> nn.BatchNorm2d:
     """A batch norm whose running statistics are not those of the beginning."""
     norm = nn.BatchNorm2d(channels)
-    nn.init.uniform_(norm.running_mean, -0.5, 0.5)  # type: ignore[arg-type]
-    nn.init.uniform_(norm.running_var, 0.5, 1.5)  # type: ignore[arg-type]
+    assert norm.running_mean is not None and norm.running_var is not None
+    nn.init.uniform_(norm.running_mean, -0.5, 0.5)
+    nn.init.uniform_(norm.running_var, 0.5, 1.5)
     nn.init.uniform_(norm.weight, 0.5, 1.5)
     nn.init.uniform_(norm.bias, -0.5, 0.5)
     return norm

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,10 @@ from graphc.passes.context import Context
 from graphc.passes.loops import MoveOutOfLoops
 
 RNG = np.random.default_rng(0)
+
+# New carries and outputs of a turn, and what builds them: (carries, slices, captured).
+Turn = tuple[list[Tensor], list[Tensor]]
+Build = Callable[[list[Tensor], list[Tensor], list[Tensor]], Turn]
 
 
 def loops(graph: Graph) -> list[Node]:
@@ -41,19 +47,19 @@ def moved(graph: Graph, numerics: str = "standard") -> Graph:
     return result
 
 
-def f64(*shape: int | str) -> Tensor:
+def f64(*shape: int | str | graphc.Dim) -> Tensor:
     """A placeholder."""
     return graphc.placeholder(shape, "float64")
 
 
 def scan(
-    carries: list[Tensor], sequences: list[Tensor], captured: list[Tensor], build: object
+    carries: list[Tensor], sequences: list[Tensor], captured: list[Tensor], build: Build
 ) -> tuple[Tensor, ...]:
     """A scan with its length from the first sequence; build(carries, slices, captured)."""
     places = [f64(*t.shape) for t in carries]
     slices = [f64(*t.shape[1:]) for t in sequences]
     held = [f64(*t.shape) for t in captured]
-    new, rows = build(places, slices, held)  # type: ignore[operator]
+    new, rows = build(places, slices, held)
     body = closed_body([*places, *slices, *held], [*new, *rows], "body")
     operands = [*carries, *sequences, *captured]
     counts = (len(carries), len(sequences), sequences[0].shape[0], False)
@@ -78,7 +84,7 @@ def test_products_of_rows_are_one_product_before_the_loop() -> None:
 def test_outer_products_of_rows_stay() -> None:
     x, h = f64("n", 60), f64(60)
 
-    def build(c: list[Tensor], s: list[Tensor], k: list[Tensor]) -> object:
+    def build(c: list[Tensor], s: list[Tensor], k: list[Tensor]) -> Turn:
         return [graphc.tanh(graphc.einsum("a,b->ab", s[0], s[0]) @ c[0])], [c[0]]
 
     last, _ = scan([h], [x], [], build)
@@ -104,7 +110,7 @@ def test_invariant_work_is_done_once() -> None:
 def test_sums_of_products_are_one_product_behind_the_loop() -> None:
     x, h, acc, bias, w = f64("n", 2, 3), f64(2, 5), f64(3, 5), f64(5), f64(3, 5)
 
-    def build(c: list[Tensor], s: list[Tensor], k: list[Tensor]) -> object:
+    def build(c: list[Tensor], s: list[Tensor], k: list[Tensor]) -> Turn:
         new = graphc.tanh(c[0] + s[0] @ k[0])
         return [new, c[1] + s[0].T @ new, graphc.sum(new, axis=0) + c[2]], [new]
 
@@ -132,7 +138,7 @@ def test_a_sum_that_would_stack_more_than_it_saves_stays() -> None:
 def test_an_accumulator_that_is_read_stays(extra: str) -> None:
     x, acc = f64("n", 2, 3), f64(3, 3)
 
-    def build(c: list[Tensor], s: list[Tensor], k: list[Tensor]) -> object:
+    def build(c: list[Tensor], s: list[Tensor], k: list[Tensor]) -> Turn:
         total = c[0] + s[0].T @ s[0]
         return ([total, total] if extra == "carry" else [total]), [total]
 

@@ -152,4 +152,4 @@ def test_wrong_keys_are_refused() -> None:
     with pytest.raises(graphc.DTypeError, match="data must be integers"):
         random.fold_in(random.key(0), 0.5)
     with pytest.raises(graphc.DTypeError, match="expected an int or integers"):
-        random.key(0.5)  # type: ignore[arg-type]
+        random.key(0.5)
