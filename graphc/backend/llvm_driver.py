@@ -12,9 +12,10 @@ import threading
 import llvmlite.binding as llvm
 
 from graphc.backend.loop_emitter import TILE
-from graphc.base.errors import CompileError
+from graphc.base.errors import CompileError, message
 from graphc.base.target import AARCH64, X86_BASELINE, X86_V3, X86_V4, Target
 
+_OLDEST_LLVM = 22
 _LOCK = threading.Lock()
 _machines: dict[tuple[str, str, str, int], llvm.TargetMachine] = {}
 
@@ -39,11 +40,24 @@ def host_target() -> Target:
     return X86_V4 if all(features.get(name, False) for name in v4) else X86_V3
 
 
+def _check_version(version: tuple[int, ...]) -> None:
+    """Raise CompileError for an LLVM that reads another text than we write."""
+    if version[0] < _OLDEST_LLVM:
+        raise CompileError(
+            message(
+                f"graphc needs LLVM {_OLDEST_LLVM} or newer (llvmlite 0.50); the llvmlite that is "
+                f"installed has {'.'.join(map(str, version))}",
+                hint='pip install "llvmlite>=0.50"; an old numba asks for an older one',
+            )
+        )
+
+
 def _machine(target: Target, level: int) -> llvm.TargetMachine:
     key = (target.triple, target.cpu, target.features, level)
     found = _machines.get(key)
     if found is None:
         if not _machines:
+            _check_version(llvm.llvm_version_info)
             # A third of code generation for no gain: emitted loops have one counter, and both x86
             # and ARM address memory by base + scaled counter.
             llvm.set_option("graphc", "-disable-lsr")
