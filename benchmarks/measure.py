@@ -77,20 +77,20 @@ class OutsideLoad:
     """Processor seconds that other processes used while the `with` block ran."""
 
     def __enter__(self) -> OutsideLoad:
-        self._begin = (time.perf_counter(), _busy(), _own())
+        self._begin = (time.perf_counter(), busy_seconds(), _own())
         return self
 
     def __exit__(self, *_: object) -> None:
         wall, busy, own = self._begin
         self.seconds = time.perf_counter() - wall
-        self.outside = max(0.0, (_busy() - busy) - (_own() - own))
+        self.outside = max(0.0, (busy_seconds() - busy) - (_own() - own))
 
     def __str__(self) -> str:
         share = self.outside / self.seconds if self.seconds else 0.0
         return f"other processes used {share:.2f} processors meanwhile"
 
 
-def _busy() -> float:
+def busy_seconds() -> float:
     """Seconds that all processors were busy since the machine started; 0 where it is not told."""
     path = Path("/proc/stat")
     if not path.exists():

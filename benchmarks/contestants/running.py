@@ -1,0 +1,56 @@
+"""What every contestant hands back: a call to time, and the values to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from benchmarks.workloads.reference import STEPS, changes
+from benchmarks.workloads.workload import Array, Workload
+
+
+@dataclass(frozen=True)
+class Running:
+    """`call(*args)` is one timed call: what it computes is finished when it returns.
+
+    values: outputs as NumPy arrays, or of a training step what `reference.expected` describes; to
+    be taken once, before the first timed call.
+    """
+
+    call: Callable[..., Any]
+    args: tuple[Any, ...]
+    values: Callable[[], list[Array]]
+
+
+class Contestant(Protocol):
+    """A framework in one way of using it. `build` raises Unsupported with the reason."""
+
+    version: str
+
+    def __init__(self, threads: int) -> None: ...
+
+    def build(self, workload: Workload) -> Running:
+        """Everything ready but the first call."""
+
+
+def trained(
+    step: Callable[[], Any],
+    first: Mapping[str, Array],
+    last: Callable[[], Mapping[str, Any]],
+) -> list[Array]:
+    """The losses of STEPS calls of `step`, and the changes of the weights."""
+    losses = np.array([float(np.asarray(step())) for _ in range(STEPS)])
+    return [losses, changes(first, {k: np.asarray(v) for k, v in last().items()})]
+
+
+def as_list(found: Any) -> list[Any]:
+    """One output or several."""
+    return list(found) if isinstance(found, list | tuple) else [found]
+
+
+def arrays(found: Any) -> list[Array]:
+    """Outputs that NumPy can read, copied."""
+    return [np.array(a) for a in as_list(found)]

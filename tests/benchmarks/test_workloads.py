@@ -1,0 +1,75 @@
+"""The workloads of the table against peers, at tiny sizes: graphc beside the float64 reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.contestants.with_graphc import Graphc
+from benchmarks.workloads import every, reference
+from benchmarks.workloads.reference import Value, expected, gradients
+from benchmarks.workloads.workload import Workload
+
+TINY = {w.name: w for w in every(tiny=True)}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_graphc_agrees_with_the_reference(name: str) -> None:
+    workload = TINY[name]
+    wanted = expected(workload, workload.data())
+    running = Graphc(threads=2).build(workload)
+    found = running.values()
+    assert [a.shape for a in found] == [a.shape for a in wanted]
+    for ours, exact in zip(found, wanted, strict=True):
+        scale = np.sqrt(np.mean(exact * exact))
+        assert scale > 0
+        # A step of Adam is the sign of a small gradient: its rounding shows in the changes.
+        bound = 1e-4 if workload.training else 1e-6
+        assert np.sqrt(np.mean((ours - exact) ** 2)) < bound * scale
+    running.call(*running.args)  # what is timed
+
+
+def test_names_differ_and_sizes_are_told() -> None:
+    for tiny in (False, True):
+        listed = every(tiny=tiny)
+        assert len({w.name for w in listed}) == len(listed)
+        assert all(w.flops > 0 or w.model for w in listed)
+
+
+def loss_of_everything(x: Value, w: Value, labels: Value) -> Value:
+    """Uses what the workloads use: x (2, 2, 6, 6), w (3, 2, 3, 3)."""
+    ns = reference
+    h = ns.max_pool(ns.gelu(ns.conv(x, w, padding=1)), 2)
+    rows = ns.reshape(h, (2, 3, 9))
+    rows = ns.layer_norm(rows, ns.sigmoid(rows[0, 0]), ns.tanh(rows[1, 1]))
+    rows = rows + ns.lstm(rows, *(lifted(s) for s in ((9, 36), (9, 36), (36,))))
+    heads = ns.reshape(rows, (2, 1, 3, 9))
+    mixed = ns.attention(heads, ns.relu(heads), ns.exp(heads) / ns.sqrt(1.0 + heads * heads))
+    return ns.cross_entropy(ns.sum(mixed, (1, 2)), labels)
+
+
+def lifted(shape: tuple[int, ...]) -> Value:
+    return Value(np.random.default_rng(shape).normal(size=shape) * 0.3)
+
+
+@pytest.mark.parametrize("which", (0, 1))
+def test_reference_gradients_are_those_of_finite_differences(which: int) -> None:
+    operands = [lifted((2, 2, 6, 6)), lifted((3, 2, 3, 3))]
+    labels = Value(np.array([1, 7]))
+    found = gradients(loss_of_everything(*operands, labels), operands)[which]
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        direction = rng.normal(size=found.shape)
+        ends = []
+        for step in (1e-5, -1e-5):
+            moved = list(operands)
+            moved[which] = Value(operands[which].data + step * direction)
+            ends.append(float(loss_of_everything(*moved, labels).data))
+        slope = (ends[0] - ends[1]) / 2e-5
+        np.testing.assert_allclose(np.sum(found * direction), slope, rtol=1e-5, atol=1e-8)
+
+
+def test_limit_is_the_larger_of_work_and_traffic() -> None:
+    workload = Workload("w", "f", every()[0].data, every()[0].compute, flops=8.0, moved=6.0)
+    assert workload.limit(peak=4.0, bandwidth=1.0) == 6.0
+    assert workload.limit(peak=1.0, bandwidth=6.0) == 8.0
