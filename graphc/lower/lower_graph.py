@@ -22,6 +22,7 @@ from graphc.lower.buffer_plan import (
     plan_buffers,
     slot_offsets,
 )
+from graphc.lower.columns import lower_columns
 from graphc.lower.contraction import lower_contraction, prepare_contraction
 from graphc.lower.control import LoweredControl, bodies_of, control_node, lower_control
 from graphc.lower.dynamic import Phases, counts_of, lower_bindings, lower_results
@@ -204,6 +205,8 @@ def _lower(
         return [lower_opaque(region, builder)]
     if region.kind == "contraction":
         return [lower_contraction(region, builder, target)]
+    if region.kind == "column":
+        return lower_columns(region, builder)
     return lower_region(region, builder)
 
 

@@ -1,4 +1,4 @@
-"""Lowering of regions without contractions (floor 5): map, row and column regions to kernels.
+"""Lowering of map and row regions (floor 5) to kernels, and what reductions of columns share.
 
 Each function here turns one kind of region into one kernel (two where a whole tensor is reduced to
 one element); the order of accumulation follows `schedule.policy_cpu`. Values come from `elements`,
@@ -39,9 +39,7 @@ from graphc.schedule import policy_cpu as policy
 
 
 def lower_region(region: Region, builder: KernelBuilder) -> list[LoweredKernel]:
-    """The kernels of a map, row or column region."""
-    if region.kind == "column":
-        return [_column(region, builder)]
+    """The kernels of a map or row region."""
     if region.kind == "row" and region.rows == 0 and not _is_small(region):
         return _whole(region, builder)
     if region.kind == "map" and region.rows is None:
@@ -120,7 +118,7 @@ def _map(region: Region, builder: KernelBuilder) -> LoweredKernel:
             builder.store(node, index_in(node.shape, ()), body)
         return builder.kernel(body, len(region.nodes))
     outer, inner = domain[:-1], domain[-1]
-    width = policy.lanes(_widest(region), inner)
+    width = policy.lanes(widest(region), inner)
     if outer:
         row = builder.variable("i")
         column = builder.variable("j")
@@ -131,7 +129,7 @@ def _map(region: Region, builder: KernelBuilder) -> LoweredKernel:
         start = imul(row, literal(policy.FLAT_BLOCK, row.dtype))
         variables = (iadd(start, column),)
         extent = imin(literal(policy.FLAT_BLOCK, row.dtype), isub(size(inner), start))
-        outer = (_blocks(inner, policy.FLAT_BLOCK),)
+        outer = (blocks_of(inner, policy.FLAT_BLOCK),)
     evaluate_in_order(region, builder, domain, variables, wanted)
     for node in region.outputs:
         builder.store(node, index_in(node.shape, variables), body)
@@ -140,11 +138,13 @@ def _map(region: Region, builder: KernelBuilder) -> LoweredKernel:
     return builder.kernel([rows], product(domain) * (len(region.nodes) + 1))
 
 
-def _blocks(extent: Size, block: int) -> Size:
+def blocks_of(extent: Size, block: int) -> Size:
+    """How many blocks of at most `block` elements there are."""
     return (extent + (block - 1)) // block
 
 
-def _widest(region: Region) -> DType:
+def widest(region: Region) -> DType:
+    """The widest dtype that a region computes in: it decides how many lanes a vector has."""
     return max((n.dtype.compute for n in region.nodes), key=lambda d: d.itemsize)
 
 
@@ -200,7 +200,7 @@ def _row_results(
     inside: list[Stmt] = []
     for node in full:
         builder.store(node, index_in(node.shape, everything), inside)
-    width = policy.lanes(_widest(region), inner[-1])
+    width = policy.lanes(widest(region), inner[-1])
     last = For(
         loops[-1], size(inner[-1]), tuple(inside), "vector" if width > 1 else "serial", width
     )
@@ -271,7 +271,7 @@ class Staging:
         return [Alloc(b) for b in self.buffers.values()]
 
 
-class _Accumulation:
+class Accumulation:
     """One reduction while its loops are written."""
 
     def __init__(self, builder: KernelBuilder, node: Tensor) -> None:
@@ -342,13 +342,13 @@ def _position(node: Tensor, reduced: dict[int, Expr]) -> Expr:
 
 
 @dataclass
-class _Blocks:
+class Blocks:
     """The innermost reduced axis in blocks with an accumulator each, so that roundings do not add
     up along one chain as long as the operand: `index` is the axis's index, `variable` and `extent`
     those of the loop over a block.
     """
 
-    acc: _Accumulation
+    acc: Accumulation
     block: Var
     variable: Var
     index: Expr
@@ -361,7 +361,7 @@ class _Blocks:
         return [For(self.block, size(self.count), body)]
 
 
-def _in_blocks(builder: KernelBuilder, acc: _Accumulation, length: int) -> _Blocks:
+def in_blocks(builder: KernelBuilder, acc: Accumulation, length: int) -> Blocks:
     extent = acc.operand.shape[acc.axes[-1]]
     acc.inner = Accumulators(
         tuple(builder.variable("part", d) for d in acc.dtypes), acc.declared.combine
@@ -370,13 +370,13 @@ def _in_blocks(builder: KernelBuilder, acc: _Accumulation, length: int) -> _Bloc
     whole = literal(length, block.dtype)
     start = imul(block, whole)
     left = imin(whole, isub(size(extent), start))
-    return _Blocks(acc, block, variable, iadd(start, variable), left, _blocks(extent, length))
+    return Blocks(acc, block, variable, iadd(start, variable), left, blocks_of(extent, length))
 
 
-def _accumulation(
+def accumulation(
     region: Region,
     builder: KernelBuilder,
-    acc: _Accumulation,
+    acc: Accumulation,
     kept: tuple[Expr, ...],
     reduced: dict[int, Expr],
     staging: Staging | None = None,
@@ -384,24 +384,46 @@ def _accumulation(
     """The innermost statements: the operand's element at a result's index and the reduced axes'
     variables, computed and accumulated.
     """
-    node, operand = acc.node, acc.operand
-    index = operand_index(node, kept, reduced)
-    own = tuple(
-        i for s, i in zip(operand.shape, index, strict=True) if not (isinstance(s, int) and s == 1)
-    )
-    wanted = ancestors(region, [operand], builder.is_producer)
+    own, wanted = _own_index(acc, kept, reduced), set[int]()
     if staging is not None:
+        wanted = ancestors(region, [acc.operand], builder.is_producer)
         staging.recall(own)
-    evaluate_in_order(region, builder, effective(operand.shape), own, wanted)
-    value = builder.elements.value(operand, index)
+    value, position = operand_value(region, builder, acc, kept, reduced)
     inside: list[Stmt] = list(builder.checks())
     if staging is not None:
         inside += staging.keep(own, wanted)
-    return [*inside, acc.accumulate(value, _position(node, reduced))]
+    return [*inside, acc.accumulate(value, position)]
 
 
-def _finished(
-    builder: KernelBuilder, acc: _Accumulation, variables: tuple[Expr, ...], body: list[Stmt]
+def _own_index(
+    acc: Accumulation, kept: tuple[Expr, ...], reduced: dict[int, Expr]
+) -> tuple[Expr, ...]:
+    """The operand's index without dims of size 1."""
+    index = operand_index(acc.node, kept, reduced)
+    pairs = zip(acc.operand.shape, index, strict=True)
+    return tuple(i for s, i in pairs if not (isinstance(s, int) and s == 1))
+
+
+def operand_value(
+    region: Region,
+    builder: KernelBuilder,
+    acc: Accumulation,
+    kept: tuple[Expr, ...],
+    reduced: dict[int, Expr],
+) -> tuple[Expr, Expr]:
+    """The operand's element at a result's index and the reduced axes' variables, and its row-major
+    position within the reduced axes.
+    """
+    operand = acc.operand
+    wanted = ancestors(region, [operand], builder.is_producer)
+    own = _own_index(acc, kept, reduced)
+    evaluate_in_order(region, builder, effective(operand.shape), own, wanted)
+    value = builder.elements.value(operand, operand_index(acc.node, kept, reduced))
+    return value, _position(acc.node, reduced)
+
+
+def finished(
+    builder: KernelBuilder, acc: Accumulation, variables: tuple[Expr, ...], body: list[Stmt]
 ) -> list[Stmt]:
     """The loops of a reduction, and after them its result's value."""
     named = builder.let("r", acc.result(acc.declared.vars), body)
@@ -417,28 +439,28 @@ def _row_reduction(
     variables: tuple[Expr, ...],
     staging: Staging,
 ) -> list[Stmt]:
-    acc = _Accumulation(builder, node)
+    acc = Accumulation(builder, node)
     axes = acc.axes
     reduced: dict[int, Expr] = {a: builder.variable("k") for a in axes}
     blocks = None
     if acc.may_exceed(policy.REDUCTION_BLOCK):
-        blocks = _in_blocks(builder, acc, policy.REDUCTION_BLOCK)
+        blocks = in_blocks(builder, acc, policy.REDUCTION_BLOCK)
         reduced[axes[-1]] = blocks.index
     kept = variables[: len(effective(node.shape))]
-    inside = _accumulation(region, builder, acc, kept, reduced, staging)
+    inside = accumulation(region, builder, acc, kept, reduced, staging)
     body: list[Stmt] = [
         acc.declared, *_reduction_loops(builder, acc, axes, reduced, inside, blocks)
     ]  # fmt: skip
-    return _finished(builder, acc, variables, body)
+    return finished(builder, acc, variables, body)
 
 
 def _reduction_loops(
     builder: KernelBuilder,
-    acc: _Accumulation,
+    acc: Accumulation,
     axes: list[int],
     reduced: dict[int, Expr],
     inside: list[Stmt],
-    blocks: _Blocks | None,
+    blocks: Blocks | None,
 ) -> list[Stmt]:
     if not axes:
         return inside
@@ -458,60 +480,6 @@ def _reduction_loops(
     )
 
 
-# -- columns --------------------------------------------------------------------------------------
-
-
-def _column(region: Region, builder: KernelBuilder) -> LoweredKernel:
-    """Vectors run across results; each result accumulates in index order."""
-    domain = region.domain
-    outer, inner = domain[:-1], domain[-1]
-    row, column = builder.variable("i"), builder.variable("j")
-    width = policy.lanes(_widest(region), inner)
-    if outer:
-        variables: tuple[Expr, ...] = (*spread(row, outer), column)
-        extent: Expr = size(inner)
-        count = product(outer)
-    else:
-        start = imul(row, literal(policy.COLUMN_BLOCK, row.dtype))
-        variables = (iadd(start, column),)
-        extent = imin(literal(policy.COLUMN_BLOCK, row.dtype), isub(size(inner), start))
-        count = _blocks(inner, policy.COLUMN_BLOCK)
-    body: list[Stmt] = []
-    work: Size = product(domain)
-    for node in region.nodes:
-        if isinstance(node.op.form, Reduction):
-            body += _column_reduction(region, builder, node, variables)
-            work = work + product(node.inputs[0].shape) * 2
-    evaluate_in_order(
-        region, builder, domain, variables, ancestors(region, region.outputs, builder.is_producer)
-    )
-    for node in region.outputs:
-        builder.store(node, index_in(node.shape, variables), body)
-    kind = "vector" if width > 1 else "serial"
-    groups = policy.interleave(inner, width)
-    loop = For(column, extent, tuple(body), kind, width, groups)
-    return builder.kernel([For(row, size(count), (loop,), "parallel")], work)
-
-
-def _column_reduction(
-    region: Region, builder: KernelBuilder, node: Tensor, variables: tuple[Expr, ...]
-) -> list[Stmt]:
-    acc = _Accumulation(builder, node)
-    operand = acc.operand
-    reduced: dict[int, Expr] = {a: builder.variable("k") for a in acc.axes}
-    loops = [(v, operand.shape[a]) for a, v in reduced.items() if isinstance(v, Var)]
-    blocks = None
-    if acc.may_exceed(policy.COLUMN_CHAIN):
-        blocks = _in_blocks(builder, acc, policy.COLUMN_CHAIN)
-        reduced[acc.axes[-1]] = blocks.index
-    inside = _accumulation(region, builder, acc, variables, reduced)
-    if blocks is not None:
-        loops = loops[:-1]
-        inside = blocks.around(For(blocks.variable, blocks.extent, tuple(inside)))
-    body: list[Stmt] = [acc.declared, *builder.nest(loops, inside)]
-    return _finished(builder, acc, variables, body)
-
-
 # -- a whole tensor to one element ----------------------------------------------------------------
 
 
@@ -523,7 +491,7 @@ def _whole(region: Region, builder: KernelBuilder) -> list[LoweredKernel]:
     second = KernelBuilder(
         builder.name + "_finish", builder.sites, builder.members, builder.is_producer
     )
-    acc = _Accumulation(builder, node)
+    acc = Accumulation(builder, node)
     operand = acc.operand
     axes = acc.axes
     lead = operand.shape[axes[0]]
@@ -533,14 +501,14 @@ def _whole(region: Region, builder: KernelBuilder) -> list[LoweredKernel]:
         inner = reduced[axes[0]]
         start = imul(block, literal(policy.REDUCTION_BLOCK, block.dtype))
         reduced[axes[0]] = iadd(start, inner)
-        count = _blocks(lead, policy.REDUCTION_BLOCK)
+        count = blocks_of(lead, policy.REDUCTION_BLOCK)
         extent: Expr = imin(literal(policy.REDUCTION_BLOCK, block.dtype), isub(size(lead), start))
     else:
         reduced[axes[0]] = block
         inner = reduced[axes[-1]]
         count = lead
         extent = size(operand.shape[axes[-1]])
-    inside = _accumulation(region, builder, acc, (), reduced)
+    inside = accumulation(region, builder, acc, (), reduced)
     width = policy.lanes(max(acc.dtypes, key=lambda d: d.itemsize), operand.shape[axes[-1]])
     groups = policy.interleave(operand.shape[axes[-1]], width)
     assert isinstance(inner, Var)
@@ -560,7 +528,7 @@ def _whole(region: Region, builder: KernelBuilder) -> list[LoweredKernel]:
 def _combine_partials(
     region: Region, node: Tensor, builder: KernelBuilder, partials: list[Temporary], count: Size
 ) -> LoweredKernel:
-    acc = _Accumulation(builder, node)
+    acc = Accumulation(builder, node)
     k = builder.variable("k")
     values = tuple(load(builder.buffer(p, p.shape, "partial"), (k,)) for p in partials)
     width = policy.lanes(max(acc.dtypes, key=lambda d: d.itemsize), count)

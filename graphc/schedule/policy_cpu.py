@@ -36,6 +36,15 @@ SMALL_PANEL = SMALL_TILES[-1][0]
 # Columns per parallel step when a reduction runs across rows: 4 vectors of 64 bytes keep whole
 # cache lines in use.
 COLUMN_BLOCK = 256
+# Operands of at most so many elements, or with so few rows, are reduced with accumulators in
+# registers: a strip of 64 columns then stays in the nearer caches and within one TLB. Larger ones
+# are read row after row, with accumulators of so many bytes in the first-level cache.
+COLUMN_SMALL = 32768
+COLUMN_FEW_ROWS = 64
+COLUMN_TILE_BYTES = 16384
+COLUMN_STEPS = 8
+# So many columns are few enough that their accumulators are registers and rows are near each other.
+COLUMN_NARROW = 64
 
 # Ops whose value is kept rather than computed again when several phases of a row want it: a store
 # and a load of the first-level cache cost about 0.1 ns an element, these 0.2 ns and more.
@@ -64,6 +73,27 @@ def interleave(extent: Size, width: int, wanted: int = REDUCTION_INTERLEAVE) -> 
     while wanted > 1 and high is not None and high < width * wanted:
         wanted //= 2
     return wanted
+
+
+def column_tile(accumulator_bytes: int, steps: Size, columns: Size) -> int:
+    """Columns whose accumulators, of so many bytes each, are kept in memory at once: fewer where
+    there are not many other `steps` to share among threads.
+    """
+    tile = 16
+    while tile * 2 * accumulator_bytes <= COLUMN_TILE_BYTES:
+        tile *= 2
+    if not isinstance(columns, int):
+        return tile
+    while isinstance(steps, int) and tile > COLUMN_BLOCK and steps * columns < tile * COLUMN_STEPS:
+        tile //= 2
+    return min(tile, columns)
+
+
+def rows_together(ops: int) -> int:
+    """Rows that are added to accumulators in memory between a load and a store, where an element
+    takes `ops` ops: eight loads hide the store, long computations need no such help.
+    """
+    return 8 if ops <= 2 else 4 if ops <= 4 else 2
 
 
 @dataclass(frozen=True, slots=True)

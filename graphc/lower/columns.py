@@ -1,0 +1,304 @@
+"""Lowering of column regions (floor 5): reductions along an axis that is not the innermost.
+
+Vectors run across results. Small operands keep their accumulators in registers while a loop walks
+down the rows. Large ones are read as they lie in memory: a step takes the rows of one chain
+(`policy.COLUMN_CHAIN`) and a block of columns whose accumulators stay in the first-level cache, and
+a second kernel combines the chains. Both accumulate every result in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from graphc.base.dims import Shape, Size, bounds, product
+from graphc.ir.node import Tensor
+from graphc.loops.build import EXPR, iadd, ifloordiv, imin, imod, imul, isub, literal
+from graphc.loops.nodes import (
+    Accumulate,
+    Alloc,
+    Buffer,
+    Const,
+    Expr,
+    For,
+    Stmt,
+    Store,
+    Var,
+    load,
+    size,
+)
+from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, Temporary, spread
+from graphc.lower.regions import Region
+from graphc.lower.to_loops import (
+    Accumulation,
+    accumulation,
+    ancestors,
+    blocks_of,
+    evaluate_in_order,
+    finished,
+    in_blocks,
+    index_in,
+    operand_value,
+    widest,
+)
+from graphc.ops.families import Reduction
+from graphc.schedule import policy_cpu as policy
+
+# How one reduction's result is accumulated, at the variables of the results; and the work of it.
+Reduce = Callable[[Tensor, tuple[Expr, ...]], tuple[list[Stmt], Size]]
+
+
+def lower_columns(region: Region, builder: KernelBuilder) -> list[LoweredKernel]:
+    """The kernels of a column region."""
+    reductions = [n for n in region.nodes if isinstance(n.op.form, Reduction)]
+    if len(reductions) == 1 and _is_large(reductions[0]):
+        return _Tiled(region, builder, reductions[0]).kernels()
+    return [_results(region, builder, lambda n, v: _reduction(region, builder, n, v))]
+
+
+def _is_large(node: Tensor) -> bool:
+    """Whether one axis is reduced, and it is long in an operand that leaves the nearer caches (as
+    far as sizes are known).
+    """
+    shape = node.inputs[0].shape
+    axes = [a for a in node.attr("axes") if not (isinstance(shape[a], int) and shape[a] == 1)]
+    if len(axes) != 1:
+        return False
+    count, rows, columns = (bounds(s)[1] for s in (product(shape), shape[axes[0]], shape[-1]))
+    if count is None and columns is not None and columns <= policy.COLUMN_NARROW:
+        return False  # most often a batch of few rows, for which one kernel is enough
+    return (count is None or count > policy.COLUMN_SMALL) and (
+        rows is None or rows > policy.COLUMN_FEW_ROWS
+    )
+
+
+def _results(region: Region, builder: KernelBuilder, reduce: Reduce) -> LoweredKernel:
+    """The results, with the loops of their reductions around nothing but the rows."""
+    domain = region.domain
+    outer, inner = domain[:-1], domain[-1]
+    row, column = builder.variable("i"), builder.variable("j")
+    width = policy.lanes(widest(region), inner)
+    if outer:
+        variables: tuple[Expr, ...] = (*spread(row, outer), column)
+        extent: Expr = size(inner)
+        count = product(outer)
+    else:
+        start = imul(row, literal(policy.COLUMN_BLOCK, row.dtype))
+        variables = (iadd(start, column),)
+        extent = imin(literal(policy.COLUMN_BLOCK, row.dtype), isub(size(inner), start))
+        count = blocks_of(inner, policy.COLUMN_BLOCK)
+    body: list[Stmt] = []
+    work: Size = product(domain)
+    for node in region.nodes:
+        if isinstance(node.op.form, Reduction):
+            loops, more = reduce(node, variables)
+            body += loops
+            work = work + more
+    _outputs(region, builder, variables, body)
+    kind = "vector" if width > 1 else "serial"
+    groups = policy.interleave(inner, width)
+    loop = For(column, extent, tuple(body), kind, width, groups)
+    return builder.kernel([For(row, size(count), (loop,), "parallel")], work)
+
+
+def _outputs(
+    region: Region, builder: KernelBuilder, variables: tuple[Expr, ...], body: list[Stmt]
+) -> None:
+    """What is computed from the reductions, and the stores."""
+    evaluate_in_order(
+        region,
+        builder,
+        region.domain,
+        variables,
+        ancestors(region, region.outputs, builder.is_producer),
+    )
+    for node in region.outputs:
+        builder.store(node, index_in(node.shape, variables), body)
+
+
+def _reduction(
+    region: Region, builder: KernelBuilder, node: Tensor, variables: tuple[Expr, ...]
+) -> tuple[list[Stmt], Size]:
+    acc = Accumulation(builder, node)
+    operand = acc.operand
+    reduced: dict[int, Expr] = {a: builder.variable("k") for a in acc.axes}
+    loops = [(v, operand.shape[a]) for a, v in reduced.items() if isinstance(v, Var)]
+    blocks = None
+    if acc.may_exceed(policy.COLUMN_CHAIN):
+        blocks = in_blocks(builder, acc, policy.COLUMN_CHAIN)
+        reduced[acc.axes[-1]] = blocks.index
+    inside = accumulation(region, builder, acc, variables, reduced)
+    if blocks is not None:
+        loops = loops[:-1]
+        inside = blocks.around(For(blocks.variable, blocks.extent, tuple(inside)))
+    body: list[Stmt] = [acc.declared, *builder.nest(loops, inside)]
+    return finished(builder, acc, variables, body), product(operand.shape) * 2
+
+
+class _Tiled:
+    """One reduction along one axis of a large operand.
+
+    A step has a place among the outer dims, a chain of rows and a block of columns. Its
+    accumulators lie in memory; several rows are added to them between a load and a store.
+    """
+
+    def __init__(self, region: Region, builder: KernelBuilder, node: Tensor) -> None:
+        self.region = region
+        self.builder = builder
+        self.acc = Accumulation(builder, node)
+        self.axis = self.acc.axes[0]
+        self.rows = self.acc.operand.shape[self.axis]
+        high = bounds(self.rows)[1]
+        # None: a chain holds all rows, and the step itself has the results.
+        self.chains = None
+        if high is None or high > policy.COLUMN_CHAIN:
+            self.chains = blocks_of(self.rows, policy.COLUMN_CHAIN)
+        self.outer, self.inner = region.domain[:-1], region.domain[-1]
+        steps = product((*self.outer, 1 if self.chains is None else self.chains))
+        bytes_ = sum(d.itemsize for d in self.acc.dtypes)
+        self.block = policy.column_tile(bytes_, steps, self.inner)
+        self.width = policy.lanes(widest(region), self.inner)
+        self.narrow = bounds(self.inner)[1] == self.block <= policy.COLUMN_NARROW
+        members = ancestors(region, [self.acc.operand], builder.is_producer)
+        self.together = policy.rows_together(len(members))
+
+    def kernels(self) -> list[LoweredKernel]:
+        """One kernel, or one for the chains and one that combines them."""
+        builder, acc = self.builder, self.acc
+        step = builder.variable("i")
+        column_blocks = blocks_of(self.inner, self.block)
+        chains: Shape = () if self.chains is None else (self.chains,)
+        grid = (*self.outer, *chains, column_blocks)
+        place = spread(step, grid)
+        first_column = imul(place[-1], size(self.block))
+        columns: Expr = imin(size(self.block), isub(size(self.inner), first_column))
+        first_row: Expr = size(0)
+        rows: Expr = size(self.rows)
+        if self.chains is not None:
+            first_row = imul(place[-2], size(policy.COLUMN_CHAIN))
+            whole = isinstance(self.rows, int) and self.rows % policy.COLUMN_CHAIN == 0
+            chain = size(policy.COLUMN_CHAIN)
+            rows = chain if whole else imin(chain, isub(rows, first_row))
+        self.place = place[: len(self.outer)]
+        self.first_row, self.first_column, self.columns = first_row, first_column, columns
+        work = product(acc.operand.shape) * 2
+        if self.chains is None:
+            body = self._step(rows, self._finish)
+            loop = For(step, size(product(grid)), tuple(body), "parallel")
+            return [builder.kernel([loop], work + product(self.region.domain))]
+        partials = [Temporary((*self.outer, self.chains, self.inner), d) for d in acc.dtypes]
+        body = self._step(rows, lambda j, v: self._store_partials(partials, place[-2], j, v))
+        loop = For(step, size(product(grid)), tuple(body), "parallel")
+        return [builder.kernel([loop], work), self._combined(partials)]
+
+    def _step(
+        self, rows: Expr, store: Callable[[Expr, tuple[Expr, ...]], list[Stmt]]
+    ) -> list[Stmt]:
+        """Accumulate the rows of the chain; `store` writes what comes of a column's values."""
+        acc = self.acc
+        if self.narrow:
+            row = self.builder.variable("k")
+
+            def strip(column: Expr) -> list[Stmt]:
+                value, position = self._operand(row, column)
+                inside = [*self.builder.checks(), acc.accumulate(value, position)]
+                loop = For(row, rows, tuple(inside))
+                return [acc.declared, loop, *store(column, acc.declared.vars)]
+
+            return [self._over_columns(strip, policy.REDUCTION_INTERLEAVE)]
+        self.buffers = [
+            Buffer(self.builder.names.fresh("part"), (self.block,), d, "local") for d in acc.dtypes
+        ]
+
+        def results(column: Expr) -> list[Stmt]:
+            body: list[Stmt] = []
+            values = [self.builder.let("acc", load(b, (column,)), body) for b in self.buffers]
+            return body + store(column, tuple(values))
+
+        body: list[Stmt] = [Alloc(b) for b in self.buffers]
+        body.append(self._over_columns(self._identities))
+        return [*body, *self._over_rows(rows), self._over_columns(results)]
+
+    def _over_columns(self, body: Callable[[Expr], list[Stmt]], interleave: int = 2) -> Stmt:
+        column = self.builder.variable("j")
+        groups = policy.interleave(self.inner, self.width, interleave)
+        kind = "vector" if self.width > 1 else "serial"
+        return For(column, self.columns, tuple(body(column)), kind, self.width, groups)
+
+    def _identities(self, column: Expr) -> list[Stmt]:
+        identity = self.acc.declared.combine.identity
+        return [Store(b, (column,), v) for b, v in zip(self.buffers, identity, strict=True)]
+
+    def _over_rows(self, rows: Expr) -> list[Stmt]:
+        """The rows of the chain, some at a time, then those left one by one."""
+        builder, some = self.builder, size(self.together)
+        group, single = builder.variable("k"), builder.variable("k")
+        start = imul(group, some)
+        whole = ifloordiv(rows, some)
+        after = imul(whole, some)
+        left = imod(rows, some)
+        body = self._over_columns(
+            lambda j: self._add([iadd(start, size(r)) for r in range(self.together)], j)
+        )
+        loops: list[Stmt] = [For(group, whole, (body,))]
+        if not (isinstance(left, Const) and left.value == 0):
+            rest = self._over_columns(lambda j: self._add([iadd(after, single)], j))
+            loops.append(For(single, left, (rest,)))
+        return loops
+
+    def _add(self, rows: list[Expr], column: Expr) -> list[Stmt]:
+        """Combine the elements of these rows into the column's accumulators, in order."""
+        builder, acc = self.builder, self.acc
+        totals: tuple[Expr, ...] = tuple(load(b, (column,)) for b in self.buffers)
+        for row in rows:
+            value, position = self._operand(row, column)
+            entering = acc.form.prepare(EXPR, value, position, acc.operand.dtype)
+            totals = tuple(acc.form.combine(EXPR, totals, tuple(entering)))
+        stmts: list[Stmt] = []
+        stmts += builder.checks()
+        named = [builder.let("t", total, stmts) for total in totals]
+        stmts += [Store(b, (column,), v) for b, v in zip(self.buffers, named, strict=True)]
+        return stmts
+
+    def _operand(self, row: Expr, column: Expr) -> tuple[Expr, Expr]:
+        """The operand's element in a row and column of the step, and its position."""
+        kept = (*self.place, iadd(self.first_column, column))
+        at: dict[int, Expr] = {self.axis: iadd(self.first_row, row)}
+        return operand_value(self.region, self.builder, self.acc, kept, at)
+
+    def _finish(self, column: Expr, totals: tuple[Expr, ...]) -> list[Stmt]:
+        builder, acc = self.builder, self.acc
+        variables = (*self.place, iadd(self.first_column, column))
+        body: list[Stmt] = []
+        named = builder.let("r", acc.result(totals), body)
+        builder.elements.define(acc.node, index_in(acc.node.shape, variables), named)
+        builder.watch(acc.node, named)
+        _outputs(self.region, builder, variables, body)
+        return body
+
+    def _store_partials(
+        self, partials: list[Temporary], chain: Expr, column: Expr, values: tuple[Expr, ...]
+    ) -> list[Stmt]:
+        index = (*self.place, chain, iadd(self.first_column, column))
+        return [
+            Store(self.builder.output(p, p.shape, "partial"), index, value)
+            for p, value in zip(partials, values, strict=True)
+        ]
+
+    def _combined(self, partials: list[Temporary]) -> LoweredKernel:
+        """The chains of each result one after another, and what is computed from it."""
+        first, region, chains = self.builder, self.region, self.chains
+        assert chains is not None, "one chain has no partial results"
+        builder = KernelBuilder(
+            first.name + "_finish", first.sites, first.members, first.is_producer
+        )
+
+        def reduce(node: Tensor, variables: tuple[Expr, ...]) -> tuple[list[Stmt], Size]:
+            acc = Accumulation(builder, node)
+            k = builder.variable("k")
+            index = (*variables[:-1], k, variables[-1])
+            values = tuple(load(builder.buffer(p, p.shape, "partial"), index) for p in partials)
+            loop = For(k, size(chains), (Accumulate(acc.declared, values),))
+            body = finished(builder, acc, variables, [acc.declared, loop])
+            return body, chains * product(region.domain)
+
+        return _results(region, builder, reduce)

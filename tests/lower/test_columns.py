@@ -1,0 +1,90 @@
+"""Reductions along an axis that is not the innermost: right in every form that lowering gives them,
+each result in the declared order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import graphc
+from graphc.schedule import policy_cpu as policy
+
+# Shapes of each form: registers only, one chain, several chains, few columns, tails everywhere.
+SHAPES = (
+    (40, 1000),
+    (300, 130),
+    (1024, 2048),
+    (1300, 300),
+    (2049, 7),
+    (700, 64),
+    (3, 600, 130),
+    (2, 3, 70, 100),
+)
+
+
+def _chained(x: np.ndarray, axis: int) -> np.ndarray:
+    """The sum along `axis` as decision 0011 orders it: chains of rows, then their results."""
+    rows = np.moveaxis(x, axis, 0)
+    total = np.zeros(rows.shape[1:], x.dtype)
+    for start in range(0, len(rows), policy.COLUMN_CHAIN):
+        part = np.zeros(rows.shape[1:], x.dtype)
+        for row in rows[start : start + policy.COLUMN_CHAIN]:
+            part = part + row
+        total = total + part
+    return total
+
+
+@pytest.fixture(scope="module")
+def session() -> graphc.Session:
+    return graphc.Session(threads=2)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_sum_keeps_its_order(session: graphc.Session, shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    p = graphc.placeholder(shape, name="x")
+    f = session.function([p], graphc.sum(p, axis=-2))
+    np.testing.assert_array_equal(f(x), _chained(x, -2), strict=True)
+
+
+@pytest.mark.parametrize("shape", SHAPES[2:6], ids=str)
+def test_positions_and_what_is_fused(session: graphc.Session, shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(2).standard_normal(shape).astype(np.float32)
+    x[shape[0] // 2, ::3] = x.max() + 1
+    p = graphc.placeholder(shape, name="x")
+    f = session.function([p], {"at": graphc.argmax(p, axis=0), "of": -graphc.max(abs(p), axis=0)})
+    found = f(x)
+    np.testing.assert_array_equal(found["at"], x.argmax(axis=0))
+    np.testing.assert_array_equal(found["of"], -np.abs(x).max(axis=0))
+
+
+@pytest.mark.parametrize("rows", (0, 1, 511, 512, 513, 1600))
+def test_rows_known_at_the_call(session: graphc.Session, rows: int) -> None:
+    x = np.random.default_rng(3).standard_normal((rows, 33)).astype(np.float32)
+    p = graphc.placeholder(("n", 33), name="x")
+    f = session.function([p], graphc.sum(p, axis=0) * 2)
+    np.testing.assert_array_equal(f(x), _chained(x, 0) * np.float32(2))
+
+
+@pytest.mark.parametrize("rows", (0, 1, 512, 1600))
+def test_rows_of_many_columns_known_at_the_call(session: graphc.Session, rows: int) -> None:
+    x = np.random.default_rng(3).standard_normal((rows, 133)).astype(np.float32)
+    p = graphc.placeholder(("n", 133), name="x")
+    f = session.function([p], graphc.sum(p, axis=0) * 2)
+    np.testing.assert_array_equal(f(x), _chained(x, 0) * np.float32(2))
+
+
+def test_both_sizes_known_at_the_call(session: graphc.Session) -> None:
+    p = graphc.placeholder(("n", "m"), name="x")
+    f = session.function([p], graphc.sum(p, axis=0))
+    for shape in ((5, 3), (600, 5000), (1100, 17)):
+        x = np.random.default_rng(4).standard_normal(shape).astype(np.float32)
+        np.testing.assert_array_equal(f(x), _chained(x, 0))
+
+
+def test_steps_are_shared_among_threads() -> None:
+    """Few columns do not leave all rows to one thread."""
+    p = graphc.placeholder((100_000, 64), name="x")
+    f = graphc.Session(threads=1).function([p], graphc.sum(p, axis=0))
+    assert "for i in 196 parallel" in f.explain("loops")
