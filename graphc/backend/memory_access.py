@@ -1,9 +1,10 @@
 """Loads and stores (floor 6): which form each access takes, and its text.
 
 In a vector loop an access whose offset is linear in the loop's variable with coefficient 1 is a
-vector load, with -1 a vector load reversed; coefficient 0 is one scalar load, splat; anything else
-is a gather over per-lane pointers. The constant part of an offset is added last: accesses to
-neighbouring rows share one address and differ in the displacement of their instructions. A false
+vector load, with -1 a vector load reversed, with 2 to 4 as many vector loads and what is wanted of
+them; coefficient 0 is one scalar load, splat; anything else is a gather over per-lane pointers. The
+constant part of an offset is added last: accesses to neighbouring rows share one address and differ
+in the displacement of their instructions. A false
 predicate never touches memory: uniform predicates redirect the pointer to a dummy slot, varying
 ones use the target's masked instructions or redirect lane by lane. Alignment is that of one
 element.
@@ -33,6 +34,7 @@ Indices = tuple[Expr, ...]
 Access = tuple[Expr, Expr, int]
 Place = tuple[str, int]  # an address and a displacement from it, in elements
 _ZEROS = frozenset(("0", "false", "0x0000000000000000"))
+_STRIDES = ("2", "3", "4")  # a load and a shuffle each; a gather costs as much as 8 lanes or more
 
 
 class MemoryEmitter(ValueEmitter):
@@ -152,6 +154,8 @@ class MemoryEmitter(ValueEmitter):
         elif masks is None and coefficient.names[0] == "-1" and rest.width == 1:
             for address in self._backwards(node.buffer, rest, displacement):
                 names.append(self._reversed(self._load_row(address, None, dtype, width), dtype))
+        elif predicate is None and native and coefficient.names[0] in _STRIDES and rest.width == 1:
+            names = self._strided(node.buffer, access)
         else:
             addresses = self._lane_addresses(node.buffer, access, masks)
             for group, address in enumerate(addresses):
@@ -272,6 +276,68 @@ class MemoryEmitter(ValueEmitter):
         t = memory_type(dtype, width)
         lanes = ", ".join(f"i32 {lane}" for lane in reversed(range(width)))
         return self.here().emit(f"shufflevector {t} {value}, {t} poison, <{width} x i32> <{lanes}>")
+
+    def _strided(self, buffer: Buffer, access: tuple[Entry, Entry, int]) -> list[str]:
+        """Per group every s-th element, s = 2, 3 or 4, by s loads that end where the last lane's
+        element does, and a shuffle for each but the first.
+        """
+        vector, dtype = self.vector, buffer.dtype
+        assert vector is not None
+        coefficient, rest, displacement = access
+        stride, width, t = int(coefficient.names[0]), vector.width, memory_type(dtype)
+        start = self._address(buffer, rest)
+        key = ("row", start, vector.base, stride)
+        row = self.memo.get(key)
+        if row is None:
+            step = self.here().op("mul", int64, 1, vector.base, str(stride))
+            row = Entry((self._offset(t, start, step),), 1, self.top)
+            self._remember(key, row)
+        starts = [k * width for k in range(stride)]
+        masks: list[str] | None = None
+        if vector.mask:
+            masks = self._prefixes(stride, starts)
+        else:
+            starts[-1] = stride * (width - 1) + 1 - width
+        names = []
+        for group in range(vector.groups):
+            place = displacement + group * width * stride
+            parts = []
+            for k, first in enumerate(starts):
+                address = self._offset(t, row.names[0], str(place + first))
+                parts.append(self._load_row(address, masks[k] if masks else None, dtype, width))
+            names.append(self._every(parts, starts, stride, dtype))
+        return names
+
+    def _prefixes(self, stride: int, starts: list[int]) -> list[str]:
+        """The lanes of each of the loads of a tail that are not behind its last element."""
+        vector = self.vector
+        assert vector is not None
+        width, t, e = vector.width, vector_type("i64", vector.width), self.here()
+        last = e.op("mul", int64, 1, e.op("sub", int64, 1, vector.count, "1"), str(stride))
+        lanes = ", ".join(f"i64 {lane}" for lane in range(width))
+        found = []
+        for first in starts:
+            left = e.op("sub", int64, 1, last, str(first))
+            found.append(e.emit(f"icmp sle {t} <{lanes}>, {e.splat(left, 'i64', width)}"))
+        return found
+
+    def _every(self, parts: list[str], starts: list[int], stride: int, dtype: DType) -> str:
+        """The elements 0, stride, 2 * stride, … of what vectors from `starts` on hold."""
+        assert self.vector is not None
+        width, e = self.vector.width, self.here()
+        t = memory_type(dtype, width)
+        whole = parts[0]
+        for k in range(1, stride):
+            lanes = []
+            for lane in range(width):
+                inside = stride * lane - starts[k]
+                if k == 1 and stride * lane < width:
+                    lanes.append(stride * lane)
+                else:
+                    lanes.append(width + inside if 0 <= inside < width else lane)
+            order = ", ".join(f"i32 {lane}" for lane in lanes)
+            whole = e.emit(f"shufflevector {t} {whole}, {t} {parts[k]}, <{width} x i32> <{order}>")
+        return whole
 
     def _lane_addresses(
         self,

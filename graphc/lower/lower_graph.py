@@ -34,6 +34,7 @@ from graphc.lower.regions import Partitioner, Region, partition
 from graphc.lower.signature import LoweredRegions, RegionKey
 from graphc.lower.template import KernelTemplate, from_templates
 from graphc.lower.to_loops import lower_region
+from graphc.lower.windows import along_results
 from graphc.ops.copy import COPY
 from graphc.ops.families import Constant, Contraction, Control, Reduction, Source
 
@@ -243,9 +244,9 @@ _MAX_JOINED = 8
 def prepare(graph: Graph) -> tuple[Graph, list[Tensor]]:
     """The graph with operands as their kernels want them, and the nodes that need memory for it.
 
-    Contractions get contiguous operands, and bodies operands in memory. Concatenations of many
-    operands become trees of narrow ones: each element chooses among its operands, k choices an
-    element, in a tree 8 per level.
+    Contractions get contiguous operands, reductions over windows vectors across their results, and
+    bodies operands in memory. Concatenations of many operands become trees of narrow ones: each
+    element chooses among its operands, k choices an element, in a tree 8 per level.
     """
     forced: list[Tensor] = []
 
@@ -256,12 +257,14 @@ def prepare(graph: Graph) -> tuple[Graph, list[Tensor]]:
         if isinstance(form, Control):
             forced.extend(map(storage_root, inputs))
         many = node.op.name == "concat" and len(inputs) > _MAX_JOINED
-        if not isinstance(form, Contraction) and not many:
+        if not isinstance(form, Contraction | Reduction) and not many:
             if all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
                 return node
         with derived_from(node):
             if isinstance(form, Contraction) and isinstance(node, Tensor):
                 return prepare_contraction(node, inputs, forced)
+            if isinstance(form, Reduction) and isinstance(node, Tensor):
+                return along_results(node, inputs, forced)
             if many:
                 return _narrow(node, list(inputs), forced)
             return make(node.op, inputs, node.attrs)

@@ -5,6 +5,9 @@ bit.
 from __future__ import annotations
 
 import ctypes
+import itertools
+import mmap
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -225,6 +228,18 @@ def strided(dtype: DType) -> Kernel:
     return Kernel("strided", (a, o, p), (o, p), (vector(J, M, *stores, interleave=2),))
 
 
+def every_few(dtype: DType) -> Kernel:
+    """Every second, third, fourth and fifth element, the last one at the end of the buffer."""
+    o = Buffer("o", (4, M), dtype)
+    operands = [Buffer(f"a{k}", (k * M,), dtype) for k in range(2, 6)]
+    stores = [
+        Store(o, (const(row), J), load(a, (iadd(imul(J, const(k)), const(k - 1)),)))
+        for row, (k, a) in enumerate(zip(range(2, 6), operands, strict=True))
+    ]
+    body = vector(J, M, *stores, interleave=2)
+    return Kernel("every_few", (*operands, o), (o,), (body,))
+
+
 def gathered(dtype: DType) -> Kernel:
     """Indices from memory, checked and clamped: out of range is an error site."""
     a, x, o = Buffer("a", (4,), dtype), Buffer("x", (N, M), int32), Buffer("o", (N, M), dtype)
@@ -353,7 +368,8 @@ def rows_apart(dtype: DType) -> Kernel:
 
 KERNELS: list[Callable[[DType], Kernel]] = [
     broadcast, row_sums, column_sums, total, argmax, windows, uniform_predicate, transposed,
-    strided, gathered, masked_stores, branches, scan, tiles, local_rows, unrolled, rows_apart,
+    strided, every_few, gathered, masked_stores, branches, scan, tiles, local_rows, unrolled,
+    rows_apart,
 ]  # fmt: skip
 
 
@@ -369,7 +385,7 @@ def test_kernels_agree(make: Callable[[DType], Kernel], dtype: DType, target: st
 
 @pytest.mark.parametrize("static", [(2, 64), (3, 7), (1, 16), (2, 100), (0, 5), (5, 0), (3, 48)])
 @pytest.mark.parametrize(
-    "make", [broadcast, row_sums, column_sums, total, argmax, windows, gathered]
+    "make", [broadcast, row_sums, column_sums, total, argmax, windows, every_few, gathered]
 )
 def test_static_sizes(
     make: Callable[[DType], Kernel], static: tuple[int, int], monkeypatch: pytest.MonkeyPatch
@@ -386,6 +402,28 @@ def test_bytes(dtype: DType) -> None:
     for n, m in SIZES:
         agree(uniform_predicate(dtype), RUNNABLE[-1].name, {"n": n, "m": m})
         agree(transposed(dtype), RUNNABLE[-1].name, {"n": n, "m": m})
+        agree(every_few(dtype), RUNNABLE[-1].name, {"n": n, "m": m})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is protected by mprotect of libc")
+def test_no_strided_load_goes_beyond_its_last_element() -> None:
+    """What lies behind the operands is a page that nobody may read."""
+    page = mmap.PAGESIZE
+    libc = ctypes.CDLL(None, use_errno=True)
+    for k, m in itertools.product((2, 3, 4), (1, 7, 16, 33, 64, 100)):
+        a, o = Buffer("a", (k * (m - 1) + 1,), float32), Buffer("o", (m,), float32)
+        store = Store(o, (J,), load(a, (imul(J, const(k)),)))
+        native = Native(single(Kernel("edge", (a, o), (o,), (vector(J, m, store),))), RUNNABLE[-1])
+        memory = mmap.mmap(-1, 2 * page)
+        whole = np.frombuffer(memory, np.uint8)
+        guard = ctypes.c_void_p(whole.ctypes.data + page)
+        assert libc.mprotect(guard, page, 0) == 0
+        count = k * (m - 1) + 1
+        array = whole[page - 4 * count : page].view(np.float32)
+        array[:] = np.arange(count)
+        result = np.zeros(m, np.float32)
+        native([array, result], {})
+        assert (result == array[::k]).all()
 
 
 def test_any_byte_is_true() -> None:

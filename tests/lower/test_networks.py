@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
+
 import graphc
 from graphc.backend import llvm_cpu
 from graphc.compiler import Compilation
@@ -19,3 +22,37 @@ def test_memory_is_read_in_the_shape_that_a_reshape_gives_it() -> None:
     w = graphc.placeholder((64, 256 * 36), name="w")
     text = loops_of([x, w], graphc.max(x, axis=0).reshape((1, -1)) @ w.T)
     assert "//" not in text.rpartition("kernel ")[2]
+
+
+def pools(x: graphc.Tensor) -> dict[str, graphc.Tensor]:
+    return {
+        "overlapping": graphc.nn.max_pool(x, 3, 2, 1),
+        "side by side": graphc.nn.avg_pool(x, 2),
+        "without padding": graphc.nn.avg_pool(x, 3, 1, 1, count_include_pad=False),
+        "neighbours": graphc.nn.local_response_norm(x, 5),
+    }
+
+
+@pytest.mark.parametrize("name", ["overlapping", "side by side", "without padding", "neighbours"])
+def test_vectors_run_across_the_results_of_a_pool(name: str) -> None:
+    x = graphc.placeholder((2, 8, 12, 40), name="x")
+    text = loops_of([x], pools(x)[name])
+    pool = next(k for k in text.split("kernel ") if "<-" in k)
+    head, _, inside = pool.partition("vector(")
+    assert "acc" in inside
+    assert "<-" not in head
+
+
+@pytest.mark.parametrize("width", [4, 9, 40])
+def test_pools_have_the_values_of_their_windows(width: int) -> None:
+    rng = np.random.default_rng(width)
+    x = graphc.placeholder((2, 3, 10, width), name="x")
+    joined = graphc.concat([x, x * 2.0], axis=1)
+    outputs = pools(x) | {"joined": graphc.nn.max_pool(joined, 2, 1)}
+    array = rng.normal(size=(2, 3, 10, width)).astype(np.float32)
+    outputs |= {f"gradient, {k}": graphc.grad((y * y).sum(), x) for k, y in pools(x).items()}
+    expected = graphc.Graph([x], outputs).evaluate({x: array})
+    with graphc.Session(cache_dir="") as session:
+        found = session.function([x], outputs)(array)
+    for key, value in expected.items():
+        np.testing.assert_allclose(found[key], value, rtol=1e-5, atol=1e-5, err_msg=key)
