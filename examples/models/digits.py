@@ -8,7 +8,7 @@ import numpy as np
 
 import graphc
 from examples.models import data
-from examples.models.parts import Model, Trainer, batches, finish
+from examples.models.parts import Model, finish, train
 
 
 def train_on_digits(
@@ -18,10 +18,8 @@ def train_on_digits(
     accuracy on the held-back digits.
     """
     kept, held = data.digit_images(size, options.seed)
-    rng = np.random.default_rng(options.seed)
     with graphc.Session() as session:
-        trainer = Trainer(session, model, options.steps, rate)
-        losses = trainer.fit(batches(kept, options.batch, rng), options.steps)
+        trainer, losses = train(session, model, kept, options, rate)
         parts = [trainer.measure(*(a[k : k + 90] for a in held)) for k in range(0, 359, 90)]
         accuracy = float(np.mean([p["accuracy"] for p in parts]))
         finish(trainer, losses, options.output)

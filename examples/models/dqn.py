@@ -26,7 +26,7 @@ from examples.models.parts import (
     figure,
     parser,
     plot_losses,
-)  # fmt: skip
+)
 from graphc import nn
 
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))  # up, right, down, left

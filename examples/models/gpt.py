@@ -26,7 +26,7 @@ from examples.models.parts import (
     finish,
     layer_norm,
     parser,
-)  # fmt: skip
+)
 from examples.models.transformer import feed_forward, heads_apart, heads_joined
 from graphc import nn
 

@@ -9,15 +9,7 @@ import sys
 
 import graphc
 from examples.models.digits import train_on_digits
-from examples.models.parts import (
-    Model,
-    Parameters,
-    Tensor,
-    classifier,
-    conv_norm,
-    dense,
-    parser,
-)  # fmt: skip
+from examples.models.parts import Model, Parameters, Tensor, classifier, conv_norm, dense, parser
 from graphc import nn
 
 # Channels of the branches: 1 × 1; 3 × 3 after its reduction; 5 × 5 after its; behind the pool.

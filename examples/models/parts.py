@@ -282,6 +282,21 @@ def batches(
             yield tuple(a[chosen] for a in arrays)
 
 
+def train(
+    session: graphc.Session,
+    model: Model,
+    arrays: Sequence[Array],
+    options: argparse.Namespace,
+    rate: float = 2e-3,
+) -> tuple[Trainer, list[float]]:
+    """A trainer of the model after the steps that `options` asks for, on batches of rows of the
+    arrays, and the loss of each step.
+    """
+    trainer = Trainer(session, model, options.steps, rate)
+    rows = batches(arrays, options.batch, np.random.default_rng(options.seed))
+    return trainer, trainer.fit(rows, options.steps)
+
+
 # -- command lines and pictures -------------------------------------------------------------------
 
 

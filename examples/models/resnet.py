@@ -15,15 +15,7 @@ import numpy as np
 import graphc
 from examples.models import data
 from examples.models.digits import train_on_digits
-from examples.models.parts import (
-    Model,
-    Parameters,
-    Tensor,
-    classifier,
-    conv_norm,
-    dense,
-    parser,
-)  # fmt: skip
+from examples.models.parts import Model, Parameters, Tensor, classifier, conv_norm, dense, parser
 from graphc import nn
 
 # Blocks per stage, and whether they are bottlenecks of three convolutions.

@@ -11,8 +11,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-import numpy as np
-
 import graphc
 from examples.models import data
 from examples.models.parts import (
@@ -20,13 +18,12 @@ from examples.models.parts import (
     Model,
     Parameters,
     Tensor,
-    Trainer,
-    batches,
     dense,
     figure,
     finish,
     parser,
-)  # fmt: skip
+    train,
+)
 from examples.models.text_classifier import recurrent_weights
 from graphc import nn
 
@@ -117,10 +114,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser(__doc__, steps=600).parse_args(arguments)
     model = build(seed=options.seed)
     kept, held = (data.dates(n, 28, 10, options.seed + s) for n, s in ((12_000, 0), (500, 1)))
-    rng = np.random.default_rng(options.seed)
     with graphc.Session() as session:
-        trainer = Trainer(session, model, options.steps, 6e-3)
-        losses = trainer.fit(batches(kept, options.batch, rng), options.steps)
+        trainer, losses = train(session, model, kept, options, 6e-3)
         exact = trainer.measure(*held)["exact"]
         found = session.run(model.outputs, {"ids": held[0][:2], "lengths": held[1][:2]})
         folder = finish(trainer, losses, options.output)

@@ -7,21 +7,10 @@ from __future__ import annotations
 
 import sys
 
-import numpy as np
-
 import graphc
 from examples.models import data
-from examples.models.parts import (
-    Model,
-    Parameters,
-    Tensor,
-    Trainer,
-    batches,
-    classifier,
-    dense,
-    finish,
-    parser,
-)  # fmt: skip
+from examples.models.parts import Model, Parameters, Tensor, dense, parser
+from examples.models.texts import text_classifier, train_on_lines
 from graphc import nn
 
 CELLS = ("lstm", "bilstm", "gru")
@@ -64,14 +53,11 @@ def build(
     cell: str = "bilstm", length: int = 96, classes: int = 4, hidden: int = 64, seed: int = 0
 ) -> Model:
     """A classifier of texts of up to `length` characters; cell: lstm, bilstm or gru."""
-    ids = graphc.placeholder(("batch", length), "int64", name="ids")
-    lengths = graphc.placeholder(("batch",), "int64", name="lengths")
-    return classifier(
+    return text_classifier(
         f"text_{cell}",
         Parameters(seed),
-        ids,
-        lambda p, x: network(p, x, lengths, cell, classes, hidden),
-        lengths,
+        length,
+        lambda p, ids, lengths: network(p, ids, lengths, cell, classes, hidden),
     )
 
 
@@ -79,15 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser(__doc__, steps=600)
     given.add_argument("--cell", choices=CELLS, default="bilstm")
     options = given.parse_args(arguments)
-    model = build(options.cell, seed=options.seed)
-    kept, held = data.source_lines(96, options.seed)
-    rng = np.random.default_rng(options.seed)
-    with graphc.Session() as session:
-        trainer = Trainer(session, model, options.steps, 4e-3)
-        losses = trainer.fit(batches(kept, options.batch, rng), options.steps)
-        accuracy = trainer.measure(*held)["accuracy"]
-        finish(trainer, losses, options.output)
-    print(f"held-back lines, accuracy: {100 * accuracy:.1f}% (25% by chance)")
+    accuracy = train_on_lines(build(options.cell, seed=options.seed), options, rate=4e-3)
     return 0 if accuracy > 0.5 or options.steps < 400 else 1
 
 

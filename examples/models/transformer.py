@@ -9,22 +9,10 @@ from __future__ import annotations
 
 import sys
 
-import numpy as np
-
 import graphc
 from examples.models import data
-from examples.models.parts import (
-    Model,
-    Parameters,
-    Tensor,
-    Trainer,
-    batches,
-    classifier,
-    dense,
-    finish,
-    layer_norm,
-    parser,
-)  # fmt: skip
+from examples.models.parts import Model, Parameters, Tensor, dense, layer_norm, parser
+from examples.models.texts import text_classifier, train_on_lines
 from graphc import nn
 
 
@@ -90,28 +78,17 @@ def build(
     seed: int = 0,
 ) -> Model:
     """An encoder for texts of up to `places` characters."""
-    ids = graphc.placeholder(("batch", places), "int64", name="ids")
-    lengths = graphc.placeholder(("batch",), "int64", name="lengths")
-    return classifier(
+    return text_classifier(
         "transformer",
         Parameters(seed),
-        ids,
-        lambda p, x: network(p, x, lengths, classes, size, heads, depth),
-        lengths,
+        places,
+        lambda p, ids, lengths: network(p, ids, lengths, classes, size, heads, depth),
     )
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parser(__doc__, steps=500).parse_args(arguments)
-    model = build(seed=options.seed)
-    kept, held = data.source_lines(96, options.seed)
-    rng = np.random.default_rng(options.seed)
-    with graphc.Session() as session:
-        trainer = Trainer(session, model, options.steps, 2e-3)
-        losses = trainer.fit(batches(kept, options.batch, rng), options.steps)
-        accuracy = trainer.measure(*held)["accuracy"]
-        finish(trainer, losses, options.output)
-    print(f"held-back lines, accuracy: {100 * accuracy:.1f}% (25% by chance)")
+    accuracy = train_on_lines(build(seed=options.seed), options)
     return 0 if accuracy > 0.5 or options.steps < 400 else 1
 
 

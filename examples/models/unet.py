@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import sys
 
-import numpy as np
-
 import graphc
 from examples.models import data
 from examples.models.parts import (
@@ -16,14 +14,13 @@ from examples.models.parts import (
     Model,
     Parameters,
     Tensor,
-    Trainer,
-    batches,
     conv,
     conv_norm,
     figure,
     finish,
     parser,
-)  # fmt: skip
+    train,
+)
 from graphc import nn
 
 
@@ -82,10 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
     model = build(width=8, seed=options.seed)
     pictures, masks, _ = data.scenes(64, 800, 4, options.seed)
     held = data.scenes(64, 100, 4, options.seed + 1)[:2]
-    rng = np.random.default_rng(options.seed)
     with graphc.Session() as session:
-        trainer = Trainer(session, model, options.steps, 4e-3)
-        losses = trainer.fit(batches((pictures, masks), options.batch, rng), options.steps)
+        trainer, losses = train(session, model, (pictures, masks), options, 4e-3)
         overlap = trainer.measure(*held)["overlap"]
         said = session.run(model.outputs["probabilities"], {"pictures": held[0][:6]})
         folder = finish(trainer, losses, options.output)

@@ -19,7 +19,7 @@ from examples.models.parts import (
     dense,
     flatten,
     parser,
-)  # fmt: skip
+)
 from graphc import nn
 
 # Convolutions per stage; each stage ends in a pool that halves the image.

@@ -20,14 +20,13 @@ from examples.models.parts import (
     Model,
     Parameters,
     Tensor,
-    Trainer,
-    batches,
     conv,
     conv_norm,
     figure,
     finish,
     parser,
-)  # fmt: skip
+    train,
+)
 from graphc import nn
 
 Boxes = list[tuple[int, int, int, int, int]]
@@ -166,11 +165,9 @@ def main(arguments: list[str] | None = None) -> int:
     model = build(width=12, seed=options.seed)
     pictures, _, boxes = data.scenes(64, 3000, 3, options.seed)
     new, _, real = data.scenes(64, 200, 3, options.seed + 1)
-    rng = np.random.default_rng(options.seed)
     arrays = (pictures, *targets(boxes, 8, 8, 16.0))
     with graphc.Session() as session:
-        trainer = Trainer(session, model, options.steps, 4e-3)
-        losses = trainer.fit(batches(arrays, options.batch, rng), options.steps)
+        trainer, losses = train(session, model, arrays, options, 4e-3)
         found = session.run(model.outputs, {"pictures": new})
         folder = finish(trainer, losses, options.output)
     plot(new, found, folder / "boxes.png")
