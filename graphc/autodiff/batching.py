@@ -134,15 +134,7 @@ class Vectorizer:
             return
         inputs = tuple(self.new[id(i)] for i in node.inputs)
         flags = [id(i) in self.has_axis for i in node.inputs]
-        for symbol in mentioned(node):
-            if depends_on(symbol, self.batched_from):
-                fail(
-                    UnsupportedError,
-                    f"jacobian: the size {symbol} is computed from what is differentiated for many "
-                    "rows at once, and would differ from row to row",
-                    (node,),
-                    "differentiate a smaller part, or row by row with graphc.vjp",
-                )
+        self._refuse_sizes_of_rows(node)
         if not any(flags):
             changed = any(a is not b for a, b in zip(inputs, node.inputs, strict=True))
             fresh = make(node.op, inputs, node.attrs) if changed else node
@@ -158,22 +150,37 @@ class Vectorizer:
                 # Input 0 alone is the value; the others only order it.
                 self._set(node, inputs[0] if flags[0] else _same(node, inputs), flags[0])
                 return
-            full = [self.batched(i) for i in node.inputs]
-            rule = VIEWS.get(node.op.name)
-            if isinstance(form, Elementwise):
-                value = _elementwise(node, inputs, flags)
-            elif isinstance(form, Reduction):
-                axes = tuple(a + 1 for a in node.attr("axes"))
-                value = _with_attrs(node, (full[0],), axes=axes)
-            elif isinstance(form, Contraction):
-                value = _contraction(node, inputs, flags)
-            elif isinstance(form, Reshape):
-                value = to_shape(full[0], (self.size, *node.shape))
-            elif rule is not None:
-                value = rule(node, full)
-            else:
-                value = self._row_by_row(node, inputs, flags)
-            self._set(node, value, True)
+            self._set(node, self._rows_of(node, inputs, flags), True)
+
+    def _refuse_sizes_of_rows(self, node: Tensor) -> None:
+        """Raise UnsupportedError for a size that would differ from row to row."""
+        for symbol in mentioned(node):
+            if depends_on(symbol, self.batched_from):
+                fail(
+                    UnsupportedError,
+                    f"jacobian: the size {symbol} is computed from what is differentiated for many "
+                    "rows at once, and would differ from row to row",
+                    (node,),
+                    "differentiate a smaller part, or row by row with graphc.vjp",
+                )
+
+    def _rows_of(self, node: Tensor, inputs: Sequence[Tensor], flags: Sequence[bool]) -> Tensor:
+        """The node for all rows, along a new axis 0; flags: which inputs have that axis."""
+        form = node.op.form
+        full = [self.batched(i) for i in node.inputs]
+        rule = VIEWS.get(node.op.name)
+        if isinstance(form, Elementwise):
+            return _elementwise(node, inputs, flags)
+        if isinstance(form, Reduction):
+            axes = tuple(a + 1 for a in node.attr("axes"))
+            return _with_attrs(node, (full[0],), axes=axes)
+        if isinstance(form, Contraction):
+            return _contraction(node, inputs, flags)
+        if isinstance(form, Reshape):
+            return to_shape(full[0], (self.size, *node.shape))
+        if rule is not None:
+            return rule(node, full)
+        return self._row_by_row(node, inputs, flags)
 
     def _row_by_row(self, node: Tensor, inputs: Sequence[Tensor], flags: Sequence[bool]) -> Tensor:
         if not isinstance(self.size, int) or self.size > MAX_ROWS:

@@ -8,6 +8,7 @@ size) go inside: they cost no operand.
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from dataclasses import dataclass
 
 from graphc.autodiff.substitution import substitute
 from graphc.base.errors import GraphError
@@ -19,6 +20,44 @@ from graphc.ir.node import Node, Tensor
 from graphc.ir.opdef import fail
 from graphc.ops.control import closed_body
 from graphc.ops.state import placeholder
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What a computation from formals consists of.
+
+    order: every node below its outputs, operands first. within: ids of those that belong inside,
+    the formals among them. captured: the tensors that come from outside.
+    """
+
+    order: list[Node]
+    within: set[int]
+    captured: list[Tensor]
+
+
+def extent(
+    outputs: Sequence[Tensor], formals: Sequence[Tensor], inside: Container[int] = ()
+) -> Extent:
+    """What belongs inside a body: all that depends on a formal, and the nodes with ids `inside`."""
+    cut = {id(f) for f in formals}
+
+    def below(node: Node) -> tuple[Node, ...]:
+        return () if id(node) in cut else children(node)
+
+    order = topological(list[Node](outputs), below)
+    within = set(cut)
+    for node in order:
+        if _is_source(node) or id(node) in cut:
+            continue
+        own = id(node) in inside and node.op.name != "get"  # an item is where its tuple is
+        if own or any(id(i) in within for i in children(node)):
+            within.add(id(node))
+    captured: dict[int, Tensor] = {}
+    for node in order:
+        if id(node) in within and id(node) not in cut:
+            captured.update({id(i): i for i in node.inputs if _is_outside(i, within)})
+    captured.update({id(o): o for o in outputs if _is_outside(o, within)})
+    return Extent(order, within, list(captured.values()))
 
 
 def close_bodies(
@@ -33,35 +72,19 @@ def close_bodies(
     that belong inside though they do not depend on a formal (the code of a branch). names: of the
     bodies.
     """
-    cut = {id(f) for f in formals}
-
-    def below(node: Node) -> tuple[Node, ...]:
-        return () if id(node) in cut else children(node)
-
     outputs = [t for group in groups for t in group]
-    order = topological(list[Node](outputs), below)
-    within = set(cut)
-    for node in order:
-        if _is_source(node) or id(node) in cut:
-            continue
-        own = id(node) in inside and node.op.name != "get"  # an item is where its tuple is
-        if own or any(id(i) in within for i in children(node)):
-            within.add(id(node))
-    captured: dict[int, Tensor] = {}
-    for node in order:
-        if id(node) in within and id(node) not in cut:
-            captured.update({id(i): i for i in node.inputs if _is_outside(i, within)})
-    captured.update({id(o): o for o in outputs if _is_outside(o, within)})
-    fresh = [placeholder(t.shape, t.dtype) for t in captured.values()]
-    mapping: dict[int, Node] = dict(zip(captured, fresh, strict=True))
-    named = [n for n in order if id(n) in within and isinstance(n, Tensor) and provenance.names(n)]
+    found = extent(outputs, formals, inside)
+    fresh = [placeholder(t.shape, t.dtype) for t in found.captured]
+    mapping: dict[int, Node] = {id(t): f for t, f in zip(found.captured, fresh, strict=True)}
+    own = (n for n in found.order if id(n) in found.within)
+    named = [n for n in own if isinstance(n, Tensor) and provenance.names(n)]
     inner = substitute([*outputs, *named], mapping) if mapping else [*outputs, *named]
     labels = _labels(named, inner[len(outputs) :])
     bodies, rest = [], iter(inner)
     for group, name in zip(groups, names, strict=True):
         own_outputs = [next(rest) for _ in group]
         bodies.append(closed_body([*formals, *fresh], own_outputs, name, labels))
-    return bodies, list(captured.values())
+    return bodies, found.captured
 
 
 def _is_source(node: Node) -> bool:

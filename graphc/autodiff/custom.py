@@ -12,11 +12,11 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from graphc.autodiff.closure import extent
 from graphc.autodiff.nest import flatten
 from graphc.autodiff.reverse import cotangents, zeros_like_type
 from graphc.autodiff.substitution import BARRIER, first_type, first_value, ordered, substitute
 from graphc.base.errors import GraphError, UnsupportedError
-from graphc.base.order import topological
 from graphc.ir.bindings import bindings_inside
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, make
@@ -189,25 +189,10 @@ def close(
     Inputs of the graph: the formals, then the captured tensors. Constants and generated values stay
     inside.
     """
-    cut = {id(f) for f in formals}
-
-    def below(node: Node) -> tuple[Node, ...]:
-        return () if id(node) in cut else node.inputs
-
-    roots: Sequence[Node] = outputs
-    order = topological(roots, below)
-    depends = set(cut)
-    for node in order:
-        if any(id(i) in depends for i in node.inputs):
-            depends.add(id(node))
-    captured: dict[int, Tensor] = {}
-    for node in order:
-        if id(node) in depends and id(node) not in cut:
-            captured.update({id(i): i for i in node.inputs if _is_outside(i, depends)})
-    captured.update({id(o): o for o in outputs if _is_outside(o, depends)})
+    captured = extent(outputs, formals).captured
     mapping: dict[int, Node] = {}
     inputs: list[Tensor] = []
-    for tensor in (*formals, *captured.values()):
+    for tensor in (*formals, *captured):
         inputs.append(placeholder(tensor.shape, tensor.dtype))
         mapping[id(tensor)] = inputs[-1]
     if bindings_inside(outputs, formals):
@@ -220,7 +205,7 @@ def close(
     inner = substitute(outputs, mapping)
     named_inputs = tuple((f"input_{k}", t) for k, t in enumerate(inputs))
     named_outputs = tuple((f"output_{k}", t) for k, t in enumerate(inner))
-    return _closed(named_inputs, named_outputs, name), list(captured.values())
+    return _closed(named_inputs, named_outputs, name), captured
 
 
 def _closed(
@@ -228,12 +213,6 @@ def _closed(
 ) -> Graph:
     names: dict[str, Node] = {**dict(outputs), **dict(inputs)}
     return Graph.build(inputs, outputs, (), name, names)
-
-
-def _is_outside(node: Node, depends: set[int]) -> bool:
-    if id(node) in depends:
-        return False
-    return bool(node.inputs) or node.op.name in ("placeholder", "variable")
 
 
 def instantiate(graph: Graph, arguments: Sequence[Tensor]) -> list[Tensor]:
