@@ -398,7 +398,8 @@ def _write_arguments(
         table = record.table(
             [word for size in spec.shape for word in _output_dim(record, size, numbers)]
         )
-        outputs += (record.keep(spec.host), len(spec.shape), table, first_output + k)
+        itemsize = spec.host.itemsize
+        outputs += (record.keep(spec.host), len(spec.shape), table, first_output + k, itemsize)
     record.set(Slot.ARGUMENTS, len(arguments) // 5)
     record.set(Slot.ARGUMENT_TABLE, record.table(arguments))
     record.set(Slot.CHECKS, len(checks) // 3)

@@ -27,6 +27,7 @@ from graphc.base.errors import CompileError
 from graphc.runtime.cache import ObjectCache
 from graphc.runtime.native_call import ARENA_END_SLOT, FREE_SLOT, MORE_MEMORY
 from graphc.runtime.object_loader import LoadedObject
+from graphc.runtime.output_memory import EXTERNALS, LARGE, OutputMemory, memory_text
 from graphc.runtime.python_entry_text import TEXT
 from graphc.runtime.support_code import load_support_code
 
@@ -48,7 +49,7 @@ class Slot(IntEnum):
     CHECKS = 9
     CHECK_TABLE = 10  # per check: argument, dim, -> code of the size that it must have
     OUTPUTS = 11
-    OUTPUT_TABLE = 12  # per output: dtype, ndim, -> dims, buffer slot
+    OUTPUT_TABLE = 12  # per output: dtype, ndim, -> dims, buffer slot, bytes of an element
     GIVEN = 13  # 1: the last arguments are the outputs
     BUFFERS = 14  # -> data pointers
     DIMS = 15  # -> values of the symbols
@@ -100,7 +101,8 @@ CODE_STACK = 64
 METHOD_FLAGS = 0x0080 | 0x0002  # METH_FASTCALL | METH_KEYWORDS
 C_CONTIGUOUS, ALIGNED, WRITEABLE = 0x0001, 0x0100, 0x0400
 _NUMPY_ABI = 0x02000000
-_NEW_FROM_DESCR = 94  # place in NumPy's table of C functions, fixed by its ABI
+# Places in NumPy's table of C functions, fixed by its ABI.
+_NUMPY_API = {"PyArray_NewFromDescr": 94, "PyDataMem_SetHandler": 304}
 
 _API = (
     "PyObject_Vectorcall",
@@ -184,6 +186,7 @@ def entry_text(layout: ObjectLayout) -> str:
         "FREE_SLOT": FREE_SLOT,
         "MORE_MEMORY": MORE_MEMORY,
         "NEEDED": Slot.NEEDED,
+        "LARGE": LARGE,
         "TYPE": layout.type,
         "DATA": layout.data,
         "NDIM": layout.ndim,
@@ -227,13 +230,16 @@ def load_entry(cache: ObjectCache) -> LoadedObject:
     if layout is None:
         raise CompileError("the structs of this Python or NumPy are laid out in an unknown way")
     externals = {name: _address_of(getattr(ctypes.pythonapi, name)) for name in _API}
-    externals["PyArray_NewFromDescr"] = _numpy_function(_NEW_FROM_DESCR)
+    externals |= {name: _numpy_function(place) for name, place in _NUMPY_API.items()}
+    process = ctypes.CDLL(None)
+    externals |= {name: _address_of(getattr(process, name)) for name in EXTERNALS}
     externals["ndarray_type"] = id(np.ndarray)
     externals["none"] = id(None)
-    return load_support_code(entry_text(layout), externals, cache)
+    return load_support_code(entry_text(layout) + memory_text(), externals, cache)
 
 
 _shared: list[LoadedObject | None] = []
+_memory: list[OutputMemory] = []
 _shared_lock = threading.Lock()
 
 
@@ -242,11 +248,18 @@ def shared_entry(cache: ObjectCache) -> LoadedObject | None:
     with _shared_lock:
         if not _shared:
             try:
-                _shared.append(load_entry(cache))
+                entry = load_entry(cache)
+                _memory.append(OutputMemory(entry))
+                _shared.append(entry)
             except (AttributeError, CompileError) as error:
                 _log.warning("graphc calls compiled functions the slow way: %s", error)
                 _shared.append(None)
         return _shared[0]
+
+
+def output_memory() -> OutputMemory | None:
+    """The memory of large results; None where calls go through Python or none was made yet."""
+    return _memory[0] if _memory else None
 
 
 def _address_of(function: ctypes._NamedFuncPointer) -> int:

@@ -26,6 +26,7 @@ from graphc.runtime.executable import CompileOptions
 from graphc.runtime.feeding import here, open_graph, resolve_feeds
 from graphc.runtime.function import Function
 from graphc.runtime.program import Workshop
+from graphc.runtime.python_entry import output_memory
 from graphc.runtime.structure import Structure
 
 NUMERICS = ("exact", "standard", "fast")
@@ -170,11 +171,16 @@ class Session:
         return self._workshop.device.threads
 
     def close(self) -> None:
-        """Drop functions and state; whatever is called afterwards raises GraphError."""
+        """Drop functions and state; whatever is called afterwards raises GraphError. Memory that
+        was kept for further results goes back to the system.
+        """
         with self._workshop.lock:
             self._workshop.closed = True
             self._functions.clear()
             self._runs.clear()
+        memory = output_memory()
+        if memory is not None:
+            memory.trim()
 
     def __enter__(self) -> Session:
         self._workshop.check_open()
