@@ -1,13 +1,14 @@
 """Symbolic dimensions (floor 0): sizes that are known when the compiled function is called.
 
 A dim of a shape is an int or a `Dim`.  A `Dim` is a polynomial with integer coefficients over
-*atoms*: named symbols with bounds, and floor quotients (`n // 4`) that do not divide evenly.  Equal
-values are equal polynomials, so shape inference is decidable for what it is asked: equal, or one,
-or an error.
+*atoms*: named symbols with bounds, and floor quotients (`n // 4`) that do not divide evenly, or of
+symbols that are multiples (`4 * (n // 4)` is `n` then).  Equal values are equal polynomials, so
+shape inference is decidable for what it is asked: equal, or one, or an error.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
@@ -293,6 +294,9 @@ def _sum(*groups: Iterable[tuple[Monomial, int]]) -> dict[Monomial, int]:
 
 def _from_terms(terms: Mapping[Monomial, int]) -> Size:
     kept = {m: c for m, c in terms.items() if c}
+    if any(_reduces(m, c) for m, c in kept.items()):
+        reduced = _sum(*((_reduced(m, c),) for m, c in kept.items()))
+        return _from_terms(reduced)
     if all(not m for m in kept):
         return kept.get((), 0)
     dim = Dim.__new__(Dim)
@@ -303,10 +307,45 @@ def _from_terms(terms: Mapping[Monomial, int]) -> Size:
     return dim
 
 
+def _is_even(atom: Atom) -> bool:
+    """Whether a symbol is divided by a number of which it is a multiple."""
+    if isinstance(atom, Symbol) or not isinstance(atom.denominator, int):
+        return False
+    monomial, coefficient = atom.numerator.terms[0]
+    if len(atom.numerator.terms) > 1 or len(monomial) != 1 or coefficient != 1:
+        return False
+    return isinstance(monomial[0], Symbol) and monomial[0].multiple_of % atom.denominator == 0
+
+
+def _reduces(monomial: Monomial, coefficient: int) -> bool:
+    """Whether a coefficient and the divisor of an even division have a common factor."""
+    if abs(coefficient) == 1 or not monomial:
+        return False
+    divisors = [a.denominator for a in monomial if isinstance(a, Quotient) and _is_even(a)]
+    return any(isinstance(d, int) and math.gcd(coefficient, d) > 1 for d in divisors)
+
+
+def _reduced(monomial: Monomial, coefficient: int) -> tuple[Monomial, int]:
+    """A term without the common factors: 2 * (n // 4) is n // 2 where n is a multiple of 4."""
+    atoms: list[Atom] = []
+    for atom in monomial:
+        if isinstance(atom, Quotient) and _is_even(atom):
+            assert isinstance(atom.denominator, int)
+            common = math.gcd(coefficient, atom.denominator)
+            coefficient //= common
+            (whole,) = atom.numerator.terms[0][0]
+            rest = atom.denominator // common
+            atom = whole if rest == 1 else Quotient(atom.numerator, rest)
+        atoms.append(atom)
+    return tuple(sorted(atoms, key=str)), coefficient
+
+
 def _scaled(dim: Dim, factor: int) -> Size:
     """A dim times a number: its terms stay in their order."""
     if factor in (0, 1):
         return dim if factor else 0
+    if any(_reduces(monomial, c * factor) for monomial, c in dim.terms):
+        return _from_terms({monomial: c * factor for monomial, c in dim.terms})
     scaled = Dim.__new__(Dim)
     scaled._set(tuple((monomial, c * factor) for monomial, c in dim.terms))
     return scaled
@@ -394,11 +433,12 @@ def _quotient(a: Size, b: Size) -> Size:
     if isinstance(a, int):
         a = _constant_dim(a)
     assert isinstance(a, Dim)
-    if isinstance(b, int) and a.terms and len(a.terms) == 1:
-        (monomial, coefficient) = a.terms[0]
-        if len(monomial) == 1 and isinstance(monomial[0], Quotient) and coefficient == 1:
-            inner = monomial[0]  # (x // p) // q == x // (p * q)
-            return divide(inner.numerator, inner.denominator * b)
+    if isinstance(b, int) and [len(m) for m, _ in a.terms] in ([1], [1, 0]):
+        ((inner,), coefficient), *constant = a.terms
+        if isinstance(inner, Quotient) and coefficient == 1:
+            # (x // p + c) // q == (x + p * c) // (p * q)
+            more = inner.denominator * (constant[0][1] if constant else 0)
+            return divide(inner.numerator + more, inner.denominator * b)
     return _from_terms({(Quotient(a, b),): 1})
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any
 
+from graphc.base.dims import Size
 from graphc.base.errors import UnsupportedError, message
 from graphc.base.limits import Limits
 from graphc.ir.graph import SAVER
@@ -31,7 +32,7 @@ def load(
     path: str | os.PathLike[str],
     constants: Mapping[str, Any] | None = None,
     *,
-    sizes: Mapping[str, int | str] | None = None,
+    sizes: Mapping[str, Size | str] | None = None,
     limits: Limits | None = None,
 ) -> Graph:
     """The graph of an ONNX file.
@@ -39,11 +40,13 @@ def load(
     Its inputs, outputs and the values between keep their names; dynamic axes are symbolic dims
     under their own names; initializers are constants. constants: values of inputs that are then no
     inputs any more (`{"axes": [0, 1]}`): for those that decide what must be known when compiling,
-    such as axes; an error names them. sizes: numbers for symbolic dims (`{"batch": 1}`), or
-    what they are computed from where a model names equal sizes differently
-    (`{"mask_length": "past + 1"}`). limits:
-    what is accepted of a file; see `graphc.Limits`. Where ImageDecoder reads an input, the decoded
-    tensor, uint8 [height, width, channels], is the graph's input in its place.
+    such as axes; an error names them. sizes: numbers for symbolic dims (`{"batch": 1}`), dims
+    whose bounds say what is known of them (`{"h": graphc.Dim("h", min=4, multiple_of=4)}`), or what
+    they are computed from where a model names equal sizes differently
+    (`{"mask_length": "past + 1"}`). limits: what is accepted of a file; see `graphc.Limits`.
+
+    Where ImageDecoder reads an input, the decoded tensor, uint8 [height, width, channels], is the
+    graph's input in its place.
 
     Raises FormatError for a file that is not a valid model, UnsupportedError for operators and
     types that graphc cannot do, both naming the place; GraphError for constants and sizes that the

@@ -50,6 +50,7 @@ from graphc.onnx.declared import (
     unused,
 )
 from graphc.onnx.elements import DTYPES, name_of
+from graphc.onnx.exact_sizes import divided
 from graphc.onnx.narrow import CARRIED
 from graphc.onnx.pictures import is_read, pictures_of
 from graphc.onnx.reader import Model, domain_of, read_file
@@ -120,7 +121,7 @@ class Scope:
 def import_file(
     path: str | os.PathLike[str],
     constants: Mapping[str, Any],
-    sizes: Mapping[str, int | str],
+    sizes: Mapping[str, Size | str],
     limits: Limits,
 ) -> Imported:
     """The graph of a file."""
@@ -130,7 +131,7 @@ def import_file(
 def import_model(
     model: Model,
     constants: Mapping[str, Any] | None = None,
-    sizes: Mapping[str, int | str] | None = None,
+    sizes: Mapping[str, Size | str] | None = None,
     name: str = "model",
 ) -> Imported:
     """The graph of a checked model. Raises FormatError, UnsupportedError, GraphError."""
@@ -144,7 +145,7 @@ class Importer:
     """
 
     def __init__(
-        self, model: Model, constants: Mapping[str, Any], sizes: Mapping[str, int | str]
+        self, model: Model, constants: Mapping[str, Any], sizes: Mapping[str, Size | str]
     ) -> None:
         self.model = model
         self.limits = model.limits
@@ -275,7 +276,9 @@ class Importer:
             if len(self._symbols) >= self.limits.symbols:
                 bad("the model", f"more than {self.limits.symbols} symbolic dims (limit symbols)")
             fixed = self._sizes.get(text, self._sizes.get(unique))
-            self._symbols[text] = Dim(unique) if fixed is None else int(fixed)
+            if not isinstance(fixed, Dim):
+                fixed = Dim(unique) if fixed is None else int(fixed)
+            self._symbols[text] = fixed
         return self._symbols[text]
 
     def _computed(self, text: str) -> Size | None:
@@ -452,7 +455,7 @@ class Importer:
         if given or sizes:
             what = what_and_hint(error)[0] if isinstance(error, GraphcError) else str(error)
             what = what.removeprefix(f"{where}: ")
-            raise needed(where, f"{what}: the sizes", given, sizes)
+            raise needed(where, f"{what}: the sizes", given, sizes, divided(shapes))
 
     def _expand(
         self,

@@ -9,10 +9,13 @@ import numpy as np
 
 import graphc
 from graphc.base.dims import Dim, Size, bounds, divide, product
+from graphc.base.errors import ShapeError
 from graphc.ir.node import Tensor
 from graphc.onnx.context import Context, Result, op
+from graphc.onnx.exact_sizes import filled
 from graphc.onnx.values import TensorValue, Value, object_array, of_array, of_sizes
 from graphc.ops.axes import same_size
+from graphc.ops.reshape import checked_reshape
 
 
 @op("Constant", "ConstantFill")
@@ -155,7 +158,13 @@ def _reshaped(c: Context, wanted: Sequence[Size]) -> Tensor:
                 c.bad(f"size {k} of the shape is 0, and the operand has {x.ndim} dims")
             size_ = x.shape[k]
         sizes.append(size_)
-    return graphc.reshape(x, tuple(sizes))
+    try:
+        return graphc.reshape(x, tuple(sizes))
+    except ShapeError:
+        even = filled(x.shape, sizes)
+        if even is None:
+            raise
+        return checked_reshape(x, even)
 
 
 @op("Flatten")
@@ -342,7 +351,7 @@ def _range_of(start: Size, end: Size, step: int, size_: Size) -> slice | None:
         return slice(None, None, step)
     if not forward or any(isinstance(b, int) and not _is_near(b, size_) for b in (first, last)):
         return None
-    if isinstance(first, int) and first < -1:
+    if isinstance(first, int) and first < -1 and not _is_within(-first, size_):
         return None
     if isinstance(last, int) and last > 0 and not _is_within(last, size_):
         return None

@@ -5,7 +5,7 @@ A place reads like a path: "graph 'main': node 3 'conv1' (Conv)".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from graphc.base.errors import FormatError, UnsupportedError, message
@@ -41,8 +41,16 @@ class InputNeeded(UnsupportedError):
         self.sizes = tuple(sizes)
 
 
-def needed(where: str, what: str, inputs: Sequence[str], sizes: Sequence[str]) -> InputNeeded:
-    """The error where `what` must be known when compiling."""
+def needed(
+    where: str,
+    what: str,
+    inputs: Sequence[str],
+    sizes: Sequence[str],
+    multiples: Mapping[str, int] | None = None,
+) -> InputNeeded:
+    """The error where `what` must be known when compiling. multiples: of what the sizes may be
+    multiples, for the hint.
+    """
     parts = []
     hints = []
     if not inputs and not sizes:
@@ -57,15 +65,18 @@ def needed(where: str, what: str, inputs: Sequence[str], sizes: Sequence[str]) -
     text = message(
         f"{where}: {what} must be known when compiling, but depends on {' and '.join(parts)}",
         at="",
-        hint=_hint(hints, sizes),
+        hint=_hint(hints, sizes, multiples or {}),
     )
     return InputNeeded(text, inputs, sizes)
 
 
-def _hint(given: list[str], sizes: Sequence[str]) -> str | None:
+def _hint(given: list[str], sizes: Sequence[str], multiples: Mapping[str, int]) -> str | None:
     if not given:
         return None
     text = f"fix them: graphc.onnx.load(path, {', '.join(given)})"
-    if len(sizes) > 1:
+    dims = [f"{n!r}: graphc.Dim({n!r}, min={m}, multiple_of={m})" for n, m in multiples.items()]
+    if dims:
+        text += f"; or say that they are multiples: sizes={{{', '.join(dims)}}}"
+    elif len(sizes) > 1:
         text += f"; or say what one is made of: sizes={{{sizes[0]!r}: '{sizes[1]} + 1'}}"
     return text

@@ -111,12 +111,12 @@ def reshape(x: TensorLike, /, shape: Any, *, copy: bool | None = None) -> Tensor
         fill = _missing_size(x, known, sizes)
         sizes = (*sizes[: unknown[0]], fill, *sizes[unknown[0] + 1 :])
     if not same_elements(x.shape, sizes) and is_computed((*x.shape, *sizes)):
-        x = _as_many(x, sizes)
+        return checked_reshape(x, sizes)
     return to_shape(x, sizes)
 
 
-def _as_many(x: Tensor, sizes: Shape) -> Tensor:
-    """x as a vector of as many elements as `sizes` have, which is checked when both are known."""
+def checked_reshape(x: Tensor, sizes: Shape) -> Tensor:
+    """x reshaped to as many elements, which is checked when all sizes are known."""
     wanted, given = product(sizes), x.size
     # A start that is 0, or else no size at all: whether all is well is seen when it is bound.
     equal = size_tensor(wanted) == size_tensor(given)
@@ -126,7 +126,7 @@ def _as_many(x: Tensor, sizes: Shape) -> Tensor:
         what=f"reshape: {shape_text(x.shape)} has not as many elements as {shape_text(sizes)}",
     )
     flat = to_shape(x, (given,))
-    return REGISTRY["slice"](flat, starts=(start,), steps=(1,), shape=(wanted,))
+    return to_shape(REGISTRY["slice"](flat, starts=(start,), steps=(1,), shape=(wanted,)), sizes)
 
 
 def _missing_size(x: Tensor, known: Size, sizes: Shape) -> Size:
