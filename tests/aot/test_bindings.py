@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-import threading
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +25,7 @@ from tests.aot.c_libraries import (
     tool,
     write_library,
 )
+from tests.threads import at_once
 
 
 def load(folder: Path, name: str, binding: str = "python", suffix: str = "numpy") -> ModuleType:
@@ -151,11 +151,7 @@ def test_python_runs_in_many_threads(tmp_path: Path) -> None:
         for _ in range(50):
             results[k] = float(module.run(np.full(k + 1, 2.0))["y"])
 
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work, 6)
     assert results == {k: 4.0 * (k + 1) for k in range(6)}
     assert module.set_threads(1) == 1
 

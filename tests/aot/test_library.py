@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import graphc
 from graphc import compile as compile_library
 from graphc.aot.interface import FIRST_SITE, STATUSES
 from graphc.aot.library import Library
+from tests.threads import at_once
 
 pytestmark = pytest.mark.skipif(
     shutil.which("cc") is None, reason="no C compiler (cc) to link a library with"
@@ -189,11 +189,7 @@ def test_eight_threads_at_once(libraries: dict[str, Library]) -> None:
             if not np.array_equal(library.run(feeds[k])["p"], expected[k]):
                 wrong.append(k)
 
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work, 8)
     library.set_threads(1)
     assert not wrong
 

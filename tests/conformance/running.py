@@ -144,10 +144,8 @@ class Compiled:
         found: dict[str, Array] = {}
         for k, ((name, t), array) in enumerate(zip(graph.outputs, outputs, strict=True)):
             if array is None:
-                shape = tuple(evaluate(n, known) for n in t.shape)
                 start = pointers[len(inputs) + len(variables) + k] - arena.ctypes.data
-                size = int(np.prod(shape)) * t.dtype.storage.itemsize
-                array = arena[start : start + size].view(t.dtype.storage).reshape(shape)
+                array = _read(arena, start, t, known)
             found[name] = _reference_form(array, t.dtype)
         for (v, t), array in zip(graph.updates, updates, strict=True):
             found[f"update:{graph.name_of(v)}"] = _reference_form(array, t.dtype)
@@ -171,6 +169,13 @@ class Compiled:
                 return arena
             assert context[FREE_SLOT] - start > needed, "more memory is asked for that is there"
             needed = context[FREE_SLOT] - start
+
+
+def _read(arena: Array, start: int, t: Tensor, sizes: Mapping[str, int]) -> Array:
+    """A result of computed size, which the program left in the arena from byte `start` on."""
+    shape = tuple(evaluate(n, sizes) for n in t.shape)
+    size = int(np.prod(shape)) * t.dtype.storage.itemsize
+    return arena[start : start + size].view(t.dtype.storage).reshape(shape)
 
 
 def _reference_form(array: Array, dtype: DType) -> Array:

@@ -4,7 +4,6 @@ grows with what is found, errors that name the line.
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 import graphc
+from tests.threads import at_once
 
 RANDOM = np.random.default_rng(7)
 MODES = ("exact", "standard", "fast")
@@ -288,11 +288,7 @@ def test_calls_from_threads() -> None:
                 ):
                     problems.append(values)
 
-        threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        at_once(work, 4)
     assert not problems
 
 
@@ -402,10 +398,6 @@ def test_known_results_take_the_native_entry_and_grow_as_well() -> None:
                 if not np.isclose(function(values), values[values > 0].sum() ** 2):
                     problems.append(values)
 
-        threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        at_once(work, 4)
         assert session.value(w) == 8 + 1 + 120
     assert not problems

@@ -17,6 +17,7 @@ from graphc.runtime import support_code, thread_pool
 from graphc.runtime.cache import ObjectCache
 from graphc.runtime.object_loader import LoadedObject, load
 from graphc.runtime.thread_pool import ThreadPool, load_pool, pool_text
+from tests.threads import at_once
 
 Compile = Callable[..., bytes]
 
@@ -223,11 +224,7 @@ def test_two_python_threads_at_once(run: Runner) -> None:
             if not (counts == 1).all():
                 failures.append(f"thread {seed}, call {k}")
 
-    threads = [threading.Thread(target=hammer, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(hammer, 4)
     assert not failures
 
 
