@@ -21,6 +21,7 @@ from graphc.ir.node import Tensor
 from graphc.lower.control import LoweredControl
 from graphc.lower.dynamic import LoweredBinding, LoweredResults, Phases
 from graphc.lower.elements import storage_root
+from graphc.lower.joins import Joins
 from graphc.lower.kernel_builder import LoweredKernel, Shifted, Stored, Temporary
 from graphc.ops.families import Constant
 
@@ -54,6 +55,7 @@ class BufferPlan:
     variables: list[Tensor]
     program: Constants
     phases: Phases
+    joins: Joins
     first_block: int = 0  # the number of the block of phase 1
     slots: list[Size] = field(default_factory=list)
     places: dict[int, Place] = field(default_factory=dict)
@@ -71,12 +73,25 @@ class BufferPlan:
 
         A slot whose size the graph computes is in the block of its phase: kind "block".
         """
-        kind, index = self.places[id(_memory(stored))]
-        offset = stored.offset * stored.dtype.itemsize if isinstance(stored, Shifted) else 0
+        found, elements = self._memory(stored)
+        kind, index = self.places[id(found)]
+        offset = elements * stored.dtype.itemsize
         if kind == "arena" and index in self._in_blocks:
             phase, start = self._in_blocks[index]
             return "block", self.first_block + phase - 1, start + offset
         return kind, index, offset
+
+    def memory(self, stored: Stored) -> Memory:
+        """Whose memory a value has."""
+        return self._memory(stored)[0]
+
+    def _memory(self, stored: Stored) -> tuple[Memory, Size]:
+        """Whose memory a value has, and how many elements after its start."""
+        if isinstance(stored, Temporary):
+            return stored, 0
+        root, start = (stored.root, stored.offset) if isinstance(stored, Shifted) else (stored, 0)
+        found, more = self.joins.memory(root)
+        return found, start + more
 
     @property
     def static_slots(self) -> tuple[Size, ...]:
@@ -109,6 +124,11 @@ class BufferPlan:
                 else f"temporary {stored.shape}"
             )
             lines.append(f"  {kind} {index}: {what}")
+        for part in self.joins.roots:
+            whole, start = self.joins.parts[id(part)]
+            lines.append(
+                f"  {part.op.name} {part.type}: in {whole.op.name} {whole.type} at {start}"
+            )
         return "\n".join(lines)
 
 
@@ -119,13 +139,14 @@ def plan_buffers(
     constants: Constants,
     phases: Phases,
     first_block: int,
+    joins: Joins,
 ) -> BufferPlan:
     """The plan for steps that run in this order.
 
     `variables`: in the order of the program's buffers; constants: of the program, to add to;
-    first_block: the number of the block of phase 1.
+    first_block: the number of the block of phase 1; joins: the values that are parts of others.
     """
-    plan = BufferPlan(variables, constants, phases, first_block)
+    plan = BufferPlan(variables, constants, phases, joins, first_block)
     for k, (_, tensor) in enumerate(graph.inputs):
         _fix(plan, tensor, ("input", k))
     for k, variable in enumerate(variables):
@@ -137,19 +158,21 @@ def plan_buffers(
         _fix(plan, storage_root(value), ("update", k))
     last: dict[int, int] = {}
     for step, lowered in enumerate(steps):
-        for stored in map(_memory, lowered.args):
-            last[id(stored)] = step
+        for memory in map(plan.memory, lowered.args):
+            last[id(memory)] = step
     arena = _Arena(plan)
     dying: dict[int, list[Memory]] = {}
     for step, lowered in enumerate(steps):
-        for stored in map(_memory, lowered.args):
+        for argument in lowered.args:
+            stored = plan.memory(argument)
             if id(stored) in plan.places:
                 continue
             if isinstance(stored, Tensor) and isinstance(stored.op.form, Constant):
                 _fix(plan, stored, ("constant", constants.place(stored.attr("value"))))
                 continue
             ending = dying.get(step, [])
-            may_die = _overwritten(lowered) if ending and lowered.overwrites else ()
+            # A part never takes over memory: it would start in the middle of it.
+            may_die = _overwritten(plan, lowered) if ending and stored is argument else ()
             heir_of = next((o for o in may_die if any(o is e for e in ending)), None)
             if heir_of is not None and arena.inherit(stored, heir_of):
                 dying[step] = [e for e in ending if e is not heir_of]
@@ -171,12 +194,9 @@ def slot_offsets(slots: Sequence[Size]) -> tuple[tuple[Size, ...], Size]:
     return tuple(offsets), total
 
 
-def _memory(stored: Stored) -> Memory:
-    return stored.root if isinstance(stored, Shifted) else stored
-
-
-def _overwritten(lowered: LoweredStep) -> list[Memory]:
-    return [_memory(lowered.args[k]) for k in lowered.overwrites]
+def _overwritten(plan: BufferPlan, lowered: LoweredStep) -> list[Memory]:
+    found = [(lowered.args[k], plan.memory(lowered.args[k])) for k in lowered.overwrites]
+    return [memory for value, memory in found if memory is value]
 
 
 def _fix(plan: BufferPlan, stored: Memory, place: Place) -> None:

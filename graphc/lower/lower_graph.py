@@ -28,6 +28,8 @@ from graphc.lower.control import LoweredControl, bodies_of, control_node, lower_
 from graphc.lower.dynamic import Phases, counts_of, lower_bindings, lower_results
 from graphc.lower.elements import storage_root
 from graphc.lower.invariant import filled_once
+from graphc.lower.join_copies import lower_joined
+from graphc.lower.joins import find_joins, is_contiguous_join
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, Sites
 from graphc.lower.opaque import lower_opaque
 from graphc.lower.regions import Partitioner, Region, partition
@@ -149,7 +151,8 @@ def _lower_one(graph: Graph, variables: list[Tensor], shared: _Shared) -> Lowere
     ]
     phases = Phases(graph)
     roots += counts_of(graph)
-    regions, partitioner = partition(graph, forced + roots, shared.fuse, phases)
+    joins = find_joins(graph, forced, roots)
+    regions, partitioner = partition(graph, forced + roots, shared.fuse, phases, joins)
     waiting = lower_bindings(graph, phases, shared.sites)
     between = Region(-1, "sizes", ())  # of steps that belong to no node
     steps: list[LoweredStep] = []
@@ -165,7 +168,7 @@ def _lower_one(graph: Graph, variables: list[Tensor], shared: _Shared) -> Lowere
     more: list[LoweredStep] = [*waiting, *([results] if results else [])]
     steps += more
     homes += [between] * len(more)
-    plan = plan_buffers(graph, variables, steps, shared.constants, phases, shared.blocks)
+    plan = plan_buffers(graph, variables, steps, shared.constants, phases, shared.blocks, joins)
     shared.blocks += phases.last
     return Lowered(graph, regions, steps, homes, plan, shared.sites)
 
@@ -179,6 +182,13 @@ def _steps_of(
         sizes = [shared.arenas[body] for body in bodies_of(node)]
         return [lower_control(node, region.nodes, sizes)]
     sites = shared.sites
+    if region.kind == "joined":
+        members = {id(region.nodes[0])}
+        return lower_joined(
+            region.nodes[0],
+            partitioner.joins,
+            lambda: KernelBuilder(region.name, sites, members, partitioner.is_producer),
+        )
     key = RegionKey(region, partitioner.is_producer)
     known = shared.equal.get(key)
     if known is not None:
@@ -257,6 +267,7 @@ def prepare(graph: Graph) -> tuple[Graph, list[Tensor]]:
         if isinstance(form, Control):
             forced.extend(map(storage_root, inputs))
         many = node.op.name == "concat" and len(inputs) > _MAX_JOINED
+        many = many and not is_contiguous_join(node)
         if not isinstance(form, Contraction | Reduction) and not many:
             if all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
                 return node

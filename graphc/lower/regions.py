@@ -12,6 +12,7 @@ Kinds of region:
 - column: reductions whose innermost operand dim is kept: vectors run across results.
 - contraction: one einsum with elementwise work on its result.
 - opaque: one op that writes its own loops.
+- joined: a concatenation that is written part by part (see `joins`); nothing joins it.
 - control: the results of a call, branch or loop: not a kernel but a step that runs bodies.
 
 Legality is decided on the region graph with `reach` (regions reachable downstream, as bit sets).
@@ -28,6 +29,7 @@ from graphc.ir.node import Node, Tensor
 from graphc.lower.dynamic import Phases
 from graphc.lower.edges import MAX_VIEW_DEPTH, Edge, EdgeFinder, effective, is_view, view_depth
 from graphc.lower.elements import storage_root
+from graphc.lower.joins import Joins
 from graphc.ops.families import (
     Constant,
     Contraction,
@@ -88,12 +90,18 @@ class Partitioner:
     """State of one partition."""
 
     def __init__(
-        self, graph: Graph, forced: list[Tensor], phases: Phases, max_ops: int = MAX_OPS
+        self,
+        graph: Graph,
+        forced: list[Tensor],
+        phases: Phases,
+        joins: Joins,
+        max_ops: int = MAX_OPS,
     ) -> None:
         self.graph = graph
+        self.joins = joins
         self.phases = phases
         self.max_ops = max_ops
-        self.stored: set[int] = {id(t) for t in forced}
+        self.stored: set[int] = {id(t) for t in forced} | joins.nodes.keys()
         self.regions: list[Region] = []
         self.home: dict[int, Region] = {}
         self.align: dict[int, int] = {}
@@ -145,7 +153,8 @@ class Partitioner:
     def _place(self, node: Tensor, uses: list[_Use]) -> None:
         users = {u.region.number: u.region for u in uses}
         stored = id(node) in self.stored
-        for number in sorted(users, reverse=True)[:4]:
+        joined = id(node) in self.joins.nodes
+        for number in () if joined else sorted(users, reverse=True)[:4]:
             target = users[number]
             others = [r for n, r in users.items() if n != number]
             mine = [u for u in uses if u.region is target]
@@ -176,6 +185,8 @@ class Partitioner:
             region.kind = "opaque"
         elif isinstance(form, Reduction):
             region.kind, region.rows = _reduction_style(node), len(region.domain)
+        elif id(node) in self.joins.nodes:
+            region.kind = "joined"
         self._add(node, region, len(region.domain), users, True)
 
     def _join(
@@ -223,7 +234,7 @@ class Partitioner:
     def _refusal(
         self, node: Tensor, target: Region, uses: list[_Use], others: list[Region], store: bool
     ) -> str | None:
-        if target.kind in ("opaque", "control"):
+        if target.kind in ("opaque", "joined", "control"):
             return "its user writes its own loops or runs bodies"
         if len(target.nodes) >= self.max_ops:
             return f"the region has {len(target.nodes)} nodes"
@@ -425,9 +436,9 @@ def _awaited(node: Tensor, is_producer: Callable[[Tensor], bool]) -> list[int]:
 
 
 def partition(
-    graph: Graph, forced: list[Tensor], fuse: bool, phases: Phases
+    graph: Graph, forced: list[Tensor], fuse: bool, phases: Phases, joins: Joins
 ) -> tuple[list[Region], Partitioner]:
     """The regions of a graph in execution order. `forced`: nodes that need memory of their own
     (outputs, new values of variables, operands of opaque ops)."""
-    partitioner = Partitioner(graph, forced, phases, MAX_OPS if fuse else 1)
+    partitioner = Partitioner(graph, forced, phases, joins, MAX_OPS if fuse else 1)
     return partitioner.run(), partitioner
