@@ -520,3 +520,72 @@ def attention_with_a_cache() -> tuple[nn.Module, Example]:
     layers = {"qkv": nn.Linear(8, 24), "out": nn.Linear(8, 8)}
     cache = torch.randn(2, 2, 5, 4), torch.randn(2, 2, 5, 4)
     return Lambda(forward, **layers), (torch.randn(2, 3, 8), *cache)
+
+
+@symbolic(({0: "batch", 2: "height", 3: "width"},), {"batch": 1, "height": 17, "width": 30})
+def segmentation_by_pyramid_pooling() -> tuple[nn.Module, Example]:
+    def forward(self: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        fine = torch.relu(self.fine(x))
+        deep = torch.relu(self.deep(fine))
+        whole = functional.adaptive_avg_pool2d(deep, 1)
+        corners = {"mode": "bilinear", "align_corners": True}
+        whole = functional.interpolate(self.whole(whole), size=deep.shape[-2:], **corners)
+        y = torch.cat([self.near(deep), self.far(deep), whole], 1)
+        y = functional.interpolate(y, size=fine.shape[-2:], **corners)
+        y = self.out(torch.cat([y, fine], 1))
+        y = functional.interpolate(y, size=x.shape[-2:], **corners)
+        return y, y.argmax(1)
+
+    layers = {
+        "fine": nn.Conv2d(3, 6, 3, 2, 1),
+        "deep": nn.Conv2d(6, 8, 3, 2, 1),
+        "near": nn.Conv2d(8, 4, 1),
+        "far": nn.Conv2d(8, 4, 3, padding=2, dilation=2),
+        "whole": nn.Conv2d(8, 4, 1),
+        "out": nn.Conv2d(18, 5, 3, padding=1),
+    }
+    return Lambda(forward, **layers), (torch.randn(2, 3, 20, 24),)
+
+
+@symbolic(({0: "batch", 1: "length"},), {"batch": 1, "length": 8}, {"batch": 3, "length": 12})
+def patches_of_a_sequence() -> tuple[nn.Module, Example]:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        batch, length, channels = x.shape
+        y = x.view(batch, length // 4, 4, channels).permute(0, 1, 3, 2).flatten(2)
+        return self.mix(y).unflatten(-1, (2, channels)).flatten(1, 2)
+
+    return Lambda(forward, mix=nn.Linear(12, 6)), (torch.randn(2, 16, 3),)
+
+
+@symbolic(({0: "batch", 1: "length"},), {"batch": 1, "length": 3}, {"batch": 3, "length": 6})
+def mixture_of_experts() -> tuple[nn.Module, Example]:
+    def forward(self: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        batch, length, width = x.shape
+        y = x.reshape(-1, width)
+        weights, places = self.gate(y).softmax(-1).topk(2, -1)
+        weights = weights / weights.sum(-1, keepdim=True)
+        up = self.up.weight.view(4, width, 16)[places]
+        down = self.down.weight.view(4, 16, width)[places]
+        hidden = functional.silu(torch.einsum("nd,nkdh->nkh", y, up))
+        out = torch.einsum("nkh,nkhd->nkd", hidden, down) * weights[..., None]
+        return out.sum(1).view(batch, length, width), functional.one_hot(places, 4).sum((0, 1))
+
+    layers = {
+        "gate": nn.Linear(8, 4),
+        "up": nn.Linear(16, 32, bias=False),
+        "down": nn.Linear(8, 64, bias=False),
+    }
+    return Lambda(forward, **layers), (torch.randn(2, 5, 8),)
+
+
+@symbolic(({0: "batch", 1: "length"},), {"batch": 1, "length": 4}, {"batch": 3, "length": 9})
+def relative_shift() -> tuple[nn.Module, Example]:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        batch, length, _ = x.shape
+        q = self.q(x).view(batch, length, 2, 4).transpose(1, 2)
+        place = torch.arange(length - 1, -length, -1.0)
+        parts = [place.sin(), place.cos(), (place / 7).sin(), (place / 7).cos()]
+        scores = functional.pad(q @ torch.stack(parts), (1, 0)).view(batch, 2, -1, length)
+        return scores[:, :, 1:].view(batch, 2, length, 2 * length - 1)[..., :length]
+
+    return Lambda(forward, q=nn.Linear(8, 8)), (torch.randn(2, 6, 8),)
