@@ -220,10 +220,25 @@ def scaled_erfc(t: mpf) -> mpf:
     return mp.exp(x * x) * mp.erfc(x) * (1 + 2 * x)
 
 
-def erfc_fit(name: str, degree: int, highest: str, bits: int) -> Fit:
-    """`scaled_erfc` for x from 0.46 to `highest`."""
-    low, high = ((mpf(x) - ERFC_MIDDLE) / (mpf(x) + ERFC_MIDDLE) for x in ("0.46", highest))
-    return Fit(name, scaled_erfc, degree, low, high, lambda t: 1 / scaled_erfc(t), bits)
+def erfc_fit() -> Fit:
+    """`scaled_erfc` for x from 0.46 to 27.4."""
+    low, high = ((mpf(x) - ERFC_MIDDLE) / (mpf(x) + ERFC_MIDDLE) for x in ("0.46", "27.4"))
+    return Fit("ERFC_64", scaled_erfc, 22, low, high, lambda t: 1 / scaled_erfc(t), 53)
+
+
+ERFC_LOW = mpf("0.078125")
+
+
+def narrow_erfc(u: mpf) -> mpf:
+    """exp(x**2) erfc(x) where u = 1 / (x + 2) - ERFC_LOW."""
+    x = 1 / (u + ERFC_LOW) - 2
+    return mp.exp(x * x) * mp.erfc(x)
+
+
+def narrow_erfc_fit() -> Fit:
+    """`narrow_erfc` for x from 0.74 to 10.25."""
+    low, high = (1 / (mpf(x) + 2) - ERFC_LOW for x in ("10.25", "0.74"))
+    return Fit("ERFC_32", narrow_erfc, 9, low, high, lambda u: 1 / narrow_erfc(u), 24)
 
 
 def lgamma_ratio(t: mpf) -> mpf:
@@ -281,8 +296,8 @@ FITS: list[Fit] = [
     Fit("POW_LOG_64", pow_log_rest, 6, TINY, mpf("0.02945"), lambda z: z**2 / 3, 53),
     Fit("POW_LOG_NARROW_64", pow_log_narrow, 4, TINY, mpf("0.02945"), lambda z: z / 3, 53),
     Fit("POW_EXP2_NARROW_64", exp2_rest, 5, mpf("-0.501"), mpf("0.502"), lambda r: r * r, 53),
-    erfc_fit("ERFC_NARROW_64", 10, "10.3", 53),
-    erfc_fit("ERFC_64", 22, "27.4", 53),
+    narrow_erfc_fit(),
+    erfc_fit(),
     Fit("LGAMMA_64", lgamma_ratio, 19, -HALF, HALF, lambda t: 1 / lgamma_ratio(t), 53),
     Fit("STIRLING_64", stirling_rest, 5, mpf(10) ** -16, mpf("7.49") ** -2, mp.sqrt, 53),
     Fit("DIGAMMA_64", digamma_ratio, 20, -HALF, HALF, lambda t: 1 / digamma_ratio(t), 53),

@@ -1,6 +1,6 @@
 """Error and gamma functions (floor 6), in the scalar language.
 
-erf is native in both float widths. erfc, lgamma and digamma of float32 are computed in float64.
+erf and erfc are native in both float widths. lgamma and digamma of float32 are computed in float64.
 Fits cover one interval each; recurrences and reflections (Abramowitz and Stegun, chapters 6 and 7)
 lead there. Sums of logarithms become one logarithm of a product, sums of reciprocals one quotient.
 """
@@ -32,6 +32,7 @@ V = TypeVar("V")
 
 PI = 3.141592653589793
 HALF_LOG_2PI = 0.9189385332046727
+ERFC_LOW_32 = 0.078125  # below 1 / (x + 2) for every x up to 10.25
 DIGAMMA_ROOT = (1.4616321449683622, 9.549995429965697e-17)
 # From here on the asymptotic series are used.
 STIRLING_FROM = 7.5
@@ -53,27 +54,35 @@ def erf(s: ScalarLanguage[V], operand: V) -> V:
 
 
 def erfc(s: ScalarLanguage[V], operand: V) -> V:
-    """1 - erf(x) below 0.47, else e**(-x**2) times a polynomial in (x - 4) / (x + 4)."""
+    """1 - erf(x) for small x, else e**(-x**2) times a polynomial in a quotient that maps the range
+    to a short interval.
+    """
     x = Term(s, operand)
-    narrow = not x.wide
-    wide = x.cast(float64)
-    size = abs(wide)
-    z, z_rest = (size * size, None) if narrow else two_product(size, size)
-    small = fma(size, polynomial(z, fits.ERF_64), size)
+    size = abs(x)
+    z, z_rest = two_product(size, size)
+    small = fma(size, polynomial(z, choose(x, fits.ERF_32, fits.ERF_64)), size)
     # Beyond 27.3 (10.1) the result rounds to 0; e**-x**2 must stay above the clamp of its scaling.
-    limit = 11.0 if narrow else 27.5
+    limit = 27.5 if x.wide else 10.2
     beyond = size > limit
     bounded = where(beyond, limit, size)
-    ratio = (bounded - 4.0) / (bounded + 4.0)
-    shape = polynomial(ratio, fits.ERFC_NARROW_64 if narrow else fits.ERFC_64)
+    if x.wide:
+        ratio = (bounded - 4.0) / (bounded + 4.0)
+        quotient = polynomial(ratio, fits.ERFC_64) / fma(bounded, 2.0, 1.0)
+    else:  # one division costs as much as the polynomial
+        total = bounded + 2.0
+        ratio = 1.0 / total
+        # Both roundings taken back: the result is almost twice as sensitive to the ratio.
+        near_one, rest = two_product(ratio, total)
+        lost = (near_one - 1.0) + (rest + ratio * (bounded - (total - 2.0)))
+        ratio = ratio - ratio * lost
+        quotient = polynomial(ratio - ERFC_LOW_32, fits.ERFC_32)
     exponent = where(beyond, -(limit * limit), -z)
-    excess, n = exp_excess(exponent, None if z_rest is None else where(beyond, 0.0, -z_rest))
-    quotient = shape / fma(bounded, 2.0, 1.0)
+    excess, n = exp_excess(exponent, where(beyond, 0.0, -z_rest))
     tail = scale(fma(quotient, excess, quotient), n)
-    negative = wide < 0.0
+    negative = x < 0.0
     inner = where(negative, 1.0 + small, 1.0 - small)
     outer = where(negative, 2.0 - tail, tail)
-    return where(size < 0.47, inner, outer).cast(x.dtype).value
+    return where(size < (0.47 if x.wide else 0.75), inner, outer).value
 
 
 def log_positive(x: Term[V]) -> Term[V]:
