@@ -132,13 +132,10 @@ def _is_safe(kernel: Kernel, source: Buffer, result: Buffer) -> bool:
         if not all(_is_affine(index) for indices in stored for index in indices):
             return False
         for statement in body:
+            plain = isinstance(statement, Store | Let)
             for loaded in _loads(statement):
-                if loaded.buffer is result:
-                    return False
-                if loaded.buffer is not source:
-                    continue
-                plain = isinstance(statement, Store | Let) and not loaded.predicated
-                if not plain or loaded.indices not in stored:
+                at_its_place = plain and not loaded.predicated and loaded.indices in stored
+                if loaded.buffer is result or (loaded.buffer is source and not at_its_place):
                     return False
     return True
 

@@ -84,6 +84,27 @@ def _axis_taps(place: Tensor, method: str) -> list[tuple[Tensor, Tensor | None]]
     return [(below + float(i), w) for i, w in zip((-1, 0, 1, 2), weights, strict=True)]
 
 
+def _padded_taps(
+    place: Tensor, last: Tensor, method: str, padding: str, edge: float
+) -> list[tuple[Tensor, Tensor | None]]:
+    """`_axis_taps` of places that padding moved to elements of the axis; `last` is the last one.
+
+    edge: about which places and taps are reflected, `last - edge` at the other end.
+    """
+    if method == "nearest":
+        place = rounding.round(place)
+    low, high = edge, last - edge
+    if padding == "border" and method != "cubic":
+        place = _clipped(place, last)  # the taps of "cubic" are clipped each by itself
+    elif padding == "reflection":
+        outside = logical.logical_or(place < low, place > high)
+        place = elementwise.where(outside, _reflected(place, low, high), place)
+    taps = _axis_taps(place, method)
+    if padding == "reflection":
+        taps = [(_reflected(p, low, high), w) for p, w in taps]
+    return taps
+
+
 def _read(x: Tensor, rows: Tensor | None, index: Tensor) -> Tensor:
     """x [N, C, S] at flat places `index` [R, P] -> [R, C, P]; example rows[r], or r itself."""
     if rows is None:
@@ -128,20 +149,10 @@ def interpolated(
     flat = to_shape(x, (*x.shape[:2], product(sizes)))
     lasts = [_as_number(n, p) - 1.0 for n, p in zip(sizes, places, strict=True)]
     edge = 0.0 if corners else -0.5
-    per_axis = []
-    for place, last in zip(places, lasts, strict=True):
-        if method == "nearest":
-            place = rounding.round(place)
-        low, high = edge, last - edge
-        if padding == "border" and method != "cubic":
-            place = _clipped(place, last)  # the taps of "cubic" are clipped each by itself
-        elif padding == "reflection":
-            outside = logical.logical_or(place < low, place > high)
-            place = elementwise.where(outside, _reflected(place, low, high), place)
-        taps = _axis_taps(place, method)
-        if padding == "reflection":
-            taps = [(_reflected(p, low, high), w) for p, w in taps]
-        per_axis.append(taps)
+    per_axis = [
+        _padded_taps(place, last, method, padding, edge)
+        for place, last in zip(places, lasts, strict=True)
+    ]
     total: Tensor | None = None
     for combination in itertools.product(*per_axis):
         at = [p for p, _ in combination]
