@@ -278,6 +278,9 @@ class Importer:
             fixed = self._sizes.get(text, self._sizes.get(unique))
             if not isinstance(fixed, Dim):
                 fixed = Dim(unique) if fixed is None else int(fixed)
+            elif other := {s.name for s in fixed.symbols()} & (self._dim_names - {text}):
+                what = f"sizes: {text!r} cannot be {fixed}: {min(other)!r} is another dim"
+                raise GraphError(message(what, hint=f"say so by a text: {{{text!r}: '{fixed}'}}"))
             self._symbols[text] = fixed
         return self._symbols[text]
 

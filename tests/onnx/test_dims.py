@@ -157,6 +157,12 @@ def test_the_caller_may_say_that_a_dim_is_a_multiple(tmp_path: Path) -> None:
             y(np.zeros((1, 2, 5, 2), np.float32))
 
 
+def test_a_given_dim_has_a_name_of_its_own(tmp_path: Path) -> None:
+    path = pictures(tmp_path / "m.onnx", halves_joined())
+    with pytest.raises(graphc.GraphError, match="sizes: 'h' cannot be w: 'w' is another dim"):
+        graphc.onnx.load(path, sizes={"h": graphc.Dim("w", multiple_of=2)})
+
+
 def test_the_last_elements_of_what_is_surely_long_enough(tmp_path: Path) -> None:
     nodes = [
         h.make_node("Constant", [], ["back"], value_ints=[-2]),
