@@ -26,7 +26,7 @@ from graphc.runtime.object_loader import LoadedObject
 from graphc.runtime.python_entry import shared_entry
 from graphc.runtime.signature import CallSignature
 from graphc.runtime.state import CallState
-from graphc.runtime.thread_pool import shared_pool
+from graphc.runtime.thread_pool import release, shared_pool
 
 _log = logging.getLogger("graphc.runtime")
 
@@ -68,10 +68,14 @@ class CpuDevice:
         if self._state is None:
             self._entry = shared_entry(self._cache)
             # One thread needs no pool: nothing is loaded for it.
-            pool = shared_pool(self._cache) if self._threads > 1 else None
+            pool = shared_pool(self._cache, self) if self._threads > 1 else None
             try_lock = self._entry.address("graphc_try_lock") if self._entry else 0
             self._state = CallState(pool, self._threads, try_lock)
         return self._state
+
+    def close(self) -> None:
+        """Give up what the device shares with others: threads that nobody else needs end."""
+        release(self)
 
     def allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """An uninitialised C-contiguous array, 64-byte aligned."""

@@ -41,6 +41,9 @@ class Device(Protocol):
     def threads(self) -> int:
         """Threads that one call may use, at least 1."""
 
+    def close(self) -> None:
+        """Give up what is shared with other devices, such as threads; done twice it does no harm."""
+
     def allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """An uninitialised C-contiguous array in the device's memory."""
 

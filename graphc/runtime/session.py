@@ -178,6 +178,7 @@ class Session:
             self._workshop.closed = True
             self._functions.clear()
             self._runs.clear()
+        self._workshop.device.close()
         memory = output_memory()
         if memory is not None:
             memory.trim()

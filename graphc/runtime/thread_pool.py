@@ -16,6 +16,8 @@ import logging
 import os
 import sys
 import threading
+import time
+import weakref
 from collections.abc import Iterator
 
 from graphc.base.errors import CompileError
@@ -55,6 +57,7 @@ _TEXT = """
 @limit = internal global i64 1               ; threads that may exist, the caller included
 @wake = internal global i32 0, align 64      ; futex: changes with every job
 @sleepers = internal global i32 0
+@ending = internal global i32 0              ; 1 while workers are asked to end
 
 declare i32 @pthread_create(ptr, ptr, ptr, ptr)
 declare i32 @pthread_detach(i64)
@@ -113,6 +116,10 @@ look:
   %ran = call i1 @claim(i64 %worker)
   br i1 %ran, label %look, label %rest
 rest:
+  %enough = load atomic i32, ptr @ending monotonic, align 4
+  %leave = icmp ne i32 %enough, 0
+  br i1 %leave, label %end, label %stay
+stay:
   %more = add i64 %spins, 1
   %tired = icmp ugt i64 %more, {spins}
   br i1 %tired, label %doze, label %spin
@@ -129,7 +136,10 @@ doze:
   %some = icmp ne i64 %remaining, 0
   %mine = icmp ult i64 %worker, %allowed
   %work = and i1 %some, %mine
-  br i1 %work, label %awake, label %sleep
+  %over = load atomic i32, ptr @ending seq_cst, align 4
+  %last = icmp ne i32 %over, 0
+  %up = or i1 %work, %last
+  br i1 %up, label %awake, label %sleep
 sleep:
   %value = zext i32 %seen to i64
   %r = call i64 (i64, ...) @syscall(
@@ -138,6 +148,9 @@ sleep:
 awake:
   %b1 = atomicrmw sub ptr @sleepers, i32 1 seq_cst
   br label %look
+end:
+  %b2 = atomicrmw sub ptr @started, i64 1 acq_rel
+  ret ptr null
 }}
 
 ; Have `wanted` workers if the system gives them; returns how many there are. Called under @busy.
@@ -253,12 +266,41 @@ finish:
   ret void
 }}
 
+; End the workers; the next call that needs some starts others. 0 where a call runs: try again.
+define i64 @graphc_pool_stop() nounwind {{
+entry:
+  %pair = cmpxchg ptr @busy, i32 0, i32 1 acquire monotonic, align 4
+  %mine = extractvalue {{ i32, i1 }} %pair, 1
+  br i1 %mine, label %tell, label %later
+later:
+  ret i64 0
+tell:
+  ; The flag, then the word that sleepers compare: whoever sees the new word sees the flag.
+  store atomic i32 1, ptr @ending seq_cst, align 4
+  %w = atomicrmw add ptr @wake, i32 1 seq_cst
+  %r = call i64 (i64, ...) @syscall(
+    i64 {futex}, ptr @wake, i64 129, i64 2147483647, ptr null, ptr null, i64 0)
+  br label %wait
+wait:
+  %left = load atomic i64, ptr @started acquire, align 8
+  %none = icmp eq i64 %left, 0
+  br i1 %none, label %done, label %yield
+yield:
+  %y = call i32 @sched_yield()
+  br label %wait
+done:
+  store atomic i32 0, ptr @ending seq_cst, align 4
+  store atomic i32 0, ptr @busy release, align 4
+  ret i64 1
+}}
+
 ; After fork: the child has none of the workers, and no call runs in it.
 define void @graphc_pool_forget() nounwind {{
   store atomic i64 0, ptr @word monotonic, align 8
   store atomic i64 0, ptr @pending monotonic, align 8
   store atomic i64 0, ptr @started monotonic, align 8
   store atomic i32 0, ptr @sleepers monotonic, align 4
+  store atomic i32 0, ptr @ending monotonic, align 4
   store atomic i32 0, ptr @busy seq_cst, align 4
   ret void
 }}
@@ -298,20 +340,30 @@ def _store_mask() -> Iterator[str]:
 class ThreadPool:
     """The pool in this process. `parallel`: address of graphc_parallel, 0 where all is serial."""
 
-    def __init__(self, parallel: int = 0, set_limit: int = 0, workers: int = 0) -> None:
+    def __init__(
+        self, parallel: int = 0, set_limit: int = 0, workers: int = 0, stop: int = 0
+    ) -> None:
         self.parallel = parallel
+        self._stop = ctypes.CFUNCTYPE(ctypes.c_int64)(stop) if stop else None
         self._set_limit = ctypes.CFUNCTYPE(None, ctypes.c_int64)(set_limit) if set_limit else None
         self._workers = ctypes.CFUNCTYPE(ctypes.c_int64)(workers) if workers else None
 
     @property
     def workers(self) -> int:
-        """Threads started so far (the callers not counted)."""
+        """Threads that exist (the callers not counted)."""
         return int(self._workers()) if self._workers else 0
 
     def set_limit(self, threads: int) -> None:
         """Never use more than this many threads at once, the caller included."""
         if self._set_limit:
             self._set_limit(threads)
+
+    def stop(self) -> None:
+        """End the threads, waiting for a call that runs; the next call that needs some starts
+        others.
+        """
+        while self._stop is not None and self.workers and not self._stop():
+            time.sleep(1e-4)
 
 
 def load_pool(cache: ObjectCache) -> ThreadPool:
@@ -332,6 +384,7 @@ def load_pool(cache: ObjectCache) -> ThreadPool:
         code.address("graphc_parallel"),
         code.address("graphc_pool_set_limit"),
         code.address("graphc_pool_workers"),
+        code.address("graphc_pool_stop"),
     )
     pool.set_limit(processors.available())
     return pool
@@ -339,14 +392,27 @@ def load_pool(cache: ObjectCache) -> ThreadPool:
 
 _shared: list[ThreadPool] = []
 _shared_lock = threading.Lock()
+_users: weakref.WeakSet[object] = weakref.WeakSet()
 
 
-def shared_pool(cache: ObjectCache) -> ThreadPool:
-    """The one pool of the process, loaded at the first call (from that call's cache)."""
+def shared_pool(cache: ObjectCache, user: object) -> ThreadPool:
+    """The one pool of the process, loaded at the first call (from that call's cache).
+
+    user: whoever calls `release` when it needs the pool no more.
+    """
     with _shared_lock:
         if not _shared:
             _shared.append(load_pool(cache))
+        _users.add(user)
         return _shared[0]
+
+
+def release(user: object) -> None:
+    """`user` needs the pool no more: its threads end where nobody else does."""
+    with _shared_lock:
+        _users.discard(user)
+        if _shared and not _users:
+            _shared[0].stop()
 
 
 def _address_of(function: ctypes._NamedFuncPointer) -> int:

@@ -187,5 +187,5 @@ _pools: list[Any] = []
 
 def _parallel() -> int:
     if not _pools:
-        _pools.append(shared_pool(ObjectCache(None)))
+        _pools.append(shared_pool(ObjectCache(None), _parallel))
     return int(_pools[0].parallel)

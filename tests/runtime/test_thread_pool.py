@@ -109,14 +109,14 @@ def kernels(compile_text: Compile) -> LoadedObject:
 def pool(
     compile_text: Compile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[ThreadPool]:
-    """A new pool per test; its sleeping threads stay until the process ends."""
+    """A new pool per test."""
     monkeypatch.setattr(
         support_code, "compile_support_code", lambda text, target: compile_text(text)
     )
     pool = load_pool(ObjectCache(tmp_path))
     pool.set_limit(8)
     yield pool
-    time.sleep(0.01)  # let its threads stop spinning before the next test is timed
+    pool.stop()
 
 
 @pytest.fixture
@@ -207,6 +207,40 @@ def test_idle_workers_sleep(run: Runner) -> None:
     before = time.process_time()
     time.sleep(0.3)
     assert time.process_time() - before < 0.05
+
+
+@pytest.mark.parametrize("idle", [0.0, 0.3], ids=["spinning", "asleep"])
+def test_stopped_threads_are_gone_and_come_again(run: Runner, idle: float) -> None:
+    before = threads_of_process()
+    for _ in range(3):
+        counts, _ = run(1000, 1, 8, work=100)
+        assert (counts == 1).all() and run.pool.workers == 7
+        time.sleep(idle)
+        run.pool.stop()
+        assert run.pool.workers == 0
+        deadline = time.monotonic() + 10
+        while threads_of_process() > before:  # a thread that has ended leaves a moment later
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+    run.pool.stop()
+
+
+def test_stopping_waits_for_a_call(run: Runner) -> None:
+    stopped = threading.Event()
+
+    def stop() -> None:
+        for _ in range(200):
+            run.pool.stop()
+        stopped.set()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    calls = 0
+    while not stopped.is_set() or calls < 50:
+        counts, _ = run(64, 1, 4, work=1000)
+        assert (counts == 1).all()
+        calls += 1
+    thread.join()
 
 
 def test_a_nested_call_runs_serially(run: Runner) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +13,8 @@ import numpy as np
 import pytest
 
 import graphc
+from graphc.runtime import processors
+from graphc.runtime.support_code import support_target
 
 THREADS = 8
 
@@ -116,6 +121,39 @@ def test_errors_in_one_thread_do_not_hurt_others(session: graphc.Session) -> Non
 
     assert in_threads(work) == [40] * THREADS
     assert session.value(count) == THREADS * 160
+
+
+def test_nothing_runs_after_the_last_session() -> None:
+    """In a process of its own: other tests keep sessions open."""
+    code = """
+        import os, time
+        import numpy as np, graphc
+        def threads():
+            return len(os.listdir("/proc/self/task"))
+        x = graphc.placeholder(("n",), name="x")
+        a = np.ones(1_000_000, np.float32)
+        before = threads()
+        first, second = graphc.Session(threads=2), graphc.Session(threads=2)
+        for session in (first, second):
+            session.function([x], graphc.tanh(x))(a)
+        first.close()
+        kept = threads()
+        second.run(graphc.exp(x), {x: a})
+        second.close()
+        deadline = time.monotonic() + 10
+        while threads() > before and time.monotonic() < deadline:
+            time.sleep(0.001)
+        print(kept - before, threads() - before)
+        with graphc.Session(threads=2) as third:
+            third.run(graphc.tanh(x), {x: a})
+        third.close()  # once more does no harm
+        """
+    found = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True, text=True, check=True, timeout=100,
+    )  # fmt: skip
+    workers = 1 if processors.available() > 1 and support_target() is not None else 0
+    assert found.stdout.split() == [str(workers), "0"]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
