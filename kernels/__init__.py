@@ -8,7 +8,8 @@ would load a second copy.
 
 from __future__ import annotations
 
+from graphc.kernels.gemm_cpu import GemmTemplate
 from graphc.lower.template import KernelTemplate
 
 # In the order in which they are asked.
-TEMPLATES: tuple[KernelTemplate, ...] = ()
+TEMPLATES: tuple[KernelTemplate, ...] = (GemmTemplate(),)

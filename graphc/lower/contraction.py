@@ -1,11 +1,12 @@
 """Contractions (floor 5): einsum of two operands, with elementwise work on its result, to one
 kernel.
 
-Each result is one chain of multiply-adds in index order over the summed letters, so its bits do not
-depend on tiles. Vectors run along the last letter of the result; `prepare_contraction` makes that
-letter contiguous in the operands that have it, and gives memory to operands whose elements would be
-expensive to compute again and again. A contraction without such a letter (a dot product)
-accumulates in vectors along its last summed letter, as a reduction does.
+Each result is a chain of multiply-adds in index order over the summed letters, long ones in the
+panels of `schedule.panels`, so its bits do not depend on tiles. Vectors run along the last letter
+of the result; `prepare_contraction` makes that letter contiguous in the operands that have it, and
+gives memory to operands whose elements would be expensive to compute again and again. A contraction
+without such a letter (a dot product) accumulates in vectors along its last summed letter, as a
+reduction does.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from graphc.base.errors import CompileError
 from graphc.base.target import Target
 from graphc.ir.node import Node, Tensor, make
 from graphc.ir.opdef import REGISTRY
-from graphc.loops.build import EXPR, ZERO, iadd, imul, literal
+from graphc.loops.build import EXPR, ONE, ZERO, iadd, imin, imul, isub, literal
 from graphc.loops.index_math import unflatten
 from graphc.loops.nodes import (
     Accumulate,
@@ -39,6 +40,7 @@ from graphc.lower.regions import Region
 from graphc.lower.to_loops import evaluate_in_order, index_in
 from graphc.ops.families import Alias, Contraction, Map, Reshape
 from graphc.schedule import policy_cpu as policy
+from graphc.schedule.panels import has_panels, panel_blocks, panel_counts
 
 # Views whose element is another element at an affine index, without a condition: cheap inside the
 # inner loop.
@@ -52,7 +54,8 @@ def letters(node: Tensor) -> tuple[str, str, str]:
     return a, b, out
 
 
-def _sizes(node: Tensor) -> dict[str, Size]:
+def letter_sizes(node: Tensor) -> dict[str, Size]:
+    """The size of each letter."""
     a, b, _ = letters(node)
     return dict(zip(a, node.inputs[0].shape, strict=True)) | dict(
         zip(b, node.inputs[1].shape, strict=True)
@@ -61,8 +64,15 @@ def _sizes(node: Tensor) -> dict[str, Size]:
 
 def vector_letter(node: Tensor) -> str | None:
     """The last letter of the result whose size is not 1."""
-    sizes = _sizes(node)
+    sizes = letter_sizes(node)
     return next((c for c in reversed(letters(node)[2]) if sizes[c] != 1), None)
+
+
+def summed_letters(node: Tensor) -> list[str]:
+    """The summed letters whose size is not 1, in the order of the chain of multiply-adds."""
+    a, b, out = letters(node)
+    sizes = letter_sizes(node)
+    return [c for c in dict.fromkeys(a + b) if c not in out and sizes[c] != 1]
 
 
 # -- before regions are made ----------------------------------------------------------------------
@@ -76,7 +86,7 @@ def prepare_contraction(node: Tensor, inputs: tuple[Tensor, ...], forced: list[T
     operands = list(inputs)
     last = vector_letter(node)
     for k in (0, 1):
-        if last is not None and last in specs[k] and not _is_dot(node):
+        if last is not None and last in specs[k] and not is_dot(node):
             axis = specs[k].index(last)
             if any(s != 1 for s in operands[k].shape[axis + 1 :]) or not _contiguous_view(
                 operands[k], axis
@@ -130,12 +140,12 @@ def _costly_views(operand: Tensor) -> list[Tensor]:
     return [] if node.inputs or not is_view(node) else [node]
 
 
-def _is_dot(node: Tensor) -> bool:
+def is_dot(node: Tensor) -> bool:
     """Whether the result has no letter to run vectors along while a summed letter is last in both
     operands.
     """
     a, b, out = letters(node)
-    sizes = _sizes(node)
+    sizes = letter_sizes(node)
     last = vector_letter(node)
     if last is None:
         return True
@@ -153,8 +163,12 @@ def _is_dot(node: Tensor) -> bool:
 
 
 @dataclass(slots=True)
-class _Plan:
-    """One contraction while its kernel is written."""
+class ContractionPlan:
+    """One contraction while its kernel is written.
+
+    sizes: of the letters; out: the letters of the result; summed: those that are summed, in the
+    order of the chain, without those of size 1; dtype: of the accumulators.
+    """
 
     node: Tensor
     region: Region
@@ -162,15 +176,32 @@ class _Plan:
     sizes: dict[str, Size]
     out: str
     summed: list[str]
-    dtype: DType  # of the accumulators
+    dtype: DType
+
+    @classmethod
+    def of(cls, region: Region, builder: KernelBuilder) -> ContractionPlan:
+        """The plan of a region's one contraction."""
+        (node,) = [n for n in region.nodes if isinstance(n.op.form, Contraction)]
+        sizes = letter_sizes(node)
+        return cls(
+            node, region, builder, sizes, letters(node)[2], summed_letters(node), node.dtype.compute
+        )
+
+    @property
+    def work(self) -> Size:
+        """Scalar operations of the kernel."""
+        region = self.region
+        return product(self.sizes.values()) * 2 + product(region.domain) * len(region.nodes)
 
     def operand(self, k: int, at: dict[str, Expr]) -> Expr:
+        """The element of operand `k` at the indices of its letters (size 1: none needed)."""
         own = letters(self.node)[k]
         operand = self.node.inputs[k]
         index: Index = tuple(ZERO if self.sizes[c] == 1 else at[c] for c in own)
         return self.builder.elements.value(operand, index)
 
     def product_values(self, at: dict[str, Expr]) -> tuple[Expr, Expr]:
+        """The elements of both operands in the dtype that is accumulated."""
         values = [self.operand(k, at) for k in (0, 1)]
         if self.dtype is not bool_:
             values = [EXPR.cast(v, self.dtype) for v in values]
@@ -191,19 +222,15 @@ def combine_for(dtype: DType) -> Combine:
 
 def lower_contraction(region: Region, builder: KernelBuilder, target: Target) -> LoweredKernel:
     """The kernel of a contraction region."""
-    (node,) = [n for n in region.nodes if isinstance(n.op.form, Contraction)]
-    a, b, out = letters(node)
-    sizes = _sizes(node)
-    summed = [c for c in dict.fromkeys(a + b) if c not in out and sizes[c] != 1]
-    dtype = node.dtype.compute
-    plan = _Plan(node, region, builder, sizes, out, summed, dtype)
-    work = product(sizes.values()) * 2 + product(region.domain) * len(region.nodes)
-    if _is_dot(node):
-        return builder.kernel(_dot_loops(plan), work)
-    return builder.kernel(_tiled_loops(plan, target), work)
+    plan = ContractionPlan.of(region, builder)
+    if is_dot(plan.node):
+        return builder.kernel(_dot_loops(plan), plan.work)
+    return builder.kernel(_tiled_loops(plan, target), plan.work)
 
 
-def _results(plan: _Plan, index: tuple[Expr, ...], value: Expr, body: list[Stmt]) -> None:
+def store_results(
+    plan: ContractionPlan, index: tuple[Expr, ...], value: Expr, body: list[Stmt]
+) -> None:
     """Store the region's outputs at an effective index, the contraction's element being `value`."""
     node, builder, region = plan.node, plan.builder, plan.region
     if plan.dtype is not node.dtype:
@@ -217,7 +244,7 @@ def _results(plan: _Plan, index: tuple[Expr, ...], value: Expr, body: list[Stmt]
         builder.store(output, index_in(output.shape, index), body)
 
 
-def _dot_loops(plan: _Plan) -> list[Stmt]:
+def _dot_loops(plan: ContractionPlan) -> list[Stmt]:
     builder, node = plan.builder, plan.node
     outer = effective(node.shape)
     row = builder.variable("i")
@@ -247,13 +274,13 @@ def _dot_loops(plan: _Plan) -> list[Stmt]:
         body += builder.nest([(loops[c], plan.sizes[c]) for c in plan.summed[:-1]], [loop])
     else:
         body += inside
-    _results(plan, index, declared.vars[0], body)
+    store_results(plan, index, declared.vars[0], body)
     if not outer:
         return body
     return [For(row, size(product(outer)), tuple(body), "parallel")]
 
 
-def _row_letter(plan: _Plan, last: str) -> str | None:
+def _row_letter(plan: ContractionPlan, last: str) -> str | None:
     """The letter to tile besides the vector letter: in the result, and not in an operand that has
     the vector letter.
     """
@@ -265,7 +292,7 @@ def _row_letter(plan: _Plan, last: str) -> str | None:
     return None
 
 
-def _tiled_loops(plan: _Plan, target: Target) -> list[Stmt]:
+def _tiled_loops(plan: ContractionPlan, target: Target) -> list[Stmt]:
     """for the outer letters and blocks of rows (parallel), for vectors of columns: a register tile,
     summed serially.
     """
@@ -309,7 +336,7 @@ def _tiled_loops(plan: _Plan, target: Target) -> list[Stmt]:
 
 
 def _columns(
-    plan: _Plan,
+    plan: ContractionPlan,
     tile: policy.Tile,
     last: str,
     row: str | None,
@@ -319,21 +346,69 @@ def _columns(
     """The loop over columns for the given rows (none: the result has no row letter)."""
     builder = plan.builder
     column = builder.variable("j")
-    loops = {c: builder.variable("k") for c in plan.summed}
+    around, within, summed = _summed_loops(plan)
     combine = combine_for(plan.dtype)
     body: list[Stmt] = []
+    chains: list[Stmt] = []
     inside: list[Stmt] = []
+    added: list[Stmt] = []
     finished: list[tuple[dict[str, Expr], Var]] = []
     for r in rows or [ZERO]:
         here = at | {last: column} | ({row: r} if row else {})
-        declared = Accumulators((builder.variable("acc", plan.dtype),), combine)
-        body.append(declared)
-        values = plan.product_values(here | loops)
-        inside += [*builder.checks(), Accumulate(declared, values)]
-        finished.append((here, declared.vars[0]))
-    body += builder.nest([(loops[c], plan.sizes[c]) for c in plan.summed], inside)
+        chain = total = Accumulators((builder.variable("acc", plan.dtype),), combine)
+        if around is not None:
+            total = Accumulators((builder.variable("total", plan.dtype),), _total_of(plan.dtype))
+            added.append(Accumulate(total, chain.vars))
+            body.append(total)
+        chains.append(chain)
+        values = plan.product_values(here | summed)
+        inside += [*builder.checks(), Accumulate(chain, values)]
+        finished.append((here, total.vars[0]))
+    panel = [*chains, *_nest(within, inside), *added]
+    body += panel if around is None else _nest(around, panel)
     effective_letters = [c for c in plan.out if plan.sizes[c] != 1]
     for here, accumulator in finished:
-        _results(plan, tuple(here[c] for c in effective_letters), accumulator, body)
+        store_results(plan, tuple(here[c] for c in effective_letters), accumulator, body)
     kind = "vector" if tile.width > 1 else "serial"
     return [For(column, size(plan.sizes[last]), tuple(body), kind, tile.width, tile.vectors)]
+
+
+_Loops = list[tuple[Var, Expr]]
+
+
+def _summed_loops(plan: ContractionPlan) -> tuple[_Loops | None, _Loops, dict[str, Expr]]:
+    """The loops over panels (None: there is one panel), those within one, the summed letters."""
+    builder, letters_ = plan.builder, plan.summed
+    sizes = tuple(plan.sizes[c] for c in letters_)
+    if not has_panels(plan.dtype, sizes):
+        loops = {c: builder.variable("k") for c in letters_}
+        return None, [(v, size(plan.sizes[c])) for c, v in loops.items()], dict(loops)
+    around: _Loops = []
+    within: _Loops = []
+    at: dict[str, Expr] = {}
+    blocks = panel_blocks(sizes)
+    for c, block, count in zip(letters_, blocks, panel_counts(sizes, blocks), strict=True):
+        start: Expr = ZERO
+        if count is not ONE:
+            panel = builder.variable("p")
+            around.append((panel, count))
+            start = imul(panel, block)
+        if block is ONE:
+            at[c] = start
+        else:
+            step = builder.variable("k")
+            within.append((step, imin(block, isub(size(plan.sizes[c]), start))))
+            at[c] = iadd(start, step)
+    return around, within, at
+
+
+def _total_of(dtype: DType) -> Combine:
+    """Panels added up. The sum starts at -0.0, to which every first panel adds up as it is."""
+    left, right = var("left", dtype), var("right", dtype)
+    return Combine((left,), (right,), (EXPR.add(left, right),), (literal(-0.0, dtype),))
+
+
+def _nest(loops: _Loops, body: list[Stmt]) -> list[Stmt]:
+    for variable, extent in reversed(loops):
+        body = [For(variable, extent, tuple(body))]
+    return body

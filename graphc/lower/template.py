@@ -16,13 +16,11 @@ from graphc.lower.regions import Region
 
 
 class KernelTemplate(Protocol):
-    """One hand-tuned kernel: when it applies, its configurations, its loops.
+    """One hand-tuned kernel: when it applies, its configurations, its loops."""
 
-    samples: problems for tests and benchmarks, each run against generic lowering.
-    """
-
-    name: str
-    samples: Sequence[Any]
+    @property
+    def name(self) -> str:
+        """The template's name, for messages."""
 
     def match(self, region: Region, target: Target) -> Any | None:
         """The problem that the template would solve for a region, None where it does not apply."""
@@ -30,8 +28,8 @@ class KernelTemplate(Protocol):
     def configs(self, problem: Any, target: Target) -> Iterable[Any]:
         """A small set of configurations, the best guess first."""
 
-    def build(self, problem: Any, config: Any, builder: KernelBuilder) -> LoweredKernel:
-        """The kernel.
+    def build(self, problem: Any, config: Any, builder: KernelBuilder) -> list[LoweredKernel]:
+        """The kernels, in order; what runs before the last one fills temporaries for it.
 
         Operands are read and results written through the builder, so prologues and epilogues fuse.
         """
@@ -40,12 +38,12 @@ class KernelTemplate(Protocol):
 def from_templates(
     templates: Sequence[KernelTemplate], region: Region, builder: KernelBuilder, target: Target
 ) -> list[LoweredKernel] | None:
-    """The kernel of the first template that matches, in its first configuration; None where none
+    """The kernels of the first template that matches, in its first configuration; None where none
     does.
     """
     for template in templates:
         problem = template.match(region, target)
         if problem is not None:
             config = next(iter(template.configs(problem, target)))
-            return [template.build(problem, config, builder)]
+            return template.build(problem, config, builder)
     return None
