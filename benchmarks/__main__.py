@@ -1,13 +1,20 @@
-"""`python -m benchmarks [NAME …] [--json]`: run benchmarks and print their tables."""
+"""`python -m benchmarks [NAME …] [--json]`: run benchmarks and print their tables.
+
+`python -m benchmarks PROGRAM [OPTION …]` runs one of the larger ones, which have their own options
+(--help tells them) and write files.
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import sys
 from pathlib import Path
 
 from benchmarks.measure import OutsideLoad, machine
 from benchmarks.table import json_lines, text
+
+PROGRAMS = ("peers",)
 
 
 def names() -> list[str]:
@@ -17,6 +24,8 @@ def names() -> list[str]:
 
 
 def main() -> None:
+    if sys.argv[1:2] and sys.argv[1] in PROGRAMS:
+        sys.exit(importlib.import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:]))
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", nargs="*", choices=[*names(), []], help="default: all of them")
     parser.add_argument("--json", action="store_true", help="one JSON object per row")

@@ -5,6 +5,7 @@ A contestant's module imports its framework at the top, so it is loaded in that 
 
 from __future__ import annotations
 
+import ctypes.util
 import importlib
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +40,10 @@ class Entry:
 _TF = {"TF_CPP_MIN_LOG_LEVEL": "2"}
 _XLA_TF = _TF | {"TF_XLA_FLAGS": "--tf_xla_cpu_global_jit"}
 
+# What its users set: its wheels know of no BLAS.
+_BLAS = ",blas__ldflags=-lopenblas" if ctypes.util.find_library("openblas") else ""
+_PYTENSOR = {"PYTENSOR_FLAGS": f"floatX=float32,openmp=True{_BLAS}"}
+
 ENTRIES = (
     Entry("graphc", "with_graphc", "Graphc", "graphc"),
     Entry("torch", "with_torch", "Eager", "torch", compiles=False),
@@ -48,8 +53,8 @@ ENTRIES = (
     Entry("OpenVINO", "with_openvino", "OpenVino", "openvino"),
     Entry("TensorFlow", "with_tensorflow", "GraphMode", "tensorflow", _TF),
     Entry("TensorFlow XLA", "with_tensorflow", "Xla", "tensorflow", _XLA_TF),
-    Entry("PyTensor C", "with_pytensor", "C", "pytensor"),
-    Entry("PyTensor Numba", "with_pytensor", "Numba", "pytensor"),
+    Entry("PyTensor C", "with_pytensor", "C", "pytensor", _PYTENSOR),
+    Entry("PyTensor Numba", "with_pytensor", "Numba", "pytensor", _PYTENSOR),
 )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import graphc
@@ -89,7 +91,10 @@ class Graphc:
         return Running(step, data.inputs, values)
 
     def _network(self, model: bytes, inputs: Sequence[Any]) -> Running:
-        graph = graphc.onnx.load(model)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            path.write_bytes(model)
+            graph = graphc.onnx.load(path)
         session = graphc.Session(threads=self._threads)
         function = session.function([t for _, t in graph.inputs], [t for _, t in graph.outputs])
         return Running(function, tuple(inputs), lambda: arrays(function(*inputs)))

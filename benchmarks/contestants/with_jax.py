@@ -68,6 +68,10 @@ def flatten(x: Any) -> Any:
     return x.reshape(x.shape[0], -1)
 
 
+def as_image(x: Any) -> Any:
+    return x[:, :, None, None]
+
+
 def conv(x: Any, w: Any, b: Any = None, stride: int = 1, padding: int = 0) -> Any:
     y = jax.lax.conv_general_dilated(x, w, (stride, stride), [(padding, padding)] * 2)
     return y if b is None else y + b[:, None, None]
@@ -77,6 +81,29 @@ def max_pool(x: Any, size: int, stride: int | None = None, padding: int = 0) -> 
     steps = (1, 1, stride or size, stride or size)
     around = ((0, 0), (0, 0), (padding, padding), (padding, padding))
     return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 1, size, size), steps, around)
+
+
+def avg_pool(x: Any, size: int, stride: int) -> Any:
+    steps, window = (1, 1, stride, stride), (1, 1, size, size)
+    total = jax.lax.reduce_window(x, 0.0, jax.lax.add, window, steps, "VALID")
+    return total * (1.0 / (size * size))
+
+
+def global_avg_pool(x: Any) -> Any:
+    return jnp.mean(x, (2, 3), keepdims=True)
+
+
+def batch_norm(x: Any, scale: Any, bias: Any, mean: Any, variance: Any, epsilon: float) -> Any:
+    factor = scale * jax.lax.rsqrt(variance + epsilon)
+    return x * channels(factor) + channels(bias - mean * factor)
+
+
+def channels(w: Any) -> Any:
+    return w[:, None, None]
+
+
+def concat_channels(parts: Any) -> Any:
+    return jnp.concatenate(parts, 1)
 
 
 _NAMESPACE = sys.modules[__name__]

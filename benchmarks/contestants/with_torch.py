@@ -48,12 +48,36 @@ def flatten(x: Any) -> Any:
     return torch.flatten(x, 1)
 
 
+def as_image(x: Any) -> Any:
+    return x[:, :, None, None]
+
+
 def conv(x: Any, w: Any, b: Any = None, stride: int = 1, padding: int = 0) -> Any:
     return F.conv2d(x, w, b, stride, padding)
 
 
 def max_pool(x: Any, size: int, stride: int | None = None, padding: int = 0) -> Any:
     return F.max_pool2d(x, size, stride, padding)
+
+
+def avg_pool(x: Any, size: int, stride: int) -> Any:
+    return F.avg_pool2d(x, size, stride)
+
+
+def global_avg_pool(x: Any) -> Any:
+    return x.mean((2, 3), keepdim=True)
+
+
+def batch_norm(x: Any, scale: Any, bias: Any, mean: Any, variance: Any, epsilon: float) -> Any:
+    return F.batch_norm(x, mean, variance, scale, bias, eps=epsilon)
+
+
+def channels(w: Any) -> Any:
+    return w[:, None, None]
+
+
+def concat_channels(parts: Any) -> Any:
+    return torch.cat(parts, 1)
 
 
 _NAMESPACE = sys.modules[__name__]

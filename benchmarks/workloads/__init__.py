@@ -8,6 +8,7 @@ from benchmarks.workloads import (
     calls,
     convolution,
     elementwise,
+    light_networks,
     networks,
     products,
     recurrent,
@@ -25,6 +26,7 @@ FAMILIES: tuple[ModuleType, ...] = (
     convolution,
     recurrent,
     transformer,
+    light_networks,
 )
 
 

@@ -244,6 +244,10 @@ def flatten(x: Value) -> Value:
     return reshape(x, (x.shape[0], -1))
 
 
+def as_image(x: Value) -> Value:
+    return reshape(x, (*x.shape, 1, 1))
+
+
 def _windows(x: Value, size: int, stride: int, padding: int, filler: float = 0.0) -> Value:
     """(n, c, h, w) -> (n, c, rows, columns, size, size): a view of the padded image."""
     around = [(0, 0), (0, 0), (padding, padding), (padding, padding)]
@@ -283,6 +287,29 @@ def max_pool(x: Value, size: int, stride: int | None = None, padding: int = 0) -
     places = flat.data.argmax(axis=-1)
     n, c, h, w = np.indices(places.shape)
     return flat[n, c, h, w, places]
+
+
+def avg_pool(x: Value, size: int, stride: int) -> Value:
+    return sum(_windows(x, size, stride, 0), (4, 5)) * (1.0 / (size * size))
+
+
+def global_avg_pool(x: Value) -> Value:
+    return sum(x, (2, 3), keepdims=True) * (1.0 / (x.shape[2] * x.shape[3]))
+
+
+def batch_norm(
+    x: Value, scale: Value, bias: Value, mean: Value, variance: Value, epsilon: float
+) -> Value:
+    factor = scale / sqrt(variance + epsilon)
+    return x * channels(factor) + channels(bias - mean * factor)
+
+
+def channels(w: Value) -> Value:
+    return reshape(w, (w.shape[0], 1, 1))
+
+
+def concat_channels(parts: Sequence[Value]) -> Value:
+    return concat(parts, 1)
 
 
 # -- what a workload should give ------------------------------------------------------------------
