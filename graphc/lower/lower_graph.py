@@ -25,6 +25,7 @@ from graphc.lower.buffer_plan import (
 from graphc.lower.columns import lower_columns
 from graphc.lower.contraction import lower_contraction, prepare_contraction
 from graphc.lower.control import LoweredControl, bodies_of, control_node, lower_control
+from graphc.lower.depthwise import lower_depthwise, memory_of_depthwise, windowed_operand
 from graphc.lower.dynamic import Phases, counts_of, lower_bindings, lower_results
 from graphc.lower.elements import storage_root
 from graphc.lower.invariant import filled_once
@@ -209,6 +210,10 @@ def _lower(
 ) -> list[LoweredKernel]:
     members = {id(n) for n in region.nodes}
     builder = KernelBuilder(region.name, sites, members, partitioner.is_producer)
+    if region.kind == "contraction":
+        for node in region.nodes:
+            if windowed_operand(node) is not None:
+                return [lower_depthwise(region, builder, node)]
     tuned = from_templates(templates, region, builder, target)
     if tuned is not None:
         return tuned
@@ -273,7 +278,7 @@ def prepare(graph: Graph) -> tuple[Graph, list[Tensor]]:
                 return node
         with derived_from(node):
             if isinstance(form, Contraction) and isinstance(node, Tensor):
-                return prepare_contraction(node, inputs, forced)
+                return _prepare_product(node, inputs, forced)
             if isinstance(form, Reduction) and isinstance(node, Tensor):
                 return along_results(node, inputs, forced)
             if many:
@@ -281,6 +286,16 @@ def prepare(graph: Graph) -> tuple[Graph, list[Tensor]]:
             return make(node.op, inputs, node.attrs)
 
     return graph.map(visit), forced
+
+
+def _prepare_product(node: Tensor, inputs: tuple[Tensor, ...], forced: list[Tensor]) -> Node:
+    product_ = make(node.op, inputs, node.attrs)
+    assert isinstance(product_, Tensor)
+    wide = windowed_operand(product_)
+    if wide is None:
+        return prepare_contraction(node, inputs, forced)
+    forced += memory_of_depthwise(product_, wide)
+    return product_
 
 
 def _narrow(node: Node, parts: list[Tensor], forced: list[Tensor]) -> Node:

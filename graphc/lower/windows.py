@@ -29,7 +29,7 @@ def along_results(node: Tensor, inputs: tuple[Tensor, ...], forced: list[Tensor]
         return make(node.op, inputs, node.attrs)
     axes = node.attr("axes")
     kept = tuple(a for a in range(operand.ndim) if a not in axes)
-    forced.extend(_conditional(operand, kept[-1]))
+    forced.extend(conditional_views(operand, kept[-1]))
     attrs = tuple(
         tuple(range(len(axes))) if name == "axes" else value
         for name, value in node.attributes.items()
@@ -51,10 +51,11 @@ def _over_windows(node: Tensor, operand: Tensor) -> bool:
         return False
     # Windows side by side are a reshape, their axes between the others.
     apart = reduced[0] < kept[-1] and isinstance(operand.op.form, Reshape)
-    return apart or _has_windows(operand)
+    return apart or has_windows(operand)
 
 
-def _has_windows(operand: Tensor) -> bool:
+def has_windows(operand: Tensor) -> bool:
+    """Whether a chain of views reads windows."""
     node = operand
     while is_view(node) and node.inputs:
         if node.op.name in _WINDOWS:
@@ -63,7 +64,7 @@ def _has_windows(operand: Tensor) -> bool:
     return False
 
 
-def _conditional(operand: Tensor, row: int) -> list[Tensor]:
+def conditional_views(operand: Tensor, row: int) -> list[Tensor]:
     """The first view of an operand's chain that chooses among elements along its axis `row`, or
     from several tensors, as a list.
     """
@@ -76,6 +77,12 @@ def _conditional(operand: Tensor, row: int) -> list[Tensor]:
         elif node.op.name == "pad":
             if node.shape[axis] != node.inputs[0].shape[axis]:
                 return [node]
+        elif isinstance(node.op.form, Reshape):
+            # Dims from the axis on stay what they are where those before it are split or merged.
+            behind = node.ndim - axis
+            if node.inputs[0].shape[-behind:] != node.shape[axis:]:
+                return []
+            axis = node.inputs[0].ndim - behind
         elif node.op.name != "windows" or axis >= node.inputs[0].ndim:
             return []
         node = node.inputs[0]

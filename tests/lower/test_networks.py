@@ -56,3 +56,23 @@ def test_pools_have_the_values_of_their_windows(width: int) -> None:
         found = session.function([x], outputs)(array)
     for key, value in expected.items():
         np.testing.assert_allclose(found[key], value, rtol=1e-5, atol=1e-5, err_msg=key)
+
+
+@pytest.mark.parametrize("width", [3, 4, 7, 14, 30, 56])
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (3, 1), (1, 2)])
+def test_depthwise_convolutions(width: int, stride: int, dilation: int) -> None:
+    rng = np.random.default_rng(width)
+    x = graphc.placeholder((2, 6, 13, width), name="x")
+    w, offset = rng.normal(size=(6, 1, 3, 3)), rng.normal(size=(6, 1, 1))
+    y = graphc.nn.conv(
+        x, w.astype(np.float32), stride, padding=dilation, dilation=dilation, groups=6
+    )
+    y = graphc.nn.relu(y + offset.astype(np.float32))
+    if width > 4:
+        names = loops_of([x], y).count("permute_dims(")
+        assert names == 0, "windows were copied"
+    array = rng.normal(size=(2, 6, 13, width)).astype(np.float32)
+    expected = graphc.Graph([x], y).evaluate({x: array})
+    with graphc.Session(cache_dir="") as session:
+        found = session.function([x], y)(array)
+    np.testing.assert_allclose(found, next(iter(expected.values())), rtol=1e-5, atol=1e-5)
