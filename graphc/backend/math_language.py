@@ -201,8 +201,7 @@ def power_of_two(n: Term[V], like: Term[V]) -> Term[V]:
 
 def scale(x: Term[V], n: Term[V]) -> Term[V]:
     """x * 2**n, rounded once, for |n| up to twice the largest exponent."""
-    half = n >> 1
-    return x * power_of_two(half, x) * power_of_two(n - half, x)
+    return Term(x.s, x.s.ldexp(x.value, n.value))
 
 
 def two_sum(a: Term[V], b: Term[V]) -> tuple[Term[V], Term[V]]:

@@ -37,7 +37,8 @@ def call(e: ScalarEmitter, name: str, dtype: DType, width: int, args: tuple[str,
     """A transcendental method on float32 or float64 by its decomposition, inlined where cheap."""
     if not dtype.is_float or name not in DECOMPOSITIONS:
         raise CompileError(f"the method {name!r} has no meaning for {dtype}")
-    if DECOMPOSITIONS[name].cheap:
+    # With scaling as an instruction exp is so short that the spills around a call cost as much.
+    if DECOMPOSITIONS[name].cheap or (name == "exp" and width > 1 and e.target.has_scaling):
         return _replay(e, _trace(name, dtype, "function"), width, args)
     t = compute_type(dtype, width)
     function = f"graphc.{name}.{suffix(compute_type(dtype), width)}"

@@ -166,6 +166,27 @@ def _fma(e: ScalarEmitter, dtype: DType, width: int, a: str, b: str, c: str) -> 
     return e.fma(a, b, c, compute_type(dtype), width)
 
 
+def _ldexp(e: ScalarEmitter, dtype: DType, width: int, x: str, n: str) -> str:
+    scalar, whole = compute_type(dtype), f"i{dtype.bits}"
+    t, i = vector_type(scalar, width), vector_type(whole, width)
+    if e.target.has_scaling:
+        if dtype.bits == 64:
+            narrow = vector_type("i32", width)
+            n, i = e.emit(f"trunc {i} {n} to {narrow}"), narrow
+        m = f"{suffix(scalar, width)}.{suffix('i32', width)}"
+        return e.emit(f"call {t} @llvm.ldexp.{m}({t} {x}, {i} {n})")
+    mantissa, bias = (52, 1023) if dtype.bits == 64 else (23, 127)
+
+    def power(k: str) -> str:
+        biased = e.emit(f"add {i} {k}, {splat_literal(str(bias), whole, width)}")
+        moved = e.emit(f"shl {i} {biased}, {splat_literal(str(mantissa), whole, width)}")
+        return e.emit(f"bitcast {i} {moved} to {t}")
+
+    half = e.emit(f"ashr {i} {n}, {splat_literal('1', whole, width)}")
+    first = e.emit(f"fmul {t} {x}, {power(half)}")
+    return e.emit(f"fmul {t} {first}, {power(e.emit(f'sub {i} {n}, {half}'))}")
+
+
 def _fmod(e: ScalarEmitter, dtype: DType, width: int, a: str, b: str) -> str:
     return native_functions.call_fmod(e, compute_type(dtype), width, a, b)
 
@@ -350,6 +371,7 @@ SEQUENCES: dict[str, dict[str, Sequence]] = {
         "reciprocal_sqrt": _reciprocal_sqrt,
         "nextafter": _nextafter,
         "fma": _fma,
+        "ldexp": _ldexp,
         "floordiv": _float_floordiv,
         "mod": _float_mod,
     },

@@ -23,6 +23,7 @@ class Target:
     has_fma: bool = True
     has_f16_conversion: bool = True
     has_rounding: bool = True  # floor, ceil, trunc, round-to-even as instructions
+    has_scaling: bool = False  # x * 2**n, rounded once, as an instruction
     registers: int = 32  # architectural vector registers of `register_bytes` each
     register_bytes: int = 64
     l1_bytes: int = 32 * 1024
@@ -38,7 +39,10 @@ X86_BASELINE = Target(
 X86_V3 = Target(
     "x86-64-v3", "cpu", "x86_64-unknown-linux-gnu", "x86-64-v3", "", registers=16, register_bytes=32
 )
-X86_V4 = Target("x86-64-v4", "cpu", "x86_64-unknown-linux-gnu", "x86-64-v4", "-prefer-256-bit")
+X86_V4 = Target(
+    "x86-64-v4", "cpu", "x86_64-unknown-linux-gnu", "x86-64-v4", "-prefer-256-bit",
+    has_scaling=True,
+)  # fmt: skip
 AARCH64 = Target(
     "aarch64-linux", "cpu", "aarch64-unknown-linux-gnu", "generic", "+neon", register_bytes=16
 )

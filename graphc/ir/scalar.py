@@ -80,6 +80,21 @@ class ScalarLanguage(ABC, Generic[V]):
         """A literal of the dtype of `x`."""
         return self.constant(value, self.dtype_of(x))
 
+    def ldexp(self, x: V, n: V) -> V:
+        """x * 2**n, rounded once; float x, n an integer of the same width, |n| up to twice the
+        largest exponent. In two factors: 2**n itself may be no float.
+        """
+        dtype = self.dtype_of(x)
+        mantissa, bias = {32: (23, 127), 64: (52, 1023)}[dtype.bits]
+
+        def power(k: V) -> V:
+            biased = self.op("add", k, self.like(k, bias))
+            return self.bitcast(self.op("shift_left", biased, self.like(k, mantissa)), dtype)
+
+        half = self.op("shift_right", n, self.like(n, 1))
+        first = self.op("mul", x, power(half))
+        return self.op("mul", first, power(self.op("sub", n, half)))
+
     def neg(self, x: V) -> V:
         return self.op("neg", x)
 

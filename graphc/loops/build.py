@@ -76,6 +76,9 @@ class ExprScalar(ScalarLanguage[Expr]):
     def bitcast(self, x: Expr, dtype: DType) -> Expr:
         return bitcast(x, dtype)
 
+    def ldexp(self, x: Expr, n: Expr) -> Expr:
+        return op("ldexp", x, n, dtype=x.dtype)
+
     def fma(self, a: Expr, b: Expr, c: Expr) -> Expr:
         assert a.dtype is b.dtype is c.dtype
         return op("fma", a, b, c, dtype=a.dtype)

@@ -362,6 +362,7 @@ class Blocks:
 
 
 def in_blocks(builder: KernelBuilder, acc: Accumulation, length: int) -> Blocks:
+    """The innermost reduced axis of `acc` in blocks of `length`."""
     extent = acc.operand.shape[acc.axes[-1]]
     acc.inner = Accumulators(
         tuple(builder.variable("part", d) for d in acc.dtypes), acc.declared.combine

@@ -5,7 +5,7 @@ array dies. For large outputs the entry from Python sets the handler below: bloc
 pages, of which some are kept for the next call. A result that nobody holds any more so becomes the
 next one without a page fault; one that is held stays where it is. Invariants: the interpreter's
 lock is held in every function here, as NumPy holds it; a block begins with a page of its own that
-holds its size.
+holds its size. The text is part of the entry's, which makes arrays by `new_array`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,55 @@ define void @graphc_output_use(ptr %handler) nounwind {
   ret void
 }
 
+declare ptr @PyDataMem_SetHandler(ptr)
 declare ptr @mmap(ptr, i64, i32, i32, i32, i64)
 declare i32 @munmap(ptr, i64)
 declare i32 @madvise(ptr, i64, i32)
 declare ptr @memcpy(ptr, ptr, i64)
 declare ptr @memset(ptr, i32, i64)
+
+; A new array, which takes over the reference to its dtype.
+define internal ptr @new_array(ptr %descr, i64 %nd, ptr %shape, i64 %itemsize) nounwind {
+entry:
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %i1, %one ]
+  %bytes = phi i64 [ %itemsize, %entry ], [ %more, %one ]
+  %last = icmp eq i64 %i, %nd
+  br i1 %last, label %sized, label %one
+one:
+  %lp = getelementptr i64, ptr %shape, i64 %i
+  %length = load i64, ptr %lp
+  %more = mul i64 %bytes, %length
+  %i1 = add i64 %i, 1
+  br label %loop
+sized:
+  %nd32 = trunc i64 %nd to i32
+  %large = icmp sge i64 %bytes, $LARGE
+  br i1 %large, label %choose, label %usual
+choose:
+  %handler = load ptr, ptr @output_handler
+  %none = icmp eq ptr %handler, null
+  br i1 %none, label %usual, label %ours
+usual:
+  %array = call ptr @PyArray_NewFromDescr(
+    ptr @ndarray_type, ptr %descr, i32 %nd32, ptr %shape, ptr null, ptr null, i32 0, ptr null)
+  ret ptr %array
+ours:
+  %before = call ptr @PyDataMem_SetHandler(ptr %handler)
+  %failed = icmp eq ptr %before, null
+  br i1 %failed, label %no_memory, label %allocate
+no_memory:
+  call void @Py_DecRef(ptr %descr)
+  ret ptr null
+allocate:
+  %own = call ptr @PyArray_NewFromDescr(
+    ptr @ndarray_type, ptr %descr, i32 %nd32, ptr %shape, ptr null, ptr null, i32 0, ptr null)
+  %after = call ptr @PyDataMem_SetHandler(ptr %before)
+  call void @Py_DecRef(ptr %before)
+  call void @drop(ptr %after)
+  ret ptr %own
+}
 
 ; A kept block of at least so many bytes that wastes at most a quarter; null where there is none.
 define internal ptr @take(i64 %wanted) nounwind {
@@ -269,6 +313,7 @@ class _Handler(ctypes.Structure):
 def memory_text() -> str:
     """The LLVM text of the handler."""
     names = {
+        "$LARGE": LARGE,
         "$BLOCKS": KEPT_BLOCKS,
         "$KEPT": KEPT_BYTES,
         "$SLACK": _HUGE_PAGE + _PAGE,

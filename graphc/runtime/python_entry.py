@@ -27,7 +27,7 @@ from graphc.base.errors import CompileError
 from graphc.runtime.cache import ObjectCache
 from graphc.runtime.native_call import ARENA_END_SLOT, FREE_SLOT, MORE_MEMORY
 from graphc.runtime.object_loader import LoadedObject
-from graphc.runtime.output_memory import EXTERNALS, LARGE, OutputMemory, memory_text
+from graphc.runtime.output_memory import EXTERNALS, OutputMemory, memory_text
 from graphc.runtime.python_entry_text import TEXT
 from graphc.runtime.support_code import load_support_code
 
@@ -186,7 +186,6 @@ def entry_text(layout: ObjectLayout) -> str:
         "FREE_SLOT": FREE_SLOT,
         "MORE_MEMORY": MORE_MEMORY,
         "NEEDED": Slot.NEEDED,
-        "LARGE": LARGE,
         "TYPE": layout.type,
         "DATA": layout.data,
         "NDIM": layout.ndim,

@@ -18,7 +18,6 @@ declare void @Py_DecRef(ptr)
 declare ptr @PyEval_SaveThread()
 declare void @PyEval_RestoreThread(ptr)
 declare ptr @PyArray_NewFromDescr(ptr, ptr, i32, ptr, ptr, ptr, i32, ptr)
-declare ptr @PyDataMem_SetHandler(ptr)
 
 ; The value of a size expression.
 define internal i64 @evaluate(ptr %code, ptr %dims) nounwind {
@@ -238,50 +237,6 @@ yes:
   ret i1 true
 no:
   ret i1 false
-}
-
-; A new array, whose reference to the dtype is the caller's. Large ones get their memory from
-; `output_memory`.
-define internal ptr @new_array(ptr %descr, i64 %nd, ptr %shape, i64 %itemsize) nounwind {
-entry:
-  br label %loop
-loop:
-  %i = phi i64 [ 0, %entry ], [ %i1, %one ]
-  %bytes = phi i64 [ %itemsize, %entry ], [ %more, %one ]
-  %last = icmp eq i64 %i, %nd
-  br i1 %last, label %sized, label %one
-one:
-  %lp = getelementptr i64, ptr %shape, i64 %i
-  %length = load i64, ptr %lp
-  %more = mul i64 %bytes, %length
-  %i1 = add i64 %i, 1
-  br label %loop
-sized:
-  %nd32 = trunc i64 %nd to i32
-  %large = icmp sge i64 %bytes, $LARGE
-  br i1 %large, label %choose, label %usual
-choose:
-  %handler = load ptr, ptr @output_handler
-  %none = icmp eq ptr %handler, null
-  br i1 %none, label %usual, label %ours
-usual:
-  %array = call ptr @PyArray_NewFromDescr(
-    ptr @ndarray_type, ptr %descr, i32 %nd32, ptr %shape, ptr null, ptr null, i32 0, ptr null)
-  ret ptr %array
-ours:
-  %before = call ptr @PyDataMem_SetHandler(ptr %handler)
-  %failed = icmp eq ptr %before, null
-  br i1 %failed, label %no_memory, label %allocate
-no_memory:
-  call void @Py_DecRef(ptr %descr)
-  ret ptr null
-allocate:
-  %own = call ptr @PyArray_NewFromDescr(
-    ptr @ndarray_type, ptr %descr, i32 %nd32, ptr %shape, ptr null, ptr null, i32 0, ptr null)
-  %after = call ptr @PyDataMem_SetHandler(ptr %before)
-  call void @Py_DecRef(ptr %before)
-  call void @drop(ptr %after)
-  ret ptr %own
 }
 
 ; New arrays for the outputs, or the given ones. How many: too few after an error.
