@@ -91,6 +91,28 @@ def origin_of(symbol: Symbol) -> Origin | None:
     return symbol.origin if isinstance(symbol.origin, Origin) else None
 
 
+def symbols_of(nodes: Iterable[Node]) -> tuple[Symbol, ...]:
+    """The symbols in the types and the attributes of nodes, sorted by name."""
+    wanted: dict[int, Dim] = {}  # each once: a thousand layers share their dims
+    nested: list[tuple[Any, ...]] = []
+    for node in nodes:
+        types = (node.type,) if isinstance(node.type, TensorType) else node.type.items
+        for values in (*[t.shape for t in types], node.attrs):
+            for value in values:
+                if isinstance(value, Dim):
+                    wanted[id(value)] = value
+                elif isinstance(value, tuple):
+                    nested.append(value)
+    while nested:
+        for value in nested.pop():
+            if isinstance(value, Dim):
+                wanted[id(value)] = value
+            elif isinstance(value, tuple):
+                nested.append(value)
+    found = dict.fromkeys(s for size in wanted.values() for s in size.symbols())
+    return tuple(sorted(found, key=lambda s: s.name))
+
+
 def computed_symbols(value: Any) -> tuple[Symbol, ...]:
     """The computed symbols of an attribute (or a size), each once."""
     if isinstance(value, Dim):

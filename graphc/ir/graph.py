@@ -32,6 +32,7 @@ from graphc.ir.bindings import (
     edges,
     reached,
     rebuilt,
+    symbols_of,
 )
 from graphc.ir.bindings import (
     node_inputs as node_inputs,
@@ -158,20 +159,7 @@ class Graph(Scope):
 
     @functools.cached_property
     def _all_symbols(self) -> tuple[Symbol, ...]:
-        found: dict[Symbol, None] = {}
-        wanted: dict[int, dims.Dim] = {}  # each once: a thousand layers share their dims
-        for graph in (*self.bodies, self):
-            for node in graph.nodes:
-                types = (node.type,) if isinstance(node.type, TensorType) else node.type.items
-                for sizes in (*[t.shape for t in types], node.attrs):
-                    for size in sizes:
-                        if isinstance(size, dims.Dim):
-                            wanted[id(size)] = size
-                        elif isinstance(size, tuple):
-                            _add_symbols(size, found)
-        for size in wanted.values():
-            _add_symbols(size, found)
-        return tuple(sorted(found, key=lambda s: s.name))
+        return symbols_of(n for graph in (*self.bodies, self) for n in graph.nodes)
 
     @property
     def constants(self) -> dict[str, ConstantValue]:
@@ -427,14 +415,6 @@ class Graph(Scope):
                         hint="add it to inputs=[…]",
                     )
                 )
-
-
-def _add_symbols(value: Any, found: dict[Symbol, None]) -> None:
-    if isinstance(value, dims.Dim):
-        found.update(dict.fromkeys(value.symbols()))
-    elif isinstance(value, tuple):
-        for item in value:
-            _add_symbols(item, found)
 
 
 def _shapes(node: Node) -> tuple[Any, ...]:

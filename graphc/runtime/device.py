@@ -42,7 +42,7 @@ class Device(Protocol):
         """Threads that one call may use, at least 1."""
 
     def close(self) -> None:
-        """Give up what is shared with other devices, such as threads; done twice it does no harm."""
+        """Give up what is shared with other devices, such as threads. Twice does no harm."""
 
     def allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """An uninitialised C-contiguous array in the device's memory."""
