@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.measure import OutsideLoad, machine
 from benchmarks.table import json_lines, text
 
-PROGRAMS = ("peers",)
+PROGRAMS = ("peers", "shapes")
 
 
 def names() -> list[str]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
+from benchmarks.catalogue import named
 from benchmarks.contestants.with_graphc import Graphc
-from benchmarks.workloads import every, reference
+from benchmarks.workloads import every, light_networks, reference
+from benchmarks.workloads.odd_shapes import shapes
 from benchmarks.workloads.reference import Value, expected, gradients
 from benchmarks.workloads.workload import Workload
 
@@ -73,3 +76,39 @@ def test_limit_is_the_larger_of_work_and_traffic() -> None:
     workload = Workload("w", "f", every()[0].data, every()[0].compute, flops=8.0, moved=6.0)
     assert workload.limit(peak=4.0, bandwidth=1.0) == 6.0
     assert workload.limit(peak=1.0, bandwidth=6.0) == 8.0
+
+
+def test_names_of_odd_shapes_are_found() -> None:
+    for shape in shapes():
+        assert named(shape.workload.name) is shape.workload
+        assert named(shape.anchor).name == shape.anchor
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["squeezenet", *(pytest.param(n, marks=pytest.mark.slow) for n in ("resnet50", "densenet121"))],
+)
+def test_light_networks_agree_with_the_reference(name: str) -> None:
+    workload = light_networks.light(name)
+    wanted = expected(workload, workload.data())
+    found = Graphc(threads=2).build(workload).values()
+    for ours, exact in zip(found, wanted, strict=True):
+        assert ours.shape == exact.shape
+        assert np.sqrt(np.mean((ours - exact) ** 2)) < 5e-6 * np.sqrt(np.mean(exact * exact))
+
+
+@pytest.mark.parametrize("name", light_networks.NETWORKS)
+def test_flops_of_light_networks(name: str) -> None:
+    model = onnx.shape_inference.infer_shapes(light_networks.model_file(name))
+    given = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    filled = [n for n in model.graph.node if n.op_type == "ConstantOfShape"]
+    sizes = {n.output[0]: tuple(given[n.input[0]]) for n in filled}
+    values = [*model.graph.value_info, *model.graph.output]
+    shape = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
+    flops = 0.0
+    for node in model.graph.node:
+        if node.op_type in ("Conv", "Gemm"):
+            kernel = sizes.get(node.input[1]) or given[node.input[1]].shape
+            places = shape[node.output[0]][2:]
+            flops += 2.0 * float(np.prod(kernel)) * float(np.prod(places))
+    assert light_networks.NETWORKS[name] == pytest.approx(flops, rel=0.01)
