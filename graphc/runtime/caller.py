@@ -30,6 +30,7 @@ from graphc.runtime.native_call import (
     call_entry,
     slots,
 )
+from graphc.runtime.native_method import MethodDef
 from graphc.runtime.object_loader import LoadedObject
 from graphc.runtime.python_entry import (
     ALIGNED,
@@ -276,6 +277,27 @@ class NativeCaller(Caller):
         return _new_function(self._entry, bound)
 
 
+def bound_for_method(
+    caller: Caller, fallback: Callable[..., Any], shut: Array, direct: bool
+) -> tuple[object, ...]:
+    """What a `Function` keeps for the native method: a record, and what it refers to.
+
+    fallback: called with the `Function` and the arguments where they do not fit the record, or a
+    value is one that an op cannot work with.
+    shut: a word that is not 0 once the session is closed. direct=False: the fallback always runs.
+    """
+    if direct and isinstance(caller, NativeCaller) and not caller.signature.has_foreign_dtypes:
+        record = _write_record(caller, given=False, fallback=fallback)
+        record.set(Slot.ON_ERROR, 0)
+        record.set(Slot.SHUT, buffers.address(shut))
+        caller._records.append(record)
+        return (record.array, record.kept, shut, caller)
+    record = _Record()
+    record.set(Slot.ARGUMENTS, -1)  # never as many as are given
+    record.set(Slot.FALLBACK, record.keep(fallback))
+    return (record.array, record.kept)
+
+
 def make_caller(
     signature: CallSignature,
     program: LoadedProgram,
@@ -364,6 +386,7 @@ def _write_record(
     record.set(Slot.RELEASE, RELEASE_WORK)
     record.set(Slot.FALLBACK, 0 if fallback is None else record.keep(fallback))
     record.set(Slot.ON_ERROR, record.keep(caller._report))
+    record.set(Slot.SHUT, record.table([0]))
     return record
 
 
@@ -469,16 +492,7 @@ def _emit(size: Size | Symbol, numbers: dict[str, int], code: list[int]) -> int:
 # -- Python objects -------------------------------------------------------------------------------
 
 
-class _MethodDef(ctypes.Structure):
-    _fields_ = (
-        ("name", ctypes.c_char_p),
-        ("function", ctypes.c_void_p),
-        ("flags", ctypes.c_int),
-        ("doc", ctypes.c_char_p),
-    )
-
-
-_methods: dict[int, _MethodDef] = {}  # CPython refers to them for ever
+_methods: dict[int, MethodDef] = {}  # CPython refers to them for ever
 
 
 def _new_function(entry: LoadedObject, bound: tuple[object, ...]) -> Callable[..., Any]:
@@ -486,7 +500,7 @@ def _new_function(entry: LoadedObject, bound: tuple[object, ...]) -> Callable[..
     address = entry.address("graphc_python_call")
     method = _methods.get(address)
     if method is None:
-        method = _methods[address] = _MethodDef(b"graphc_function", address, METHOD_FLAGS, None)
+        method = _methods[address] = MethodDef(b"graphc_function", address, METHOD_FLAGS, None)
     prototype = ctypes.PYFUNCTYPE(
         ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p
     )

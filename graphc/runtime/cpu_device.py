@@ -73,6 +73,11 @@ class CpuDevice:
             self._state = CallState(pool, self._threads, try_lock)
         return self._state
 
+    @property
+    def entry(self) -> LoadedObject | None:
+        """The entry from Python; None where there is none, and before `state` is made."""
+        return self._entry
+
     def close(self) -> None:
         """Give up what the device shares with others: threads that nobody else needs end."""
         release(self)

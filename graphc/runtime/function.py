@@ -22,8 +22,10 @@ from graphc.ir.evaluate import run_nodes
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, TensorType
 from graphc.runtime import diagnosis
+from graphc.runtime.caller import bound_for_method
 from graphc.runtime.executable import FIRST_PROFILE_SLOT, WHOLE_PROFILE_SLOT
 from graphc.runtime.feeding import here, near
+from graphc.runtime.native_method import replace_call
 from graphc.runtime.profile import KernelTime, Profile, seconds_of_ticks
 from graphc.runtime.program import NumericsSite, Program, ValueSite, Workshop
 from graphc.runtime.signature import by_position, read_arguments
@@ -45,6 +47,9 @@ class Function:
     several threads are safe; all updates of a call commit together after its outputs are computed.
     """
 
+    # `_bound` is what native code reads, see `native_method`.
+    __slots__ = ("__dict__", "__weakref__", "_bound")
+
     def __init__(self, workshop: Workshop, graph: Graph, structure: Structure) -> None:
         self._workshop = workshop
         self._structure = structure
@@ -65,6 +70,13 @@ class Function:
         self._unwatched: tuple[int, ...] | None = None  # results that no kernel looks at
         self._run = self._program.caller.function
         self.held: object = None  # what must live as long as the function
+        direct = structure.is_flat and not self._checks
+        self._bound = bound_for_method(
+            self._program.caller, Function._call_slowly, workshop.shut, direct
+        )
+        entry = workshop.device.entry
+        if entry is not None:
+            replace_call(Function, "_bound", entry)
 
     # -- calling ------------------------------------------------------------------------------
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
@@ -75,6 +87,10 @@ class Function:
         ShapeError or DTypeError for wrong arguments, ExecutionError for values that an op cannot
         compute with, NumericsError with `check_numerics`; no variable has changed then.
         """
+        return self._call_slowly(*args, out=out, **kwargs)
+
+    def _call_slowly(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
+        """A call whose arguments native code does not take, or on a machine without it."""
         if self._workshop.closed:
             self._workshop.check_open()
         try:

@@ -8,9 +8,10 @@ built with cells of its own (profiling).
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from graphc.base.dims import Dim, Size, product
 from graphc.base.errors import ExecutionError, GraphError, NumericsError, message
@@ -66,7 +67,7 @@ class Workshop:
         self.device = device
         self.options = options
         self.compilations = 0
-        self.closed = False
+        self.shut = np.zeros(1, np.int64)  # native code reads it; not 0: closed
         self.lock = threading.RLock()
         self._variables: Variables | None = None
 
@@ -77,6 +78,15 @@ class Workshop:
             if self._variables is None:
                 self._variables = Variables(self.device.state.lock)
             return self._variables
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session was closed."""
+        return bool(self.shut[0])
+
+    def close(self) -> None:
+        """Refuse further calls."""
+        self.shut[0] = 1
 
     def check_open(self) -> None:
         """Raise GraphError where the session was closed."""
@@ -155,7 +165,7 @@ def _work(executable: Executable) -> Size:
     if any(n.op.name == "while_loop" for g in _with_bodies(executable.graph) for n in g.nodes):
         return RELEASE_WORK  # nobody knows how many turns there are
     total: Size = 0
-    for flops, count in Counter(kernel.flops for kernel in executable.kernels).items():
+    for flops, count in executable.flops:
         total = total + flops * count
     if not isinstance(total, Dim) and total == 0:
         types = [t for _, t in (*executable.inputs, *executable.outputs)]

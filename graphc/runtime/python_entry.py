@@ -25,6 +25,7 @@ import numpy as np
 
 from graphc.base.errors import CompileError
 from graphc.runtime.cache import ObjectCache
+from graphc.runtime.entry_checks_text import CHECKS
 from graphc.runtime.native_call import ARENA_END_SLOT, FREE_SLOT, MORE_MEMORY
 from graphc.runtime.object_loader import LoadedObject
 from graphc.runtime.output_memory import EXTERNALS, OutputMemory, memory_text
@@ -65,8 +66,9 @@ class Slot(IntEnum):
     FALLBACK = (
         23  # called with the same arguments where they do not fit; 0: return a Refusal instead
     )
-    ON_ERROR = 24  # called with the error site; raises
+    ON_ERROR = 24  # called with the error site; raises. 0: the fallback runs again and raises
     NEEDED = 25  # bytes of arena that the program asked for
+    SHUT = 26  # -> a word that is not 0 when the session is closed
 
 
 class Refusal(IntEnum):
@@ -75,6 +77,7 @@ class Refusal(IntEnum):
     ARGUMENTS = 1
     BUSY = 2
     ARENA = 3
+    SHUT = 4
 
 
 class Code(IntEnum):
@@ -107,6 +110,7 @@ _NUMPY_API = {"PyArray_NewFromDescr": 94, "PyDataMem_SetHandler": 304}
 _API = (
     "PyObject_Vectorcall",
     "PyTuple_New",
+    "PyTuple_Size",
     "PyLong_FromLongLong",
     "Py_IncRef",
     "Py_DecRef",
@@ -182,6 +186,7 @@ def entry_text(layout: ObjectLayout) -> str:
         "REFUSE_ARGUMENTS": Refusal.ARGUMENTS,
         "REFUSE_BUSY": Refusal.BUSY,
         "REFUSE_ARENA": Refusal.ARENA,
+        "REFUSE_SHUT": Refusal.SHUT,
         "ARENA_END_SLOT": ARENA_END_SLOT,
         "FREE_SLOT": FREE_SLOT,
         "MORE_MEMORY": MORE_MEMORY,
@@ -194,7 +199,7 @@ def entry_text(layout: ObjectLayout) -> str:
         "FLAGS": layout.flags,
         "ITEMS": layout.items,
     }
-    text = re.sub(r"\$([A-Z_]+)", lambda match: str(int(names[match[1]])), TEXT)
+    text = re.sub(r"\$([A-Z_]+)", lambda match: str(int(names[match[1]])), TEXT + CHECKS)
     # `slot`, `item`, `field`: a load from the record, from a table row, from an object's struct.
     text = re.sub(
         r"^  %(\w+) = slot (\w+) (\w+)$",

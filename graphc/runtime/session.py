@@ -175,7 +175,7 @@ class Session:
         was kept for further results goes back to the system.
         """
         with self._workshop.lock:
-            self._workshop.closed = True
+            self._workshop.close()
             self._functions.clear()
             self._runs.clear()
         self._workshop.device.close()

@@ -36,6 +36,13 @@ class Structure:
                 self.distinct.append(leaf)
         self.places = [positions[id(leaf)] for leaf in self.leaves]
         self.plain = self.single or nest is None  # what a call gives is the result, as it comes
+        # Or it is a tuple of the arrays, each once.
+        self.is_flat = self.plain or (
+            type(nest) is tuple
+            and bool(nest)
+            and all(isinstance(t, Tensor) for t in nest)
+            and len(self.distinct) == len(nest)
+        )
 
     @property
     def key(self) -> tuple[Any, ...]:
