@@ -53,7 +53,8 @@ from graphc.loops.nodes import (
 from graphc.loops.walk import statements
 
 NAME = "@KERNEL@"  # replaced by the function's name last
-TILE = "%tile"  # how names of register buffers start: the driver promotes only where some are
+# How names of register buffers and of single elements start: the driver promotes where some are.
+TILE = "%tile"
 FUNCTION_ATTRIBUTES = 'nounwind "min-legal-vector-width"="512"'
 
 
@@ -176,7 +177,8 @@ class LoopEmitter(ControlEmitter):
         buffer = stmt.buffer
         if buffer in self._on_stack:
             t = f"[{product(buffer.shape)} x {memory_type(buffer.dtype)}]"
-            pointer = self._alloca(t, TILE if buffer.scope == "register" else "%stack")
+            in_registers = buffer.scope == "register" or not buffer.shape
+            pointer = self._alloca(t, TILE if in_registers else "%stack")
         else:
             pointer = self._scratch(buffer)
         self.bind(buffer, Entry((pointer,), 1, 0))

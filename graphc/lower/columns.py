@@ -1,23 +1,24 @@
 """Lowering of column regions (floor 5): reductions along an axis that is not the innermost.
 
 Vectors run across results. Small operands keep their accumulators in registers while a loop walks
-down the rows. Large ones are read as they lie in memory: a step takes the rows of one chain
-(`policy.COLUMN_CHAIN`) and a block of columns whose accumulators stay in the first-level cache, and
-a second kernel combines the chains. Both accumulate every result in the same order.
+down the rows. Large ones are read as they lie in memory: a step takes some hundred rows and a block
+of columns whose accumulators stay in the first-level cache, and a second kernel combines the steps.
+Both accumulate every result in the same order: chains of rows, groups of chains (`COLUMN_CHAINS`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 from graphc.base.dims import Shape, Size, bounds, product
 from graphc.ir.node import Tensor
 from graphc.loops.build import EXPR, iadd, ifloordiv, imin, imod, imul, isub, literal
 from graphc.loops.nodes import (
     Accumulate,
+    Accumulators,
     Alloc,
     Buffer,
-    Const,
     Expr,
     For,
     Stmt,
@@ -35,7 +36,6 @@ from graphc.lower.to_loops import (
     blocks_of,
     evaluate_in_order,
     finished,
-    in_blocks,
     index_in,
     operand_value,
     widest,
@@ -120,24 +120,60 @@ def _reduction(
 ) -> tuple[list[Stmt], Size]:
     acc = Accumulation(builder, node)
     operand = acc.operand
+    if not acc.axes:  # one element
+        alone = accumulation(region, builder, acc, variables, {})
+        return finished(builder, acc, variables, [acc.declared, *alone]), 0
     reduced: dict[int, Expr] = {a: builder.variable("k") for a in acc.axes}
     loops = [(v, operand.shape[a]) for a, v in reduced.items() if isinstance(v, Var)]
-    blocks = None
-    if acc.may_exceed(policy.COLUMN_CHAIN):
-        blocks = in_blocks(builder, acc, policy.COLUMN_CHAIN)
-        reduced[acc.axes[-1]] = blocks.index
-    inside = accumulation(region, builder, acc, variables, reduced)
-    if blocks is not None:
-        loops = loops[:-1]
-        inside = blocks.around(For(blocks.variable, blocks.extent, tuple(inside)))
-    body: list[Stmt] = [acc.declared, *builder.nest(loops, inside)]
+    last = acc.axes[-1]
+
+    def add(row: Expr, into: Accumulators) -> list[Stmt]:
+        acc.inner, reduced[last] = into, row
+        return accumulation(region, builder, acc, variables, reduced)
+
+    inside = _chains(builder, acc, operand.shape[last], size(operand.shape[last]), add)
+    body: list[Stmt] = [acc.declared, *builder.nest(loops[:-1], inside)]
     return finished(builder, acc, variables, body), product(operand.shape) * 2
+
+
+def _chains(
+    builder: KernelBuilder,
+    acc: Accumulation,
+    rows: Size,
+    extent: Expr,
+    add: Callable[[Expr, Accumulators], list[Stmt]],
+    radices: Sequence[int] = policy.COLUMN_CHAINS,
+) -> list[Stmt]:
+    """Loops that accumulate `rows` rows, `extent` of them, into `acc.declared`.
+
+    They are cut into chains, chains into groups, and so on: a part of each level has accumulators
+    of its own, at whose end they go into those of the next.
+    """
+    high = bounds(rows)[1]
+    lengths = [math.prod(radices[: k + 1]) for k in range(len(radices))]
+    parts = [length for length in lengths if acc.rounds and (high is None or high > length)]
+
+    def level(k: int, start: Expr, left: Expr, into: Accumulators) -> list[Stmt]:
+        if k == 0:
+            row = builder.variable("k")
+            return [For(row, left, tuple(add(iadd(start, row), into)))]
+        block, length = builder.variable("b"), size(parts[k - 1])
+        part = Accumulators(
+            tuple(builder.variable("part", d) for d in acc.dtypes), acc.declared.combine
+        )
+        before = imul(block, length)
+        some = imin(length, isub(left, before))
+        inside = level(k - 1, iadd(start, before), some, part)
+        count = ifloordiv(iadd(left, isub(length, size(1))), length)
+        return [For(block, count, (part, *inside, Accumulate(into, part.vars)))]
+
+    return level(len(parts), size(0), extent, acc.declared)
 
 
 class _Tiled:
     """One reduction along one axis of a large operand.
 
-    A step has a place among the outer dims, a chain of rows and a block of columns. Its
+    A step has a place among the outer dims, a group of chains and a block of columns. Its
     accumulators lie in memory; several rows are added to them between a load and a store.
     """
 
@@ -148,12 +184,13 @@ class _Tiled:
         self.axis = self.acc.axes[0]
         self.rows = self.acc.operand.shape[self.axis]
         high = bounds(self.rows)[1]
-        # None: a chain holds all rows, and the step itself has the results.
-        self.chains = None
-        if high is None or high > policy.COLUMN_CHAIN:
-            self.chains = blocks_of(self.rows, policy.COLUMN_CHAIN)
+        # None: one group holds all rows, and the step itself has the results.
+        self.groups = None
+        self.in_step = policy.COLUMN_GROUP if high is None else min(high, policy.COLUMN_GROUP)
+        if high is None or high > policy.COLUMN_GROUP:
+            self.groups = blocks_of(self.rows, policy.COLUMN_GROUP)
         self.outer, self.inner = region.domain[:-1], region.domain[-1]
-        steps = product((*self.outer, 1 if self.chains is None else self.chains))
+        steps = product((*self.outer, 1 if self.groups is None else self.groups))
         bytes_ = sum(d.itemsize for d in self.acc.dtypes)
         self.block = policy.column_tile(bytes_, steps, self.inner)
         self.width = policy.lanes(widest(region), self.inner)
@@ -162,30 +199,30 @@ class _Tiled:
         self.together = policy.rows_together(len(members))
 
     def kernels(self) -> list[LoweredKernel]:
-        """One kernel, or one for the chains and one that combines them."""
+        """One kernel, or one for the groups and one that combines them."""
         builder, acc = self.builder, self.acc
         step = builder.variable("i")
         column_blocks = blocks_of(self.inner, self.block)
-        chains: Shape = () if self.chains is None else (self.chains,)
-        grid = (*self.outer, *chains, column_blocks)
+        groups: Shape = () if self.groups is None else (self.groups,)
+        grid = (*self.outer, *groups, column_blocks)
         place = spread(step, grid)
         first_column = imul(place[-1], size(self.block))
         columns: Expr = imin(size(self.block), isub(size(self.inner), first_column))
         first_row: Expr = size(0)
         rows: Expr = size(self.rows)
-        if self.chains is not None:
-            first_row = imul(place[-2], size(policy.COLUMN_CHAIN))
-            whole = isinstance(self.rows, int) and self.rows % policy.COLUMN_CHAIN == 0
-            chain = size(policy.COLUMN_CHAIN)
-            rows = chain if whole else imin(chain, isub(rows, first_row))
+        if self.groups is not None:
+            first_row = imul(place[-2], size(policy.COLUMN_GROUP))
+            whole = isinstance(self.rows, int) and self.rows % policy.COLUMN_GROUP == 0
+            group = size(policy.COLUMN_GROUP)
+            rows = group if whole else imin(group, isub(rows, first_row))
         self.place = place[: len(self.outer)]
         self.first_row, self.first_column, self.columns = first_row, first_column, columns
         work = product(acc.operand.shape) * 2
-        if self.chains is None:
+        if self.groups is None:
             body = self._step(rows, self._finish)
             loop = For(step, size(product(grid)), tuple(body), "parallel")
             return [builder.kernel([loop], work + product(self.region.domain))]
-        partials = [Temporary((*self.outer, self.chains, self.inner), d) for d in acc.dtypes]
+        partials = [Temporary((*self.outer, self.groups, self.inner), d) for d in acc.dtypes]
         body = self._step(rows, lambda j, v: self._store_partials(partials, place[-2], j, v))
         loop = For(step, size(product(grid)), tuple(body), "parallel")
         return [builder.kernel([loop], work), self._combined(partials)]
@@ -193,30 +230,57 @@ class _Tiled:
     def _step(
         self, rows: Expr, store: Callable[[Expr, tuple[Expr, ...]], list[Stmt]]
     ) -> list[Stmt]:
-        """Accumulate the rows of the chain; `store` writes what comes of a column's values."""
-        acc = self.acc
+        """Accumulate the rows of the group; `store` writes what comes of a column's values."""
+        builder, acc = self.builder, self.acc
         if self.narrow:
-            row = self.builder.variable("k")
+
+            def add(row: Expr, column: Expr, into: Accumulators) -> list[Stmt]:
+                value, position = self._operand(row, column)
+                acc.inner = into
+                return [*builder.checks(), acc.accumulate(value, position)]
 
             def strip(column: Expr) -> list[Stmt]:
-                value, position = self._operand(row, column)
-                inside = [*self.builder.checks(), acc.accumulate(value, position)]
-                loop = For(row, rows, tuple(inside))
-                return [acc.declared, loop, *store(column, acc.declared.vars)]
+                loops = _chains(
+                    builder, acc, self.in_step, rows, lambda row, into: add(row, column, into)
+                )
+                return [acc.declared, *loops, *store(column, acc.declared.vars)]
 
             return [self._over_columns(strip, policy.REDUCTION_INTERLEAVE)]
-        self.buffers = [
-            Buffer(self.builder.names.fresh("part"), (self.block,), d, "local") for d in acc.dtypes
-        ]
 
         def results(column: Expr) -> list[Stmt]:
             body: list[Stmt] = []
-            values = [self.builder.let("acc", load(b, (column,)), body) for b in self.buffers]
+            values = [builder.let("acc", load(b, (column,)), body) for b in total]
             return body + store(column, tuple(values))
 
-        body: list[Stmt] = [Alloc(b) for b in self.buffers]
-        body.append(self._over_columns(self._identities))
-        return [*body, *self._over_rows(rows), self._over_columns(results)]
+        total = self._accumulators("acc")
+        body: list[Stmt] = [Alloc(b) for b in total]
+        body.append(self._over_columns(lambda j: self._identities(total, j)))
+        chain = policy.COLUMN_CHAINS[0]
+        if not acc.rounds or self.in_step <= chain:
+            return [*body, *self._over_rows(total, size(0), rows), self._over_columns(results)]
+        part = self._accumulators("part")
+        which = builder.variable("b")
+        first = imul(which, size(chain))
+        inside = [
+            self._over_columns(lambda j: self._identities(part, j)),
+            *self._over_rows(part, first, imin(size(chain), isub(rows, first))),
+            self._over_columns(lambda j: self._join(total, part, j)),
+        ]
+        count = ifloordiv(iadd(rows, size(chain - 1)), size(chain))
+        body += [*(Alloc(b) for b in part), For(which, count, tuple(inside))]
+        return [*body, self._over_columns(results)]
+
+    def _accumulators(self, name: str) -> list[Buffer]:
+        names, dtypes = self.builder.names, self.acc.dtypes
+        return [Buffer(names.fresh(name), (self.block,), d, "local") for d in dtypes]
+
+    def _join(self, total: list[Buffer], part: list[Buffer], column: Expr) -> list[Stmt]:
+        """What a chain came to goes into the group's accumulators."""
+        left, right = (tuple(load(b, (column,)) for b in some) for some in (total, part))
+        combined = self.acc.form.combine(EXPR, left, right)
+        stmts: list[Stmt] = []
+        named = [self.builder.let("t", value, stmts) for value in combined]
+        return stmts + [Store(b, (column,), v) for b, v in zip(total, named, strict=True)]
 
     def _over_columns(self, body: Callable[[Expr], list[Stmt]], interleave: int = 2) -> Stmt:
         column = self.builder.variable("j")
@@ -224,31 +288,30 @@ class _Tiled:
         kind = "vector" if self.width > 1 else "serial"
         return For(column, self.columns, tuple(body(column)), kind, self.width, groups)
 
-    def _identities(self, column: Expr) -> list[Stmt]:
+    def _identities(self, into: list[Buffer], column: Expr) -> list[Stmt]:
         identity = self.acc.declared.combine.identity
-        return [Store(b, (column,), v) for b, v in zip(self.buffers, identity, strict=True)]
+        return [Store(b, (column,), v) for b, v in zip(into, identity, strict=True)]
 
-    def _over_rows(self, rows: Expr) -> list[Stmt]:
-        """The rows of the chain, some at a time, then those left one by one."""
+    def _over_rows(self, into: list[Buffer], first: Expr, rows: Expr) -> list[Stmt]:
+        """So many rows from the first on, some at a time, then those left one by one."""
         builder, some = self.builder, size(self.together)
         group, single = builder.variable("k"), builder.variable("k")
-        start = imul(group, some)
+        start = iadd(first, imul(group, some))
         whole = ifloordiv(rows, some)
-        after = imul(whole, some)
-        left = imod(rows, some)
+        after = iadd(first, imul(whole, some))
         body = self._over_columns(
-            lambda j: self._add([iadd(start, size(r)) for r in range(self.together)], j)
+            lambda j: self._add(into, [iadd(start, size(r)) for r in range(self.together)], j)
         )
         loops: list[Stmt] = [For(group, whole, (body,))]
-        if not (isinstance(left, Const) and left.value == 0):
-            rest = self._over_columns(lambda j: self._add([iadd(after, single)], j))
-            loops.append(For(single, left, (rest,)))
+        if not isinstance(self.rows, int) or self.rows % self.together:
+            rest = self._over_columns(lambda j: self._add(into, [iadd(after, single)], j))
+            loops.append(For(single, imod(rows, some), (rest,)))
         return loops
 
-    def _add(self, rows: list[Expr], column: Expr) -> list[Stmt]:
+    def _add(self, into: list[Buffer], rows: list[Expr], column: Expr) -> list[Stmt]:
         """Combine the elements of these rows into the column's accumulators, in order."""
         builder, acc = self.builder, self.acc
-        totals: tuple[Expr, ...] = tuple(load(b, (column,)) for b in self.buffers)
+        totals: tuple[Expr, ...] = tuple(load(b, (column,)) for b in into)
         for row in rows:
             value, position = self._operand(row, column)
             entering = acc.form.prepare(EXPR, value, position, acc.operand.dtype)
@@ -256,7 +319,7 @@ class _Tiled:
         stmts: list[Stmt] = []
         stmts += builder.checks()
         named = [builder.let("t", total, stmts) for total in totals]
-        stmts += [Store(b, (column,), v) for b, v in zip(self.buffers, named, strict=True)]
+        stmts += [Store(b, (column,), v) for b, v in zip(into, named, strict=True)]
         return stmts
 
     def _operand(self, row: Expr, column: Expr) -> tuple[Expr, Expr]:
@@ -276,29 +339,32 @@ class _Tiled:
         return body
 
     def _store_partials(
-        self, partials: list[Temporary], chain: Expr, column: Expr, values: tuple[Expr, ...]
+        self, partials: list[Temporary], group: Expr, column: Expr, values: tuple[Expr, ...]
     ) -> list[Stmt]:
-        index = (*self.place, chain, iadd(self.first_column, column))
+        index = (*self.place, group, iadd(self.first_column, column))
         return [
             Store(self.builder.output(p, p.shape, "partial"), index, value)
             for p, value in zip(partials, values, strict=True)
         ]
 
     def _combined(self, partials: list[Temporary]) -> LoweredKernel:
-        """The chains of each result one after another, and what is computed from it."""
-        first, region, chains = self.builder, self.region, self.chains
-        assert chains is not None, "one chain has no partial results"
+        """The groups of each result one after another, and what is computed from it."""
+        first, region, groups = self.builder, self.region, self.groups
+        assert groups is not None, "one group has no partial results"
         builder = KernelBuilder(
             first.name + "_finish", first.sites, first.members, first.is_producer
         )
 
         def reduce(node: Tensor, variables: tuple[Expr, ...]) -> tuple[list[Stmt], Size]:
             acc = Accumulation(builder, node)
-            k = builder.variable("k")
-            index = (*variables[:-1], k, variables[-1])
-            values = tuple(load(builder.buffer(p, p.shape, "partial"), index) for p in partials)
-            loop = For(k, size(chains), (Accumulate(acc.declared, values),))
-            body = finished(builder, acc, variables, [acc.declared, loop])
-            return body, chains * product(region.domain)
+
+            def add(group: Expr, into: Accumulators) -> list[Stmt]:
+                index = (*variables[:-1], group, variables[-1])
+                values = [load(builder.buffer(p, p.shape, "partial"), index) for p in partials]
+                return [Accumulate(into, tuple(values))]
+
+            loops = _chains(builder, acc, groups, size(groups), add, policy.COLUMN_CHAINS[2:])
+            body = finished(builder, acc, variables, [acc.declared, *loops])
+            return body, groups * product(region.domain)
 
         return _results(region, builder, reduce)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from graphc.base.dims import Shape, Size, bounds, product
 from graphc.base.dtypes import DType
 from graphc.ir.node import Tensor
-from graphc.loops.build import EXPR, ZERO, iadd, imin, imul, isub, literal
+from graphc.loops.build import EXPR, ZERO, iadd, ifloordiv, imin, imul, isub, literal
 from graphc.loops.nodes import (
     Accumulate,
     Accumulators,
@@ -22,6 +22,7 @@ from graphc.loops.nodes import (
     Combine,
     Expr,
     For,
+    Op,
     Stmt,
     Store,
     Var,
@@ -304,14 +305,17 @@ class Accumulation:
             a for a in self.node.attr("axes") if not (isinstance(shape[a], int) and shape[a] == 1)
         ]
 
+    @property
+    def rounds(self) -> bool:
+        """Whether results depend on the order in which elements are combined."""
+        return any(
+            isinstance(e, Op) and e.dtype.is_float and e.name in ("add", "mul")
+            for e in self.declared.combine.results
+        )
+
     def accumulate(self, value: Expr, position: Expr) -> Accumulate:
         prepared = self.form.prepare(EXPR, value, position, self.operand.dtype)
         return Accumulate(self.inner, tuple(prepared))
-
-    def may_exceed(self, chain: int) -> bool:
-        """Whether more than `chain` elements may be combined, as far as sizes are known."""
-        high = bounds(product(self.operand.shape[a] for a in self.axes))[1]
-        return high is None or high > chain
 
     def result(self, values: tuple[Expr, ...]) -> Expr:
         count = size(product(self.operand.shape[a] for a in self.node.attr("axes")))
@@ -353,25 +357,32 @@ class Blocks:
     variable: Var
     index: Expr
     extent: Expr
-    count: Size
+    count: Expr
 
     def around(self, loop: Stmt) -> list[Stmt]:
         """The loop over the blocks, around the loop over one."""
         body = (self.acc.inner, loop, Accumulate(self.acc.declared, self.acc.inner.vars))
-        return [For(self.block, size(self.count), body)]
+        return [For(self.block, self.count, body)]
 
 
-def in_blocks(builder: KernelBuilder, acc: Accumulation, length: int) -> Blocks:
-    """The innermost reduced axis of `acc` in blocks of `length`."""
-    extent = acc.operand.shape[acc.axes[-1]]
+def _in_blocks(
+    builder: KernelBuilder, acc: Accumulation, start: Expr, extent: Expr
+) -> Blocks | None:
+    """`extent` elements from `start` on of the innermost reduced axis; None where one chain does
+    for all of it.
+    """
+    high = bounds(acc.operand.shape[acc.axes[-1]])[1]
+    if not acc.rounds or (high is not None and high <= policy.ROW_CHAIN):
+        return None
     acc.inner = Accumulators(
         tuple(builder.variable("part", d) for d in acc.dtypes), acc.declared.combine
     )
     block, variable = builder.variable("b"), builder.variable("k")
-    whole = literal(length, block.dtype)
-    start = imul(block, whole)
-    left = imin(whole, isub(size(extent), start))
-    return Blocks(acc, block, variable, iadd(start, variable), left, blocks_of(extent, length))
+    whole = literal(policy.ROW_CHAIN, block.dtype)
+    before = imul(block, whole)
+    left = imin(whole, isub(extent, before))
+    count = ifloordiv(iadd(extent, literal(policy.ROW_CHAIN - 1, block.dtype)), whole)
+    return Blocks(acc, block, variable, iadd(start, before, variable), left, count)
 
 
 def accumulation(
@@ -443,9 +454,8 @@ def _row_reduction(
     acc = Accumulation(builder, node)
     axes = acc.axes
     reduced: dict[int, Expr] = {a: builder.variable("k") for a in axes}
-    blocks = None
-    if acc.may_exceed(policy.REDUCTION_BLOCK):
-        blocks = in_blocks(builder, acc, policy.REDUCTION_BLOCK)
+    blocks = _in_blocks(builder, acc, ZERO, size(acc.operand.shape[axes[-1]])) if axes else None
+    if blocks is not None:
         reduced[axes[-1]] = blocks.index
     kept = variables[: len(effective(node.shape))]
     inside = accumulation(region, builder, acc, kept, reduced, staging)
@@ -498,6 +508,7 @@ def _whole(region: Region, builder: KernelBuilder) -> list[LoweredKernel]:
     lead = operand.shape[axes[0]]
     block = builder.variable("i")
     reduced: dict[int, Expr] = {a: builder.variable("k") for a in axes}
+    start: Expr = ZERO
     if len(axes) == 1:
         inner = reduced[axes[0]]
         start = imul(block, literal(policy.REDUCTION_BLOCK, block.dtype))
@@ -509,13 +520,17 @@ def _whole(region: Region, builder: KernelBuilder) -> list[LoweredKernel]:
         inner = reduced[axes[-1]]
         count = lead
         extent = size(operand.shape[axes[-1]])
+    blocks = _in_blocks(builder, acc, start, extent)
+    if blocks is not None:
+        reduced[axes[-1]], inner, extent = blocks.index, blocks.variable, blocks.extent
     inside = accumulation(region, builder, acc, (), reduced)
     width = policy.lanes(max(acc.dtypes, key=lambda d: d.itemsize), operand.shape[axes[-1]])
     groups = policy.interleave(operand.shape[axes[-1]], width)
     assert isinstance(inner, Var)
     loop = For(inner, extent, tuple(inside), "vector" if width > 1 else "serial", width, groups)
     middle = [(v, operand.shape[a]) for a, v in list(reduced.items())[1:-1] if isinstance(v, Var)]
-    body: list[Stmt] = [acc.declared, *builder.nest(middle, [loop])]
+    loops: list[Stmt] = [loop] if blocks is None else blocks.around(loop)
+    body: list[Stmt] = [acc.declared, *builder.nest(middle, loops)]
     partials = [Temporary((count,), d) for d in acc.dtypes]
     for partial, value_ in zip(partials, acc.declared.vars, strict=True):
         body.append(Store(builder.output(partial, partial.shape, "partial"), (block,), value_))

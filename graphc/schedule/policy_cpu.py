@@ -21,11 +21,16 @@ REDUCTION_INTERLEAVE = 4
 # Elements of one parallel step of a flat loop: 8 K float32 are 32 KB per operand, a chunk that
 # amortises the claim.
 FLAT_BLOCK = 8192
+# Elements of a row whose lanes are added up before the next ones: errors do not add up along it.
+ROW_CHAIN = 1024
 # Elements per partial result when a whole tensor is reduced to one element.
 REDUCTION_BLOCK = 16384
-# Elements that one chain adds up where a reduction runs across rows: float32 sums of 10^6 alike
-# elements are then right to 1e-5 (one chain: to 1e-2).
-COLUMN_CHAIN = 512
+# Where a reduction runs across rows and rounds, so many rows make a chain, so many chains a group,
+# so many groups a group of groups: errors do not add up along all rows. The sum of 4096 normal
+# float32 is right to 1e-7 of their magnitude (one chain: 1e-6).
+COLUMN_CHAINS = (64, 8, 64)
+# Rows of a group: what one step of a large reduction takes.
+COLUMN_GROUP = COLUMN_CHAINS[0] * COLUMN_CHAINS[1]
 # Rows of a tile for a (summed x columns) operand of at most so many elements. Short chains overlap
 # with those of neighbouring blocks by themselves, and a lower tile is less code to generate.
 # Measured on 100,000 rows: 8 x 8 takes 2.7 ns a row with 1 row, 1.9 with 2; 4 x 32 takes 1.7 ns
@@ -41,7 +46,7 @@ COLUMN_BLOCK = 256
 # are read row after row, with accumulators of so many bytes in the first-level cache.
 COLUMN_SMALL = 32768
 COLUMN_FEW_ROWS = 64
-COLUMN_TILE_BYTES = 16384
+COLUMN_TILE_BYTES = 8192
 COLUMN_STEPS = 8
 # So many columns are few enough that their accumulators are registers and rows are near each other.
 COLUMN_NARROW = 64

@@ -19,18 +19,23 @@ SHAPES = (
     (2049, 7),
     (700, 64),
     (3, 600, 130),
+    (40_000, 3),
     (2, 3, 70, 100),
 )
 
 
 def _chained(x: np.ndarray, axis: int) -> np.ndarray:
-    """The sum along `axis` as decision 0011 orders it: chains of rows, then their results."""
-    rows = np.moveaxis(x, axis, 0)
-    total = np.zeros(rows.shape[1:], x.dtype)
-    for start in range(0, len(rows), policy.COLUMN_CHAIN):
-        part = np.zeros(rows.shape[1:], x.dtype)
-        for row in rows[start : start + policy.COLUMN_CHAIN]:
-            part = part + row
+    """The sum along `axis` as decision 0011 orders it: chains of rows, groups of chains, and so
+    on."""
+    parts = list(np.moveaxis(x, axis, 0))
+    for length in (*policy.COLUMN_CHAINS, len(parts) + 1):
+        parts = [_in_turn(parts[k : k + length], x) for k in range(0, len(parts), length)]
+    return _in_turn(parts, np.moveaxis(x, axis, 0)[:1])
+
+
+def _in_turn(parts: list[np.ndarray], like: np.ndarray) -> np.ndarray:
+    total = np.zeros(parts[0].shape if parts else like.shape[1:], like.dtype)
+    for part in parts:
         total = total + part
     return total
 
@@ -78,7 +83,7 @@ def test_rows_of_many_columns_known_at_the_call(session: graphc.Session, rows: i
 def test_both_sizes_known_at_the_call(session: graphc.Session) -> None:
     p = graphc.placeholder(("n", "m"), name="x")
     f = session.function([p], graphc.sum(p, axis=0))
-    for shape in ((5, 3), (600, 5000), (1100, 17)):
+    for shape in ((5, 3), (600, 5000), (1100, 17), (33_000, 4)):
         x = np.random.default_rng(4).standard_normal(shape).astype(np.float32)
         np.testing.assert_array_equal(f(x), _chained(x, 0))
 
@@ -88,3 +93,10 @@ def test_steps_are_shared_among_threads() -> None:
     p = graphc.placeholder((100_000, 64), name="x")
     f = graphc.Session(threads=1).function([p], graphc.sum(p, axis=0))
     assert "for i in 196 parallel" in f.explain("loops")
+
+
+def test_an_axis_of_one_element() -> None:
+    x = np.random.default_rng(5).standard_normal((3, 1, 4)).astype(np.float32)
+    p = graphc.placeholder(x.shape, name="x")
+    f = graphc.Session(threads=1, optimize=False).function([p], graphc.sum(p, axis=1))
+    np.testing.assert_array_equal(f(x), x[:, 0])
