@@ -38,7 +38,7 @@ from graphc.lower.elements import Index
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel
 from graphc.lower.regions import Region
 from graphc.lower.to_loops import evaluate_in_order, index_in
-from graphc.ops.families import Alias, Contraction, Map, Reshape
+from graphc.ops.families import Contraction, Map
 from graphc.schedule import policy_cpu as policy
 from graphc.schedule.panels import has_panels, panel_blocks, panel_counts
 
@@ -88,9 +88,7 @@ def prepare_contraction(node: Tensor, inputs: tuple[Tensor, ...], forced: list[T
     for k in (0, 1):
         if last is not None and last in specs[k] and not is_dot(node):
             axis = specs[k].index(last)
-            if any(s != 1 for s in operands[k].shape[axis + 1 :]) or not _contiguous_view(
-                operands[k], axis
-            ):
+            if not steps_through_memory(operands[k], axis):
                 order = tuple(d for d in range(len(specs[k])) if d != axis) + (axis,)
                 operands[k] = REGISTRY["permute_dims"](operands[k], axes=order)
                 specs[k] = "".join(specs[k][d] for d in order)
@@ -100,32 +98,31 @@ def prepare_contraction(node: Tensor, inputs: tuple[Tensor, ...], forced: list[T
     return make(node.op, tuple(operands), (spec,))
 
 
-def _contiguous_view(operand: Tensor, axis: int) -> bool:
-    """Whether neighbours along `axis` are neighbours in memory, as far as views between tell."""
+def steps_through_memory(operand: Tensor, axis: int) -> bool:
+    """Whether neighbours along `axis` are neighbours in memory, as far as views between tell.
+
+    Views that `_costly_views` gives memory end the walk.
+    """
     node, at = operand, axis
-    while is_view(node) and node.inputs:
+    while is_view(node) and node.inputs and node.op.name in _PLAIN_VIEWS:
         if node.op.name == "permute_dims":
             at = node.attr("axes")[at]
         elif node.op.name == "windows":
-            node_rank = len(node.inputs[0].shape)
-            if at >= node_rank or 1 not in (_stride_of(node, at),):
+            step, at = _window_step(node, at)
+            if step != 1:
                 return False
-        elif node.op.name == "slice":
-            if node.attr("steps")[at] != 1:
-                return False
-        elif node.op.name != "pad":
-            return isinstance(node.op.form, Reshape | Alias)
+        elif node.op.name != "slice" or node.attr("steps")[at] != 1:
+            return False
         node = node.inputs[0]
     return all(s == 1 for s in node.shape[at + 1 :])
 
 
-def _stride_of(node: Tensor, axis: int) -> int:
-    axes = node.attr("axes")
-    for k, a in enumerate(axes):
-        if a == axis:
-            stride = node.attr("stride")[k]
-            return int(stride)
-    return 1
+def _window_step(node: Tensor, axis: int) -> tuple[int, int]:
+    """(step, axis) of what a step along an axis of windows is in their operand."""
+    axes, rank = node.attr("axes"), len(node.inputs[0].shape)
+    if axis >= rank:
+        return int(node.attr("dilation")[axis - rank]), int(axes[axis - rank])
+    return (int(node.attr("stride")[axes.index(axis)]) if axis in axes else 1), axis
 
 
 def _costly_views(operand: Tensor) -> list[Tensor]:

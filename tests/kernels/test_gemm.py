@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 import graphc
+import graphc.nn
 from graphc import compiler
 from graphc.base.dims import evaluate
 from graphc.base.dtypes import Array
@@ -91,7 +93,7 @@ def _both(
 ) -> tuple[Compiled, Compiled]:
     """The graph by generic lowering and by the template."""
     plain = _compiled(monkeypatch, graph, (), target)
-    blocked = _compiled(monkeypatch, graph, (_Forced(ANY, CHOICES[choice]),), target)
+    blocked = _compiled(monkeypatch, graph, (_Forced(ANY, ANY, CHOICES[choice]),), target)
     assert "c_block" in blocked.compilation.stage("loops"), "the template was not used"
     return plain, blocked
 
@@ -134,6 +136,46 @@ def test_sizes_that_run_time_knows(monkeypatch: pytest.MonkeyPatch, m: int, k: i
     )
     unknown = _compiled(monkeypatch, same, ())(arrays_fixed)["out"]
     np.testing.assert_array_equal(known, unknown, strict=True)
+
+
+# channels, results, size, kernel, stride, padding, dilation
+IMAGES = [
+    (3, 5, 9, 3, 1, 1, 1),
+    (40, 9, 7, 3, 1, 1, 1),
+    (5, 8, 11, 3, 2, 0, 1),
+    (4, 7, 12, (3, 2), 1, 1, 2),
+    (70, 9, 8, 1, 1, 0, 1),
+    (12, 5, 9, 1, 2, 0, 1),
+]
+
+
+@pytest.mark.parametrize("choice", ["machine", "small"])
+@pytest.mark.parametrize("case", IMAGES, ids=str)
+def test_convolutions(monkeypatch: pytest.MonkeyPatch, case: tuple[Any, ...], choice: str) -> None:
+    channels, results, size, kernel, stride, padding, dilation = case
+    x = graphc.placeholder((2, channels, size, size), name="x")
+    ks = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+    w = graphc.placeholder((results, channels, *ks), name="w")
+    out = graphc.nn.conv(x, w, stride=stride, padding=padding, dilation=dilation)
+    inputs, loss = [("x", x), ("w", w)], graphc.sum(out * out)
+    gx, gw = graphc.grad(loss, [x, w])
+    graph = Graph.build(inputs, [("out", out), ("gx", gx), ("gw", gw)], (), "conv", {})
+    rng = np.random.default_rng(6)
+    arrays = {n: rng.standard_normal(t.shape).astype(np.float32) for n, t in inputs}
+    plain, blocked = _both(monkeypatch, graph, choice)
+    expected, found = plain(arrays), blocked(arrays)
+    for name in ("out", "gx", "gw"):
+        np.testing.assert_array_equal(found[name], expected[name], strict=True)
+
+
+def test_windows_are_read_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w = (
+        graphc.placeholder((1, 64, 30, 30), name="x"),
+        graphc.placeholder((64, 64, 3, 3), name="w"),
+    )
+    graph = Graph.build([("x", x), ("w", w)], [("out", graphc.nn.conv(x, w))], (), "conv", {})
+    (kernel,) = _compiled(monkeypatch, graph, (GemmTemplate(),)).compilation.lowered.kernels
+    assert [p.shape for p in kernel.kernel.params[:1]] == [(1, 64, 30, 30)]
 
 
 @pytest.mark.parametrize("choice", ["small", "shared", "in place"])
