@@ -74,6 +74,7 @@ class LoopEmitter(ControlEmitter):
             s.buffer for s in statements(kernel.body) if isinstance(s, Alloc)
         )
         self._accesses = {}
+        self._repeated = {}
         self._slots = {p: k + 1 for k, p in enumerate(kernel.params)}
         self._on_stack = stack_buffers(kernel)
         self._allocas: list[str] = []

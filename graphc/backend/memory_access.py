@@ -2,9 +2,10 @@
 
 In a vector loop an access whose offset is linear in the loop's variable with coefficient 1 is a
 vector load, with -1 a vector load reversed, with 2 to 4 as many vector loads and what is wanted of
-them; coefficient 0 is one scalar load, splat; anything else is a gather over per-lane pointers. The
-constant part of an offset is added last: accesses to neighbouring rows share one address and differ
-in the displacement of their instructions. A false
+them; coefficient 0 is one scalar load, splat; where 2, 4 or 8 lanes read the same element, a
+shorter vector spread; anything else is a gather over per-lane pointers. The constant part of an
+offset is added last: accesses to neighbouring rows share one address and differ in the displacement
+of their instructions. A false
 predicate never touches memory: uniform predicates redirect the pointer to a dummy slot, varying
 ones use the target's masked instructions or redirect lane by lane. Alignment is that of one
 element.
@@ -25,13 +26,21 @@ from graphc.backend.llvm_types import (
 )
 from graphc.backend.values import NOTHING, Entry, ValueEmitter
 from graphc.base.dtypes import DType, int64
+from graphc.base.order import topological
 from graphc.loops.build import ZERO
-from graphc.loops.index_math import flatten, linear_parts, without_constants
-from graphc.loops.nodes import Buffer, Expr, Load, Store
+from graphc.loops.index_math import (
+    flatten,
+    linear_parts,
+    repeated_parts,
+    without_constants,
+)
+from graphc.loops.nodes import Buffer, Expr, Load, Store, Var
 
 Indices = tuple[Expr, ...]
 # coefficient, rest, displacement: the flat offset is their sum, the first times the lane's index
 Access = tuple[Expr, Expr, int]
+# rest, displacement, count: each element is read by `count` neighbouring lanes
+Repeated = tuple[Expr, int, int]
 Place = tuple[str, int]  # an address and a displacement from it, in elements
 _ZEROS = frozenset(("0", "false", "0x0000000000000000"))
 _STRIDES = ("2", "3", "4")  # a load and a shuffle each; a gather costs as much as 8 lanes or more
@@ -42,6 +51,7 @@ class MemoryEmitter(ValueEmitter):
 
     mutable: frozenset[Buffer]
     _accesses: dict[object, Access]
+    _repeated: dict[object, Repeated | None]
 
     @abstractmethod
     def pointer(self, buffer: Buffer) -> str:
@@ -70,10 +80,43 @@ class MemoryEmitter(ValueEmitter):
     def operands(self, node: Expr) -> Iterable[Expr]:
         if not isinstance(node, Load):
             return node.args
+        repeated = self.repeated(node)
+        if repeated is not None:
+            return repeated[:1]
         coefficient, rest, _ = self.access(node.buffer, node.indices)
         return (coefficient, rest, *node.args[-2:]) if node.predicated else (coefficient, rest)
 
+    def repeated(self, node: Load) -> Repeated | None:
+        """How a load whose offset is rest + lane // count, with a count that divides the lanes,
+        reads its elements; None for others.
+        """
+        vector = self.vector
+        if vector is None or node.predicated:
+            return None
+        key = ("repeated", node.buffer, node.indices, vector.var)
+        if key not in self._repeated:
+            found = None
+            if self.access(node.buffer, node.indices)[0] is ZERO:
+                varying, displacement = without_constants(node.buffer.shape, node.indices)
+                parts = repeated_parts(flatten(node.buffer.shape, varying), vector.var)
+                if parts is not None and self._is_uniform(parts[0]):
+                    found = parts[0], displacement, parts[1]
+            self._repeated[key] = found
+        known = self._repeated[key]
+        # Lanes of a vector start at multiples of its width.
+        return known if known is not None and vector.width % known[2] == 0 else None
+
+    def _is_uniform(self, index: Expr) -> bool:
+        """Whether all variables of an index are the same in all lanes."""
+        nodes = topological((index,), lambda e: e.args)
+        return not any(
+            isinstance(n, Load) or (isinstance(n, Var) and self.memo[n].width > 1) for n in nodes
+        )
+
     def load(self, node: Load) -> Entry:
+        repeated = self.repeated(node)
+        if repeated is not None:
+            return self._load_repeated(node, repeated)
         factor, offset, displacement = self.access(node.buffer, node.indices)
         coefficient, rest = self.memo[factor], self.memo[offset]
         predicate = self.memo[node.args[-2]] if node.predicated else None
@@ -96,6 +139,34 @@ class MemoryEmitter(ValueEmitter):
                 name = self._load_scalar(node, place, predicate, fill, level)
                 return Entry((name,), 1, level, deps)
         return self._load_vector(node, (coefficient, rest, displacement), predicate, fill, deps)
+
+    def _load_repeated(self, node: Load, repeated: Repeated) -> Entry:
+        """Per group width / count elements, each for `count` lanes."""
+        vector, dtype, (offset, displacement, count) = self.vector, node.dtype, repeated
+        assert vector is not None
+        rest, width = self.memo[offset], vector.width
+        few = width // count
+        t, start = memory_type(dtype), self._address(node.buffer, rest)
+        e = self.here()
+        row = self._offset(t, start, e.op("floordiv", int64, 1, vector.base, str(count)))
+        mask = None
+        if vector.mask:
+            last = e.op("floordiv", int64, 1, e.op("sub", int64, 1, vector.count, "1"), str(count))
+            lanes, kind = ", ".join(f"i64 {lane}" for lane in range(few)), vector_type("i64", few)
+            mask = e.emit(f"icmp sle {kind} <{lanes}>, {e.splat(last, 'i64', few)}")
+        names = []
+        for group in range(vector.groups):
+            address = self._offset(t, row, str(displacement + group * few))
+            raw = self._load_row(address, mask, dtype, few)
+            order = ", ".join(f"i32 {lane // count}" for lane in range(width))
+            kind = memory_type(dtype, few)
+            e = self.here()
+            names.append(
+                e.emit(f"shufflevector {kind} {raw}, {kind} poison, <{width} x i32> <{order}>")
+            )
+        deps = frozenset((node.buffer,)) if node.buffer in self.mutable else NOTHING
+        values = tuple(self.here().from_memory(raw, dtype, width) for raw in names)
+        return Entry(values, width, self.top, deps | rest.deps)
 
     def _load_scalar(
         self,

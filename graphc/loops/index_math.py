@@ -54,7 +54,34 @@ def strides(shape: Shape) -> tuple[Size, ...]:
 def flatten(shape: Shape, indices: tuple[Expr, ...]) -> Expr:
     """The row-major offset in elements of `indices` into a buffer of `shape`."""
     assert len(shape) == len(indices)
-    return iadd(*(imul(i, size(s)) for i, s in zip(indices, strides(shape), strict=True)))
+    each = strides(shape)
+    terms: list[Expr] = []
+    k = len(indices) - 1
+    while k >= 0:
+        # An index that was taken apart into those of neighbouring dims is one again.
+        index, extent, stride = indices[k], shape[k], each[k]
+        while k > 0 and (whole := _joined(indices[k - 1], index, extent)) is not None:
+            k -= 1
+            index, extent = whole, shape[k] * extent
+        terms.append(imul(index, size(stride)))
+        k -= 1
+    return iadd(*reversed(terms))
+
+
+def _joined(high: Expr, low: Expr, extent: Size) -> Expr | None:
+    """x for x // extent and x % extent; x % (n * extent) for x // extent % n and x % extent."""
+    if not isinstance(low, Op) or low.name != "mod" or not isinstance(high, Op):
+        return None
+    x, count = low.args
+    if count is not size(extent):
+        return None
+    if high.name == "floordiv" and high.args == (x, count):
+        return x
+    inner = high.args[0]
+    if high.name == "mod" and isinstance(inner, Op) and inner.name == "floordiv":
+        if inner.args == (x, count):
+            return EXPR.op("mod", x, imul(high.args[1], count))
+    return None
 
 
 def without_constants(shape: Shape, indices: tuple[Expr, ...]) -> tuple[tuple[Expr, ...], int]:
@@ -119,6 +146,33 @@ def _linear_node(
     if b[0] is ZERO:
         return imul(a[0], b[1]), imul(a[1], b[1])
     return (imul(b[0], a[1]), imul(b[1], a[1])) if a[0] is ZERO else None
+
+
+_REPEATS = (2, 4, 8)
+
+
+def repeated_parts(expr: Expr, v: Var) -> tuple[Expr, int] | None:
+    """(rest, count) with expr == v // count + rest, rest free of `v` and count 2, 4 or 8; else
+    None.
+    """
+    nodes = topological((expr,), lambda e: e.args)
+    for shared in nodes:
+        if not (isinstance(shared, Op) and shared.name == "floordiv" and shared.args[0] is v):
+            continue
+        count = shared.args[1]
+        if not isinstance(count, Const) or count.value not in _REPEATS:
+            continue
+        parts: dict[Expr, tuple[Expr, Expr] | None] = {}
+        for node in nodes:
+            known = (ONE, ZERO) if node is shared else None
+            parts[node] = known or ((ZERO, v) if node is v else _linear_node(node, v, parts))
+        found = parts[expr]
+        if found is None or found[0] is not ONE:
+            return None
+        if any(node is v for node in topological((found[1],), lambda e: e.args)):
+            return None
+        return found[1], int(count.value)
+    return None
 
 
 # -- simplification -------------------------------------------------------------------------------

@@ -118,12 +118,13 @@ def _map(region: Region, builder: KernelBuilder) -> LoweredKernel:
         for node in region.outputs:
             builder.store(node, index_in(node.shape, ()), body)
         return builder.kernel(body, len(region.nodes))
-    outer, inner = domain[:-1], domain[-1]
+    outer, merged = _merged_tail(domain)
+    inner = product(merged)
     width = policy.lanes(widest(region), inner)
     if outer:
         row = builder.variable("i")
         column = builder.variable("j")
-        variables = (*spread(row, outer), column)
+        variables = (*spread(row, outer), *spread(column, merged))
         extent: Expr = size(inner)
     else:
         row, column = builder.variable("i"), builder.variable("j")
@@ -137,6 +138,21 @@ def _map(region: Region, builder: KernelBuilder) -> LoweredKernel:
     loop = For(column, extent, tuple(body), "vector" if width > 1 else "serial", width)
     rows = For(row, size(product(outer)), (loop,), "parallel")
     return builder.kernel([rows], product(domain) * (len(region.nodes) + 1))
+
+
+def _merged_tail(domain: Shape) -> tuple[Shape, Shape]:
+    """The outer dims of a domain, and the inner ones that one vector loop runs over: the last one,
+    and those before it where it fills no vector.
+    """
+    last = domain[-1]
+    if isinstance(last, int) and last < policy.FEW_COLUMNS:
+        for count in range(2, len(domain)):
+            inner = product(domain[-count:])
+            if not isinstance(inner, int) or inner > policy.MERGED_COLUMNS:
+                break
+            if inner >= policy.FEW_COLUMNS * policy.FEW_COLUMNS:
+                return domain[:-count], domain[-count:]
+    return domain[:-1], domain[-1:]
 
 
 def blocks_of(extent: Size, block: int) -> Size:

@@ -38,6 +38,10 @@ COLUMN_GROUP = COLUMN_CHAINS[0] * COLUMN_CHAINS[1]
 # Rows of 8 x 8 give up time for a third of the code.
 SMALL_TILES = ((64, 1), (128, 2), (1024, 4))
 SMALL_PANEL = SMALL_TILES[-1][0]
+# Columns of a map that fill no vector: the dims before them join them in one loop, as long as the
+# rows that it walks stay in the first-level cache.
+FEW_COLUMNS = 5
+MERGED_COLUMNS = 4096
 # Columns per parallel step when a reduction runs across rows: 4 vectors of 64 bytes keep whole
 # cache lines in use.
 COLUMN_BLOCK = 256

@@ -240,6 +240,16 @@ def every_few(dtype: DType) -> Kernel:
     return Kernel("every_few", (*operands, o), (o,), (body,))
 
 
+def repeated(dtype: DType) -> Kernel:
+    """Elements that 2, 3, 4 and 8 neighbours read."""
+    a, o = Buffer("a", (N, M), dtype), Buffer("o", (4, N, M), dtype)
+    stores = [
+        Store(o, (const(row), I, J), load(a, (I, ifloordiv(J, const(k)))))
+        for row, k in enumerate((2, 3, 4, 8))
+    ]
+    return Kernel("repeated", (a, o), (o,), (parallel(I, N, vector(J, M, *stores)),))
+
+
 def gathered(dtype: DType) -> Kernel:
     """Indices from memory, checked and clamped: out of range is an error site."""
     a, x, o = Buffer("a", (4,), dtype), Buffer("x", (N, M), int32), Buffer("o", (N, M), dtype)
@@ -368,8 +378,8 @@ def rows_apart(dtype: DType) -> Kernel:
 
 KERNELS: list[Callable[[DType], Kernel]] = [
     broadcast, row_sums, column_sums, total, argmax, windows, uniform_predicate, transposed,
-    strided, every_few, gathered, masked_stores, branches, scan, tiles, local_rows, unrolled,
-    rows_apart,
+    strided, every_few, repeated, gathered, masked_stores, branches, scan, tiles, local_rows,
+    unrolled, rows_apart,
 ]  # fmt: skip
 
 
@@ -385,7 +395,8 @@ def test_kernels_agree(make: Callable[[DType], Kernel], dtype: DType, target: st
 
 @pytest.mark.parametrize("static", [(2, 64), (3, 7), (1, 16), (2, 100), (0, 5), (5, 0), (3, 48)])
 @pytest.mark.parametrize(
-    "make", [broadcast, row_sums, column_sums, total, argmax, windows, every_few, gathered]
+    "make",
+    [broadcast, row_sums, column_sums, total, argmax, windows, every_few, repeated, gathered],
 )
 def test_static_sizes(
     make: Callable[[DType], Kernel], static: tuple[int, int], monkeypatch: pytest.MonkeyPatch

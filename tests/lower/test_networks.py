@@ -76,3 +76,10 @@ def test_depthwise_convolutions(width: int, stride: int, dilation: int) -> None:
     with graphc.Session(cache_dir="") as session:
         found = session.function([x], y)(array)
     np.testing.assert_allclose(found, next(iter(expected.values())), rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_of_pools_fill_vectors() -> None:
+    """Maps whose last dim is a window run over the dims before it too."""
+    x = graphc.placeholder((2, 8, 12, 40), name="x")
+    text = loops_of([x], graphc.grad((graphc.nn.avg_pool(x, 2) ** 2).sum(), x))
+    assert "for j in 40 vector(16" in text.rpartition("kernel ")[2]
