@@ -89,12 +89,12 @@ def measure_rows(
     path: Path,
 ) -> None:
     """Rows into the record, which is written after each: an interrupted run loses one row."""
-    record.limits = limits.measured(plan.threads).fields()
+    record.reached(limits.measured(plan.threads).fields())
     with workers(entries, pythons, plan.threads) as contestants:
         record.versions |= {w.entry.name: w.version for w in contestants}
         for workload in chosen:
             found = race(workload, contestants, plan)
-            record.rows[workload.name] = fields(workload, found, record.limits)
+            record.rows[workload.name] = fields(workload, found)
             write(record, path)
             print(line(Row(workload.name, record.rows[workload.name])), flush=True)
         record.versions = ordered(record.versions, contestants)
@@ -106,9 +106,7 @@ def ordered(versions: dict[str, str], contestants: Sequence[Worker]) -> dict[str
     return {n: versions[n] for n in names}
 
 
-def fields(
-    workload: Workload, found: dict[str, Measured], limit: dict[str, float]
-) -> dict[str, object]:
+def fields(workload: Workload, found: dict[str, Measured]) -> dict[str, object]:
     """A row as the record keeps it."""
     wall = sum(m.wall for m in found.values())
     return {
@@ -116,7 +114,6 @@ def fields(
         "flops": workload.flops,
         "moved": workload.moved,
         "aim": workload.aim,
-        "limit": workload.limit(limit["flops"], limit["bandwidth"]),
         "outside": max(sum(m.outside for m in found.values()) / wall if wall else 0.0, 0.0),
         "contestants": {name: m.row() for name, m in found.items()},
     }

@@ -17,10 +17,14 @@ OURS = "graphc"
 
 @dataclass
 class Row:
-    """One workload's results: `contestants` holds what `Measured.row` describes, by name."""
+    """One workload's results: `contestants` holds what `Measured.row` describes, by name.
+
+    limit: seconds that no program can undercut on this machine, 0 where that is not known.
+    """
 
     name: str
     fields: dict[str, Any]
+    limit: float = 0.0
 
     @property
     def contestants(self) -> dict[str, dict[str, Any]]:
@@ -78,8 +82,19 @@ class Record:
 
     def listed(self, order: Mapping[str, int]) -> list[Row]:
         """The rows in the order of the table."""
-        names = sorted(self.rows, key=lambda n: order.get(n, len(order)))
-        return [Row(n, self.rows[n]) for n in names]
+        return [self.row(n) for n in sorted(self.rows, key=lambda n: order.get(n, len(order)))]
+
+    def row(self, name: str) -> Row:
+        """A row with its limit: the larger of flops over their rate and bytes over theirs."""
+        found, limit = self.rows[name], 0.0
+        if self.limits:
+            work = found["flops"] / self.limits["flops"]
+            limit = max(work, found["moved"] / self.limits["bandwidth"])
+        return Row(name, found, limit)
+
+    def reached(self, limits: Mapping[str, float]) -> None:
+        """Limits of a further part: what was ever reached counts, as neighbours only take away."""
+        self.limits = {k: max(v, self.limits.get(k, 0.0)) for k, v in limits.items()}
 
 
 def read(path: Path) -> Record:

@@ -14,7 +14,7 @@ def markdown(record: Record, order: Mapping[str, int]) -> str:
     """All tables, without a heading of their own."""
     rows = record.listed(order)
     parts = [_preface(record), _summary(rows), _race(rows), _everyone(record, rows)]
-    parts += [_processes(record), _reasons(rows)]
+    parts += [_processes(record), _reasons(record, rows)]
     return "\n\n".join(p for p in parts if p) + "\n"
 
 
@@ -64,7 +64,7 @@ def _race(rows: Sequence[Row]) -> str:
 
 
 def _race_line(row: Row) -> list[str]:
-    ours, best, limit = row.ours, row.best, row.fields["limit"]
+    ours, best, limit = row.ours, row.best, row.limit
     ratio, error = row.ratio, row.error_ratio
     aim = row.fields["aim"]
     return [
@@ -137,11 +137,12 @@ def _megabytes(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f} MB"
 
 
-def _reasons(rows: Sequence[Row]) -> str:
+def _reasons(record: Record, rows: Sequence[Row]) -> str:
     """Why a contestant has no figure."""
     found: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        for name, result in row.contestants.items():
+        absent = {n: {"missing": "left out of this part"} for n in record.versions}
+        for name, result in (absent | row.contestants).items():
             if "missing" in result:
                 found.setdefault((name, result["missing"]), []).append(row.name)
     lines = [

@@ -17,9 +17,9 @@ import numpy as np
 def draw(rows: Sequence[Row], peak: float, bandwidth: float, path: Path) -> None:
     """A PNG with graphc and the best peer of every row that has work and traffic."""
     figure, axes = plt.subplots(figsize=(10, 6.5))
-    intensity = np.logspace(-2.2, 3.5, 200)
+    intensity = np.logspace(-1.0, 3.3, 200)
     axes.loglog(intensity, np.minimum(peak, bandwidth * intensity) / 1e9, color="black")
-    drawn = [r for r in rows if r.ours and r.fields["moved"] and r.fields["limit"] > 1e-6]
+    drawn = [r for r in rows if r.ours and r.fields["moved"] and r.limit > 1e-6]
     for k, row in enumerate(drawn):
         assert row.ours is not None
         x = row.fields["flops"] / row.fields["moved"]

@@ -2,18 +2,17 @@
 
 `python -m benchmarks shapes` times graphc on odd sizes, primes, batches and widths, beside the row
 of the table of the same kind that is nearest in work, and writes `shapes.md` and `shapes.json`.
-What stays more than a quarter below its row's share of the limit is listed first. The limit of a
-shape is that of `Workload.limit` plus the time of the smallest call, which bounds small ones.
+What stays more than a quarter below its row's share of the limit is listed first. To the limit
+of a shape (`Record.row`) the time of the smallest call is added, which bounds small ones.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks import limits
 from benchmarks.catalogue import named
@@ -66,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     names = {OURS, *options.names.split(",")}
     entries = [e for e in ENTRIES if e.name in names]
     plan = Plan(options.threads, options.rounds, options.seconds)
-    record.limits = limits.measured(plan.threads).fields()
+    record.reached(limits.measured(plan.threads).fields())
     # The rows of the table first: every part of a run has its own.
     wanted = list(dict.fromkeys([CALL, *(s.anchor for s in chosen)]))
     wanted += [s.workload.name for s in chosen]
@@ -75,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
         for name in wanted:
             workload = named(name)
             found = race(workload, contestants, plan)
-            record.rows[name] = fields(workload, found, record.limits)
+            record.rows[name] = fields(workload, found)
             write(record, path)
     text = report(record)
     (options.output / "shapes.md").write_text(text)
@@ -85,22 +84,21 @@ def main(arguments: Sequence[str]) -> int:
 
 def findings(record: Record) -> list[Finding]:
     """Of the shapes that the record holds, lowest first."""
-    call = Row(CALL, record.rows[CALL]).ours
+    call = record.row(CALL).ours
     if call is None:
         return []
+
+    def limit(row: Row) -> float:
+        return row.limit + float(call["median"])
+
     found = []
     for shape in shapes():
-        mine, theirs = (_share(record.rows, n, call) for n in (shape.workload.name, shape.anchor))
-        if mine and theirs:
-            row = Row(shape.workload.name, record.rows[shape.workload.name])
-            limit = row.fields["limit"] + call["median"]
-            found.append(Finding(row, limit, mine, shape.anchor, theirs))
+        if {shape.workload.name, shape.anchor} <= record.rows.keys():
+            row, anchor = record.row(shape.workload.name), record.row(shape.anchor)
+            if row.ours and anchor.ours:
+                shares = (limit(r) / r.ours["median"] for r in (row, anchor) if r.ours)
+                found.append(Finding(row, limit(row), next(shares), anchor.name, next(shares)))
     return sorted(found, key=lambda f: f.relative)
-
-
-def _share(rows: Mapping[str, Any], name: str, call: Mapping[str, Any]) -> float | None:
-    ours = Row(name, rows[name]).ours if name in rows else None
-    return None if ours is None else (rows[name]["limit"] + call["median"]) / ours["median"]
 
 
 def report(record: Record) -> str:
@@ -128,6 +126,6 @@ def report(record: Record) -> str:
         )
     head = f"{record.machine}; {record.threads} threads. {len(listed)} of {len(found)} shapes stay "
     head += "more than a quarter below the share of their row."
-    missing = [n for n, r in record.rows.items() if Row(n, r).ours is None]
+    missing = [n for n in record.rows if record.row(n).ours is None]
     tail = f"\n\nWithout a figure: {', '.join(missing)}" if missing else ""
     return f"{head}\n\n{table(columns, lines)}{tail}\n"

@@ -54,10 +54,6 @@ class Workload:
     aim: float | None = None
     model: Callable[[], bytes] | None = None
 
-    def limit(self, peak: float, bandwidth: float) -> float:
-        """Seconds that no program can undercut at `peak` flop/s and `bandwidth` bytes/s."""
-        return max(self.flops / peak, self.moved / bandwidth)
-
 
 def normal(*shape: int, scale: float = 1.0, seed: int = 0) -> Array:
     """Float32 normal numbers, the same for the same arguments."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ def row(name: str, ours: float, **others: float) -> Row:
     contestants: dict[str, dict[str, object]] = {"graphc": {**result(ours)}}
     contestants |= {k: {**result(v, error=2e-7)} for k, v in others.items()}
     contestants["gone"] = {"missing": "not installed"}
-    made = {"flops": 1e9, "moved": 1e6, "aim": None, "limit": 1e-3, "outside": 0.02}
+    made = {"flops": 1e9, "moved": 1e6, "aim": None, "outside": 0.02}
     return Row(name, {"family": "f", **made, "contestants": contestants})
 
 
@@ -43,13 +44,18 @@ def test_verdicts_need_quartiles_that_are_apart() -> None:
 
 def test_the_report_names_losers_and_reasons() -> None:
     rows = [row("won", 1e-3, torch=2e-3), row("lost", 2e-3, torch=1e-3)]
-    record = Record("a machine", 2, {}, {"graphc": "1", "torch": "2"})
+    record = Record("a machine", 2, {}, {"graphc": "1", "torch": "2", "late": "3"})
     record.rows = {r.name: r.fields for r in rows}
+    names = [f.name for f in fields(limits.Limits)]
+    record.reached(limits.Limits(2, *[1e9] * (len(names) - 1)).fields())
+    record.reached(limits.Limits(2, *[1e12] * (len(names) - 1)).fields() | {"bandwidth": 5e8})
+    assert record.row("won").limit == pytest.approx(1e-3)  # 1e9 flops at 1e12, 1e6 bytes at 1e9
     text = markdown(record, {"lost": 0, "won": 1})
     assert "mean of best peer / graphc over 2 rows: **1.00**" in text
     assert "Behind the best peer by more than the spread: lost." in text
     assert text.index("| lost |") < text.index("| won |")
     assert "- gone: not installed (2 rows: lost, won)" in text
+    assert "- late: left out of this part (2 rows: lost, won)" in text
     assert "| won | 1 ms | 1 ms (900 µs–1.1 ms) | 2 ms (1.8 ms–2.2 ms) torch | 2.00 |" in text
 
 

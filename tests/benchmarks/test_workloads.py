@@ -11,7 +11,6 @@ from benchmarks.contestants.with_graphc import Graphc
 from benchmarks.workloads import every, light_networks, reference
 from benchmarks.workloads.odd_shapes import shapes
 from benchmarks.workloads.reference import Value, expected, gradients
-from benchmarks.workloads.workload import Workload
 
 TINY = {w.name: w for w in every(tiny=True)}
 
@@ -70,12 +69,6 @@ def test_reference_gradients_are_those_of_finite_differences(which: int) -> None
             ends.append(float(loss_of_everything(*moved, labels).data))
         slope = (ends[0] - ends[1]) / 2e-5
         np.testing.assert_allclose(np.sum(found * direction), slope, rtol=1e-5, atol=1e-8)
-
-
-def test_limit_is_the_larger_of_work_and_traffic() -> None:
-    workload = Workload("w", "f", every()[0].data, every()[0].compute, flops=8.0, moved=6.0)
-    assert workload.limit(peak=4.0, bandwidth=1.0) == 6.0
-    assert workload.limit(peak=1.0, bandwidth=6.0) == 8.0
 
 
 def test_names_of_odd_shapes_are_found() -> None:
