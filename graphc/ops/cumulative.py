@@ -67,7 +67,51 @@ def _lower(step: Step) -> Callable[[Any, Tensor], None]:
 
         b.parallel(line_extents(node, axis), line)
 
+    def either(b: Any, node: Tensor) -> None:
+        last = node.attr("axis") == len(node.shape) - 1
+        (lower if last or node.shape[-1] == 1 else columns)(b, node)
+
+    columns = _lower_columns(step)
+    return either
+
+
+def _lower_columns(step: Step) -> Callable[[Any, Tensor], None]:
+    """The same loops along another axis than the last, a block of lines side by side in vectors."""
+
+    def lower(b: Any, node: Tensor) -> None:
+        axis, reverse = node.attr("axis"), node.attr("reverse")
+        dtype = node.inputs[0].dtype
+        size, last = node.shape[axis], node.shape[-1]
+        outer = (*node.shape[:axis], *node.shape[axis + 1 : -1])
+
+        def block(index: tuple[Any, ...]) -> None:
+            start = b.mul(index[-1], b.size(_COLUMNS))
+            count = b.minimum(b.size(_COLUMNS), b.sub(b.size(last), start))
+            running = b.local((_COLUMNS,), dtype.compute)
+
+            def visit(i: Any) -> None:
+                place = b.sub(b.size(size - 1), i) if reverse else i
+                first = b.eq(i, b.size(0))
+
+                def element(j: Any) -> None:
+                    at = along((*index[:-1], b.add(start, j)), axis, place)
+                    x = b.cast(b.load(0, at), dtype.compute)
+                    total = b.select(first, x, step(b, b.get(running, (j,)), x))
+                    b.put(running, total, (j,))
+                    b.store(at, b.cast(total, node.dtype))
+
+                b.lanes(count, dtype, element)
+
+            nothing = b.constant(0 if not dtype.is_bool else False, dtype.compute)
+            b.lanes(count, dtype, lambda j: b.put(running, nothing, (j,)))
+            b.loop(size, visit)
+
+        b.parallel((*outer, (last + (_COLUMNS - 1)) // _COLUMNS), block)
+
     return lower
+
+
+_COLUMNS = 256  # lines side by side: their running values stay in the first-level cache
 
 
 def _same_type(name: str, dtypes: tuple[DType, ...]) -> Callable[..., TensorType]:

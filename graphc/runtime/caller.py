@@ -96,6 +96,9 @@ class Caller:
         self.context[1:3] = state.parallel, state.threads
         self._computed: dict[str, int] = {}
         self.function: Callable[..., Any] = self._call
+        # Takes the arguments and then the outputs to write into; gives an int where they do not fit
+        # as they are. None: no native code does that here.
+        self.attempt_into: Callable[..., Any] | None = None
         binding_places(signature)  # raises where a size would stay unknown
         if bindings.updates:
             with state.lock.threads, state.lock:
@@ -215,6 +218,7 @@ class NativeCaller(Caller):
         self._attempt = self._native(_write_record(self, given=False, fallback=None))
         self._attempt_into = self._native(_write_record(self, given=True, fallback=None))
         if not signature.has_foreign_dtypes:
+            self.attempt_into = self._attempt_into
             self.function = self._native(_write_record(self, given=False, fallback=self._slow))
         else:
             self.function = self._slow
@@ -411,6 +415,7 @@ def _write_arguments(
                 checks += (i, k, record.table(_code(size, numbers)))
         flags = C_CONTIGUOUS | ALIGNED | (WRITEABLE if is_output else 0)
         arguments += (record.keep(spec.host), flags, len(spec.shape), record.table(dims), slot)
+        arguments.append(spec.host.itemsize)
     for condition in signature.conditions:
         wanted = condition.size
         # Checks compare a length with a size: floor(wanted / 2**62) adds 0, or -1 if negative.
@@ -423,7 +428,7 @@ def _write_arguments(
         )
         itemsize = spec.host.itemsize
         outputs += (record.keep(spec.host), len(spec.shape), table, first_output + k, itemsize)
-    record.set(Slot.ARGUMENTS, len(arguments) // 5)
+    record.set(Slot.ARGUMENTS, len(arguments) // 6)
     record.set(Slot.ARGUMENT_TABLE, record.table(arguments))
     record.set(Slot.CHECKS, len(checks) // 3)
     record.set(Slot.CHECK_TABLE, record.table(checks))

@@ -138,6 +138,79 @@ no:
   ret i1 false
 }
 
+; The bytes of an array that is contiguous.
+define internal i64 @bytes_of(ptr %arg, i64 %itemsize) nounwind {
+entry:
+  %nd32 = field %arg $NDIM i32
+  %nd = sext i32 %nd32 to i64
+  %lengths = field %arg $SHAPE_OF ptr
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %i1, %one ]
+  %bytes = phi i64 [ %itemsize, %entry ], [ %more, %one ]
+  %last = icmp eq i64 %i, %nd
+  br i1 %last, label %done, label %one
+one:
+  %lp = getelementptr i64, ptr %lengths, i64 %i
+  %length = load i64, ptr %lp
+  %more = mul i64 %bytes, %length
+  %i1 = add i64 %i, 1
+  br label %loop
+done:
+  ret i64 %bytes
+}
+
+; Whether given outputs share no memory with inputs or with each other.
+define internal i1 @apart(ptr %record, ptr %args) nounwind {
+entry:
+  %count = slot ARGUMENTS i64
+  %outputs = slot OUTPUTS i64
+  %table = slot ARGUMENT_TABLE ptr
+  %inputs = sub i64 %count, %outputs
+  br label %outer
+outer:
+  %o = phi i64 [ %inputs, %entry ], [ %o1, %outer_next ]
+  %o_last = icmp eq i64 %o, %count
+  br i1 %o_last, label %yes, label %output
+output:
+  %op = getelementptr ptr, ptr %args, i64 %o
+  %out = load ptr, ptr %op
+  %o_place = mul i64 %o, 6
+  %o_row = getelementptr i64, ptr %table, i64 %o_place
+  %o_size = item %o_row 5 i64
+  %o_bytes = call i64 @bytes_of(ptr %out, i64 %o_size)
+  %o_start = field %out $DATA i64
+  %o_end = add i64 %o_start, %o_bytes
+  br label %inner
+inner:
+  %a = phi i64 [ 0, %output ], [ %a1, %inner_next ]
+  %a_last = icmp eq i64 %a, %o
+  br i1 %a_last, label %outer_next, label %other
+other:
+  %ap = getelementptr ptr, ptr %args, i64 %a
+  %arg = load ptr, ptr %ap
+  %a_place = mul i64 %a, 6
+  %a_row = getelementptr i64, ptr %table, i64 %a_place
+  %a_size = item %a_row 5 i64
+  %a_bytes = call i64 @bytes_of(ptr %arg, i64 %a_size)
+  %a_start = field %arg $DATA i64
+  %a_end = add i64 %a_start, %a_bytes
+  %before = icmp ult i64 %o_start, %a_end
+  %behind = icmp ult i64 %a_start, %o_end
+  %meet = and i1 %before, %behind
+  br i1 %meet, label %no, label %inner_next
+inner_next:
+  %a1 = add i64 %a, 1
+  br label %inner
+outer_next:
+  %o1 = add i64 %o, 1
+  br label %outer
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}
+
 ; All arguments, bounds and computed sizes; fills the buffers of the arguments.
 define internal i1 @check(ptr %record, ptr %args) nounwind {
 entry:
@@ -153,7 +226,7 @@ arguments:
 argument:
   %ap = getelementptr ptr, ptr %args, i64 %i
   %arg = load ptr, ptr %ap
-  %start = mul i64 %i, 5
+  %start = mul i64 %i, 6
   %row = getelementptr i64, ptr %table, i64 %start
   %ok0 = call i1 @fits(ptr %arg, ptr %row, ptr %dims)
   br i1 %ok0, label %argument_fits, label %no
@@ -201,7 +274,7 @@ checks_start:
 checks_loop:
   %k = phi i64 [ 0, %checks_start ], [ %k1, %check_fits ]
   %k_last = icmp eq i64 %k, %checks
-  br i1 %k_last, label %yes, label %one_check
+  br i1 %k_last, label %given_or_not, label %one_check
 one_check:
   %k_start = mul i64 %k, 3
   %k_row = getelementptr i64, ptr %check_table, i64 %k_start
@@ -219,6 +292,13 @@ one_check:
 check_fits:
   %k1 = add i64 %k, 1
   br label %checks_loop
+given_or_not:
+  %given = slot GIVEN i64
+  %made_here = icmp eq i64 %given, 0
+  br i1 %made_here, label %yes, label %outputs_given
+outputs_given:
+  %separate = call i1 @apart(ptr %record, ptr %args)
+  ret i1 %separate
 yes:
   ret i1 true
 no:

@@ -70,6 +70,8 @@ class Function:
         self._unwatched: tuple[int, ...] | None = None  # results that no kernel looks at
         self._run = self._program.caller.function
         self.held: object = None  # what must live as long as the function
+        into = self._program.caller.attempt_into
+        self._into = into if structure.single and not self._checks else None
         direct = structure.is_flat and not self._checks
         self._bound = bound_for_method(
             self._program.caller, Function._call_slowly, workshop.shut, direct
@@ -95,6 +97,10 @@ class Function:
             self._workshop.check_open()
         try:
             if out is not None or self._checks:
+                if self._into is not None and not kwargs and out is not None:
+                    result = self._into(*args, out)
+                    if result is out:
+                        return out
                 return self._call_carefully(args, kwargs, out)
             return self._structure.pack(self._run(*args, **kwargs))
         except NumericsSite as found:

@@ -44,13 +44,13 @@ class Slot(IntEnum):
     LOCK = 3  # -> the session's lock word
     CONTEXT = 4  # -> [error site, parallel, threads]
     ARGUMENTS = 5  # number of arguments
-    ARGUMENT_TABLE = 6  # per argument: dtype, flags, ndim, -> dims, buffer slot
+    ARGUMENT_TABLE = 6  # per argument: dtype, flags, ndim, -> dims, buffer slot, item's bytes
     SYMBOLS = 7
     SYMBOL_TABLE = 8  # per symbol: min, max, multiple
     CHECKS = 9
     CHECK_TABLE = 10  # per check: argument, dim, -> code of the size that it must have
     OUTPUTS = 11
-    OUTPUT_TABLE = 12  # per output: dtype, ndim, -> dims, buffer slot, bytes of an element
+    OUTPUT_TABLE = 12  # per output: dtype, ndim, -> dims, buffer slot, item's bytes
     GIVEN = 13  # 1: the last arguments are the outputs
     BUFFERS = 14  # -> data pointers
     DIMS = 15  # -> values of the symbols

@@ -69,6 +69,9 @@ def test_other_ways_to_give_arguments() -> None:
     assert f(X, out=out) is out
     assert f(x=X, out=out) is out
     np.testing.assert_array_equal(out, X + 1)
+    both = np.arange(9, dtype=np.float32)
+    assert f(both[:6], out=both[3:]).base is both  # overlapping: computed aside, then copied
+    np.testing.assert_array_equal(both[3:], np.arange(6) + 1)
     with pytest.raises(GraphError, match="x"):
         f()
     with pytest.raises(GraphError):
