@@ -13,6 +13,7 @@ from graphc.autodiff.substitution import substitute
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, make
 from graphc.ir.provenance import derived_from
+from graphc.lower.panels import in_panels
 from graphc.ops.control import SCAN, WHILE_LOOP, closed_body
 from graphc.ops.families import Constant, Control, Source
 from graphc.ops.state import placeholder
@@ -69,7 +70,7 @@ def _split(bodies: tuple[Graph, ...], moving: int, prepare: Prepare) -> _Split:
     formals = [t for _, t in bodies[-1].inputs]
     if any(body.bindings for body in bodies):
         return bodies, [], formals  # their counts are told by nodes that must stay what they are
-    prepared = [prepare(_over(body, formals)) for body in bodies]
+    prepared = [_prepared(_over(body, formals), formals[:moving], prepare) for body in bodies]
     moved = {
         id(node): node
         for graph, forced in prepared
@@ -90,6 +91,15 @@ def _split(bodies: tuple[Graph, ...], moving: int, prepare: Prepare) -> _Split:
         for graph, _ in prepared
     )
     return new, found, formals
+
+
+def _prepared(
+    body: Graph, moving: Sequence[Tensor], prepare: Prepare
+) -> tuple[Graph, list[Tensor]]:
+    """A body as lowering wants it, and what needs memory: panels of matrices, and operands."""
+    split, panels = in_panels(body, moving)
+    graph, forced = prepare(split)
+    return graph, [*panels, *forced]
 
 
 def _over(body: Graph, formals: Sequence[Tensor]) -> Graph:
