@@ -83,3 +83,10 @@ def test_gradients_of_pools_fill_vectors() -> None:
     x = graphc.placeholder((2, 8, 12, 40), name="x")
     text = loops_of([x], graphc.grad((graphc.nn.avg_pool(x, 2) ** 2).sum(), x))
     assert "for j in 40 vector(16" in text.rpartition("kernel ")[2]
+
+
+def test_convolutions_of_large_images_have_blocks() -> None:
+    """Lines of 224 elements: no part of an image that is cut into 32 fits a block."""
+    x = graphc.placeholder((1, 64, 224, 224), name="x")
+    w = graphc.constant(np.ones((64, 64, 3, 3), np.float32))
+    assert "kernel " in loops_of([x], graphc.nn.conv(x, w, 1, 1))
