@@ -40,6 +40,9 @@ from graphc.lower.regions import Region
 from graphc.ops.families import Contraction
 from graphc.schedule.panels import cut
 
+# Elements along a letter that make few vectors, the last of which may be nearly empty.
+SHORT = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -53,7 +56,7 @@ class Limits:
     columns: int = 64
     summed: int = 32
     operand_bytes: int = 1 << 20
-    volume: int = 512 << 20
+    volume: int = 400 << 20
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class GemmTemplate:
     """Products whose operands are too large for the caches; see the module.
 
     limits: below, generic lowering is at least as fast; short: those of results whose columns are
-    several letters, such as images, where vectors along the last letter are short. blocks: sizes of
+    several letters with few elements along the last one, such as small images. blocks: sizes of
     blocks to use instead of those for the machine (tests).
     """
 
@@ -97,7 +100,9 @@ class GemmTemplate:
         return blocked_product(ContractionPlan.of(region, builder), found, config)
 
     def _pays(self, problem: Problem, dtype: DType) -> bool:
-        wanted = self.limits if len(problem.columns) == 1 else self.short
+        last = problem.sizes[problem.columns[-1]]
+        short = len(problem.columns) > 1 and isinstance(last, int) and last <= SHORT
+        wanted = self.short if short else self.limits
         sizes = (
             problem.size(problem.rows),
             problem.size(problem.columns),

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphc.base.dims import Size, product
+from graphc.base.dims import Size, bounds, product
 from graphc.base.dtypes import DType, bool_
 from graphc.base.errors import CompileError
 from graphc.base.target import Target
@@ -45,6 +45,13 @@ from graphc.schedule.panels import has_panels, panel_blocks, panel_counts
 # Views whose element is another element at an affine index, without a condition: cheap inside the
 # inner loop.
 _PLAIN_VIEWS = frozenset({"permute_dims", "slice", "broadcast_to", "windows", "flip"})
+
+
+# How often each element of a turned operand must be read for a copy of it to cost next to nothing.
+_READ_OFTEN = 256
+
+# Elements along a letter that fill a vector.
+_FILLED = 16
 
 
 def letters(node: Tensor) -> tuple[str, str, str]:
@@ -82,20 +89,60 @@ def prepare_contraction(node: Tensor, inputs: tuple[Tensor, ...], forced: list[T
     """The contraction with contiguous operands; operands that need memory for it are added to
     `forced`.
     """
+    many = _letter_of_many(node, inputs)
+    if many is not None:
+        out = letters(node)[2]
+        other = out.replace(many, "") + many
+        turned = make(node.op, inputs, (node.attr("spec").replace(f">{out}", f">{other}"),))
+        assert isinstance(turned, Tensor)
+        found = prepare_contraction(turned, inputs, forced)
+        assert isinstance(found, Tensor)
+        return REGISTRY["permute_dims"](found, axes=tuple(other.index(c) for c in out))
     specs = list(letters(node)[:2])
     operands = list(inputs)
     last = vector_letter(node)
     for k in (0, 1):
         if last is not None and last in specs[k] and not is_dot(node):
             axis = specs[k].index(last)
-            if not steps_through_memory(operands[k], axis):
+            if steps_through_memory(operands[k], axis):
+                continue
+            moved = _below_windows(operands[k], axis, forced)
+            if moved is not None:
+                operands[k] = moved
+            else:
                 order = tuple(d for d in range(len(specs[k])) if d != axis) + (axis,)
                 operands[k] = REGISTRY["permute_dims"](operands[k], axes=order)
                 specs[k] = "".join(specs[k][d] for d in order)
                 forced.append(operands[k])
-        forced.extend(_costly_views(operands[k]))
+    for k, operand in enumerate(operands):
+        if last is not None and last not in specs[k] and _is_turned(operand):
+            others = product(s for c, s in letter_sizes(node).items() if c not in specs[k])
+            if (bounds(others)[0] or 0) >= _READ_OFTEN:
+                forced.append(operand)
+        forced.extend(_costly_views(operand))
     spec = f"{specs[0]},{specs[1]}->{letters(node)[2]}"
     return make(node.op, tuple(operands), (spec,))
+
+
+def _letter_of_many(node: Tensor, inputs: tuple[Tensor, ...]) -> str | None:
+    """A letter of the result that should be its last one: the last one counts the elements of a
+    window, which are few, and the windows are of many channels. None where there is none.
+    """
+    last, sizes, out = vector_letter(node), letter_sizes(node), letters(node)[2]
+    specs = letters(node)[:2]
+    holders = [k for k in (0, 1) if last is not None and last in specs[k]]
+    if len(holders) != 1 or inputs[holders[0]].op.name != "windows" or last is None:
+        return None
+    windows, spec = inputs[holders[0]], specs[holders[0]]
+    rank, few = windows.inputs[0].ndim, sizes[last]
+    if spec.index(last) < rank or not isinstance(few, int):
+        return None
+    for axis, c in enumerate(spec[:rank]):
+        count = sizes[c]
+        alone = c in out and c not in specs[1 - holders[0]] and axis not in windows.attr("axes")
+        if alone and isinstance(count, int) and count >= max(_FILLED, few):
+            return c
+    return None
 
 
 def steps_through_memory(operand: Tensor, axis: int) -> bool:
@@ -123,6 +170,38 @@ def _window_step(node: Tensor, axis: int) -> tuple[int, int]:
     if axis >= rank:
         return int(node.attr("dilation")[axis - rank]), int(axes[axis - rank])
     return (int(node.attr("stride")[axes.index(axis)]) if axis in axes else 1), axis
+
+
+def _is_turned(operand: Tensor) -> bool:
+    """Whether an operand is the elements of another one in an order that jumps through memory."""
+    long = [d for d, s in enumerate(operand.shape) if s != 1]
+    if not long or operand.op.name not in ("permute_dims", "flip"):
+        return False
+    source = operand
+    while source.op.name in ("permute_dims", "flip"):
+        source = source.inputs[0]
+    return not is_view(source) and not steps_through_memory(operand, long[-1])
+
+
+def _below_windows(operand: Tensor, axis: int, forced: list[Tensor]) -> Tensor | None:
+    """Windows whose own operand has `axis` last and in memory, with the dims of `operand`; None
+    where there are none, or where they slide along the axis.
+
+    Memory for windows themselves would be many times as large.
+    """
+    if operand.op.name != "windows":
+        return None
+    (source,), axes, rank = operand.inputs, operand.attr("axes"), operand.inputs[0].ndim
+    if axis >= rank or axis in axes:
+        return None
+    order = (*(d for d in range(rank) if d != axis), axis)
+    turned = REGISTRY["permute_dims"](source, axes=order)
+    forced.append(turned)
+    attrs = {k: operand.attr(k) for k in ("size", "stride", "dilation")}
+    slid = REGISTRY["windows"](turned, axes=tuple(order.index(a) for a in axes), **attrs)
+    back = (*(order.index(d) for d in range(rank)), *range(rank, operand.ndim))
+    found: Tensor = REGISTRY["permute_dims"](slid, axes=back)
+    return found
 
 
 def _costly_views(operand: Tensor) -> list[Tensor]:

@@ -178,6 +178,19 @@ def test_windows_are_read_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [p.shape for p in kernel.kernel.params[:1]] == [(1, 64, 30, 30)]
 
 
+def test_gradients_of_kernels_run_along_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, g = graphc.placeholder((2, 40, 9, 9), name="x"), graphc.placeholder((2, 5, 7, 7), name="g")
+    w = graphc.placeholder((5, 40, 3, 3), name="w")
+    (gw,) = graphc.vjp([graphc.nn.conv(x, w)], [w], [g])
+    graph = Graph.build([("x", x), ("g", g)], [("gw", gw)], (), "kernels", {})
+    compiled = _compiled(monkeypatch, graph, ())
+    assert "out %einsum: f32[5, 3, 3, 40]" in compiled.compilation.stage("loops")
+    rng = np.random.default_rng(7)
+    arrays = {n: rng.standard_normal(t.shape).astype(np.float32) for n, t in graph.inputs}
+    expected = graph.evaluate(arrays)["gw"]
+    np.testing.assert_allclose(compiled(arrays)["gw"], expected, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("choice", ["small", "shared", "in place"])
 def test_loops_mean_what_runs(monkeypatch: pytest.MonkeyPatch, choice: str) -> None:
     """Also: no read of memory that was not written, no place written twice at once."""
