@@ -95,7 +95,8 @@ def _of(entry: Entry, python: str, titles: Mapping[str, str], threads: int) -> d
 
 def _print(python: str, code: str, *arguments: str) -> float | None:
     """The number that a program prints, None where it fails."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    # Compiled bytecode is kept, as for everything that is installed.
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""}
     done = subprocess.run(
         [python, "-c", code, *arguments], capture_output=True, text=True, env=environment
     )
@@ -108,6 +109,7 @@ def _first(entry: Entry, python: str, title: str, threads: int, folder: Path) ->
         place = f",base_compiledir={folder / 'pytensor'}"
         environment["PYTENSOR_FLAGS"] = entry.environment["PYTENSOR_FLAGS"] + place
     environment |= {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+    environment["PYTHONDONTWRITEBYTECODE"] = ""
     command = [python, "-m", "benchmarks.first_call", entry.name, title, str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LIMIT)
     if done.returncode:
