@@ -22,6 +22,7 @@ import logging
 import platform
 import struct
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphc.base.dims import Size
 from graphc.base.dtypes import dtype_of
 from graphc.base.errors import GraphError
 from graphc.base.target import Target
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("graphc.compiler")
 STAGES = ("graph", "optimized", "regions", "loops", "llvm", "assembly", "memory")
-_FORMAT = 2  # of the cached bytes
+_FORMAT = 3  # of the cached bytes
 _NAMES_PER_KERNEL = 8
 _LINES_PER_KERNEL = 4
 
@@ -182,6 +184,15 @@ class Compilation:
         )
 
     @functools.cached_property
+    def flops(self) -> tuple[tuple[Size, int], ...]:
+        """The scalar operations of the graph's own steps, with the number of steps of so many."""
+        return tuple(Counter(work.flops for work in self._works[-1]).items())
+
+    @functools.cached_property
+    def _works(self) -> list[list[Work]]:
+        return work_of_steps(self.lowered)
+
+    @functools.cached_property
     def _step_infos(self) -> list[list[tuple[LoweredStep, KernelInfo]]]:
         parts = [*self.lowered.bodies, self.lowered]
         return [
@@ -189,7 +200,7 @@ class Compilation:
                 (step, _step_info(part.graph, step, region, work))
                 for step, region, work in zip(part.steps, part.step_regions, works, strict=True)
             ]
-            for part, works in zip(parts, work_of_steps(self.lowered), strict=True)
+            for part, works in zip(parts, self._works, strict=True)
         ]
 
 
@@ -278,9 +289,7 @@ def pack(compilation: Compilation, data: bytes) -> bytes:
     constants = compilation.lowered.plan.constants
     header = {
         "sites": _site_records(compilation),
-        "kernels": [
-            [k.name, k.nodes, k.lines, str(k.flops), str(k.bytes)] for k in compilation.kernel_infos
-        ],
+        "flops": [[str(flops), count] for flops, count in compilation.flops],
         "parallel": _has_parallel(compilation),
         "constants": [[c.dtype.name, list(c.shape), c.stored.nbytes] for c in constants],
         "blocks": compilation.lowered.blocks,
@@ -334,23 +343,14 @@ def unpack(graph: Graph, options: CompileOptions, packed: bytes) -> Executable:
         for op, k, hint, kind in header["sites"]
     )
     symbols = graph.symbols + graph.computed
-    kernels = tuple(
-        KernelInfo(
-            name,
-            tuple(nodes),
-            tuple(lines),
-            parse_size(flops, symbols),
-            parse_size(moved, symbols),
-        )
-        for name, nodes, lines, flops, moved in header["kernels"]
-    )
+    flops = tuple((parse_size(text, symbols), count) for text, count in header["flops"])
     return _executable(
         graph,
         options,
         data,
         tuple(constants),
         sites,
-        kernels,
+        flops,
         header["parallel"],
         None,
         header["blocks"],
@@ -371,7 +371,7 @@ def _executable(
     data: bytes,
     constants: tuple[ConstantValue, ...],
     sites: tuple[Site, ...],
-    kernels: tuple[KernelInfo, ...],
+    flops: tuple[tuple[Size, int], ...],
     parallel: bool,
     compilation: Compilation | None,
     blocks: int,
@@ -390,11 +390,12 @@ def _executable(
         tuple(v for v, _ in graph.updates),
         constants,
         sites,
-        kernels,
+        flops,
         parallel,
         lambda name: stages().stage(name),
         compilation is None,
         optimized=lambda: stages().optimized,
+        describe_kernels=lambda: stages().kernel_infos,
         computed=graph.computed,
         blocks=blocks,
     )
@@ -453,7 +454,7 @@ def _compiled(graph: Graph, options: CompileOptions) -> Executable:
         data,
         tuple(compilation.lowered.plan.constants),
         compilation.sites,
-        compilation.kernel_infos,
+        compilation.flops,
         _has_parallel(compilation),
         compilation,
         compilation.lowered.blocks,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from graphc.backend.program import (
     NOTHING,
@@ -24,8 +24,10 @@ from graphc.ir.node import TensorType, TupleType
 from graphc.lower.buffer_plan import BufferPlan, LoweredStep
 from graphc.lower.control import LoweredControl
 from graphc.lower.dynamic import LoweredBinding, LoweredResults
-from graphc.lower.kernel_builder import LoweredKernel
+from graphc.lower.kernel_builder import LoweredKernel, Stored
 from graphc.lower.lower_graph import Lowered
+
+_Refs = Callable[[Sequence[Stored]], tuple[BufferRef, ...]]
 
 
 def program_of(
@@ -63,12 +65,24 @@ def program_of(
 
 
 def _steps(lowered: Lowered, numbers: Mapping[Graph, int]) -> tuple[Step, ...]:
-    return tuple(_step(step, lowered.plan, numbers) for step in lowered.steps)
+    plan = lowered.plan
+    known: dict[int, BufferRef] = {}  # by id of a value: most are in several steps
+
+    def refs(stored: Sequence[Stored]) -> tuple[BufferRef, ...]:
+        found = []
+        for value in stored:
+            ref = known.get(id(value))
+            if ref is None:
+                ref = known[id(value)] = BufferRef(*plan.place(value))
+            found.append(ref)
+        return tuple(found)
+
+    return tuple([_step(step, plan, refs, numbers) for step in lowered.steps])
 
 
-def _step(step: LoweredStep, plan: BufferPlan, numbers: Mapping[Graph, int]) -> Step:
+def _step(step: LoweredStep, plan: BufferPlan, refs: _Refs, numbers: Mapping[Graph, int]) -> Step:
     if isinstance(step, LoweredKernel):
-        return Launch(step.kernel, tuple(BufferRef(*plan.place(a)) for a in step.args))
+        return Launch(step.kernel, refs(step.args))
     if isinstance(step, LoweredBinding):
         return Bind(
             step.symbols,
@@ -76,12 +90,13 @@ def _step(step: LoweredStep, plan: BufferPlan, numbers: Mapping[Graph, int]) -> 
             step.conditions,
             plan.first_block + step.phase - 1,
             plan.block_bytes(step.phase),
-            tuple(BufferRef(*plan.place(a)) for a in step.args),
+            refs(step.args),
         )
     if isinstance(step, LoweredResults):
-        return Publish(step.outputs, tuple(BufferRef(*plan.place(a)) for a in step.args))
-    args = tuple(BufferRef(*plan.place(a)) for a in step.values)
-    args += tuple(NOTHING if a is None else BufferRef(*plan.place(a)) for a in step.arenas)
+        return Publish(step.outputs, refs(step.args))
+    args = refs(step.values)
+    for arena in step.arenas:
+        args += (NOTHING,) if arena is None else refs((arena,))
     return _control(step, args, [numbers[body] for body in step.bodies])
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from graphc.backend.context_slots import ARENA_END_SLOT, FREE_SLOT, MORE_MEMORY
 from graphc.backend.loop_emitter import FUNCTION_ATTRIBUTES
 from graphc.backend.program import Bind
 from graphc.backend.scalar_emitter import ScalarEmitter
@@ -19,11 +20,6 @@ from graphc.backend.steps import LAUNCH, Sizes
 from graphc.base.dims import Dim, Quotient, Size, Symbol
 from graphc.base.dtypes import int64
 
-# Places of the context: the first byte behind the arena, from the caller; where its free part
-# begins, or, with MORE_MEMORY, how far the arena would have to reach.
-ARENA_END_SLOT = 5
-FREE_SLOT = 6
-MORE_MEMORY = -1  # where the number of a site is expected
 SCRATCH_LAUNCH = "graphc.launch.scratch"
 _MOST_BYTES = float(1 << 61)  # above, bytes may have been counted wrong
 

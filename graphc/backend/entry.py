@@ -13,15 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from graphc.backend.context_slots import BUFFERS_SLOT, SCRATCH_SLOT, WHOLE_PROFILE_SLOT
 from graphc.backend.dynamic import SCRATCH_LAUNCH_TEXT, start_free_part
-from graphc.backend.functions import (
-    BUFFERS_SLOT,
-    PARAMETERS,
-    SCRATCH_SLOT,
-    Code,
-    clock_of,
-    written_calls,
-)
+from graphc.backend.functions import PARAMETERS, Code, clock_of, written_calls
 from graphc.backend.loop_emitter import FUNCTION_ATTRIBUTES
 from graphc.backend.program import Program, placed
 from graphc.backend.scalar_emitter import ScalarEmitter
@@ -33,10 +27,9 @@ from graphc.loops.nodes import Kernel
 
 ENTRY = "graphc_entry"
 ARENA_BYTES = "graphc_arena_bytes"
-WHOLE_PROFILE_SLOT = 7  # of the context
-_WHOLE_TICKS = """  %end = {clock}
+_WHOLE_TICKS = f"""  %end = {{clock}}
   %ticks = sub i64 %end, %start
-  %whole_at = getelementptr i64, ptr %ctx, i64 7
+  %whole_at = getelementptr i64, ptr %ctx, i64 {WHOLE_PROFILE_SLOT}
   %before = load i64, ptr %whole_at, align 8
   %after = add i64 %before, %ticks
   store i64 %after, ptr %whole_at, align 8"""

@@ -12,8 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from graphc.backend.dynamic import (
+from graphc.backend.context_slots import (
+    BUFFERS_SLOT,
+    FIRST_PROFILE_SLOT,
     FREE_SLOT,
+    SCRATCH_SLOT,
+)
+from graphc.backend.dynamic import (
     SCRATCH_LAUNCH,
     block_text,
     depends_on,
@@ -44,10 +49,6 @@ from graphc.loops.nodes import Const, Kernel, SizeOf
 from graphc.lower.buffer_plan import slot_offsets
 
 STEPS_PER_PART = 32
-FIRST_PROFILE_SLOT = 8  # of the context
-# Places of the context, which the entry function fills before anything else.
-SCRATCH_SLOT = 3
-BUFFERS_SLOT = 4
 PARAMETERS = "ptr %ctx, ptr %buffers, ptr %dims, ptr %arena"
 # The virtual counter of 64-bit Arm: the cycle counter is not readable there outside the kernel.
 _CLOCKS = {"aarch64": 'call i64 asm sideeffect "mrs $0, cntvct_el0", "=r"()'}
@@ -441,7 +442,7 @@ class RunEmitter(FunctionEmitter):
                 if value:
                     self._store(f"%args.{j}", slot, t, value)
             first.append(values)
-        rows = self.table.finish(run.rows)
+        words = self.table.finish()
         if self.table.starts:
             allocas.append(f"  %starts = alloca [{len(self.table.starts)} x ptr], align 64")
             for ref, place in self.table.starts.items():
@@ -449,8 +450,8 @@ class RunEmitter(FunctionEmitter):
                 self._store("%starts", place, "ptr", start)
         self._basis = [self.sizes.monomial(m) for m in self.table.basis]
         self._loop(run, steps, first, table)
-        flat = ", ".join(f"i64 {word}" for row in rows for word in row) or "i64 0"
-        count = max(run.rows * self.table.words, 1)
+        flat = "i64 " + ", i64 ".join(map(str, words or [0]))
+        count = max(len(words), 1)
         head = f"{table} = internal constant [{count} x i64] [{flat}]\n\n"
         return head + self._function(name, ["entry:", *allocas])
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 
 from graphc.backend.program import BufferRef
 from graphc.base.dims import Dim, Monomial, Size
@@ -22,13 +23,14 @@ class Column:
     """An argument that differs from row to row: of step `step` of the period, in slot `slot`.
 
     kind: "arena" (bytes from the arena's start), "buffer" (a slot of `buffers`) or "any" (a slot,
-    or inverted a place among `starts`, and bytes from there); symbolic: the bytes have multiples of
-    the basis; at: its first word in a row.
+    or inverted a place among `starts`, and bytes from there); bytes: of each row, from the start;
+    symbolic: they have multiples of the basis; at: its first word in a row.
     """
 
     step: int
     slot: int
     refs: tuple[BufferRef, ...]
+    bytes: list[Size]
     kind: str
     symbolic: bool
     at: int = 0
@@ -56,37 +58,43 @@ class RunTable:
             kind = "arena"
         elif all(ref.kind in self.slots and ref.offset == 0 for ref in refs):
             kind = "buffer"
-        symbolic = any(isinstance(b, Dim) for b in bytes_)
-        for size in bytes_:
-            if isinstance(size, Dim):
-                for monomial, _ in size.terms:
-                    if monomial:
-                        self.basis.setdefault(monomial, len(self.basis))
-        self.columns.append(Column(step, slot, refs, kind, symbolic))
+        symbolic = [b for b in bytes_ if isinstance(b, Dim)]
+        for size in symbolic:
+            for monomial, _ in size.terms:
+                if monomial:
+                    self.basis.setdefault(monomial, len(self.basis))
+        self.columns.append(Column(step, slot, refs, bytes_, kind, bool(symbolic)))
 
-    def finish(self, rows: int) -> list[list[int]]:
-        """Give the columns their places; the words of each row."""
+    def finish(self) -> list[int]:
+        """Give the columns their places; the words of all rows, one row after another."""
         for column in self.columns:
             column.at = self.words
             self.words += 2 if column.kind == "any" else 1
             self.words += len(self.basis) if column.symbolic else 0
-        return [[w for c in self.columns for w in self._entry(c, c.refs[r])] for r in range(rows)]
+        places = [words for column in self.columns for words in self._words(column)]
+        return [word for row in zip(*places, strict=True) for word in row]
+
+    def _words(self, column: Column) -> list[tuple[int, ...]]:
+        """For each place that the column has in a row, the words of all rows."""
+        if column.kind == "buffer":
+            return [tuple([self.slots[ref.kind] + ref.index for ref in column.refs])]
+        entries = map(self._entry, repeat(column), column.refs, column.bytes)
+        return list(zip(*entries, strict=True))
 
     def _bytes(self, ref: BufferRef) -> Size:
         """Bytes from the start."""
         if ref.kind != "arena":
             return ref.offset
         start = self.offsets[ref.index]
-        return start + ref.offset if ref.offset else start
+        return start if isinstance(ref.offset, int) and not ref.offset else start + ref.offset
 
-    def _entry(self, column: Column, ref: BufferRef) -> list[int]:
-        slot = self.slots[ref.kind] + ref.index if ref.kind in self.slots else 0
-        if column.kind == "buffer":
-            return [slot]
-        words = self._coefficients(self._bytes(ref), column.symbolic)
+    def _entry(self, column: Column, ref: BufferRef, size: Size) -> list[int]:
+        words = self._coefficients(size, column.symbolic)
         if column.kind == "arena":
             return words
-        if ref.kind not in self.slots:
+        if ref.kind in self.slots:
+            slot = self.slots[ref.kind] + ref.index
+        else:
             start = ARENA if ref.kind == "arena" else BufferRef(ref.kind, ref.index)
             slot = ~self.starts.setdefault(start, len(self.starts))
         return [slot, *words]

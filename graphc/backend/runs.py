@@ -7,14 +7,20 @@ most of the code that LLVM sees; as a loop over a table of buffers they cost a r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
+from operator import attrgetter
+from typing import get_args
 
-from graphc.backend.program import Launch, Step
+from graphc.backend.program import Step
 
 LONGEST_PERIOD = 64
 FEWEST_ROWS = 4
 FEWEST_STEPS = 16  # below, a loop saves nothing
 _CANDIDATES = 8  # periods that are tried at each step
+# What a step is but for its buffers, by its kind.
+_WHAT = {
+    kind: attrgetter(*[f.name for f in fields(kind) if f.name != "args"]) for kind in get_args(Step)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,7 @@ def _keys(steps: Sequence[Step]) -> list[int]:
     numbers: dict[object, int] = {}
     keys = []
     for step in steps:
-        key: object = step.kernel if isinstance(step, Launch) else replace(step, args=())
+        key = type(step), _WHAT[type(step)](step)
         keys.append(numbers.setdefault(key, len(numbers)))
     return keys
 
@@ -79,5 +85,7 @@ def _longest(keys: Sequence[int], following: Sequence[int], start: int) -> Run:
         rows = same // period + 1
         if rows >= FEWEST_ROWS and FEWEST_STEPS <= rows * period > best.period * best.rows:
             best = Run(start, period, rows)
+        if best.stop == len(keys):
+            break
         second = following[second]
     return best

@@ -18,21 +18,16 @@ def topological(roots: Iterable[N], children: Callable[[N], Iterable[N]]) -> lis
     for root in roots:
         if id(root) in done:
             continue
-        stack: list[tuple[N, bool]] = [(root, False)]
+        stack = [root]
         while stack:
-            node, expanded = stack.pop()
-            if id(node) in done:
-                continue
-            if expanded:
+            node = stack[-1]
+            if id(node) not in done:
+                pending = [c for c in children(node) if id(c) not in done]
+                if pending:  # the node stays below them, and is looked at again after them
+                    pending.reverse()
+                    stack += pending
+                    continue
                 done.add(id(node))
                 result.append(node)
-                continue
-            pending = [(c, False) for c in children(node) if id(c) not in done]
-            if not pending:
-                done.add(id(node))
-                result.append(node)
-                continue
-            stack.append((node, True))
-            pending.reverse()
-            stack += pending
+            stack.pop()
     return result

@@ -95,14 +95,16 @@ def symbols_of(nodes: Iterable[Node]) -> tuple[Symbol, ...]:
     """The symbols in the types and the attributes of nodes, sorted by name."""
     wanted: dict[int, Dim] = {}  # each once: a thousand layers share their dims
     nested: list[tuple[Any, ...]] = []
+    types: dict[int, TensorType] = {}
     for node in nodes:
-        types = (node.type,) if isinstance(node.type, TensorType) else node.type.items
-        for values in (*[t.shape for t in types], node.attrs):
-            for value in values:
-                if isinstance(value, Dim):
-                    wanted[id(value)] = value
-                elif isinstance(value, tuple):
-                    nested.append(value)
+        if isinstance(node.type, TensorType):
+            types[id(node.type)] = node.type
+        else:
+            types.update((id(t), t) for t in node.type.items)
+        for value in node.attrs:
+            if isinstance(value, Dim) or isinstance(value, tuple):  # a union is slow to ask for
+                nested.append((value,))
+    nested += [t.shape for t in types.values()]
     while nested:
         for value in nested.pop():
             if isinstance(value, Dim):

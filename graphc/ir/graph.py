@@ -41,6 +41,7 @@ from graphc.ir.node import OPERATORS, Node, Tensor, TensorType, describe, make
 
 if TYPE_CHECKING:
     from graphc.ir.constant import ConstantValue
+    from graphc.ir.opdef import OpDef
 
 Outputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
@@ -122,6 +123,17 @@ class Graph(Scope):
     def nodes(self) -> list[Node]:
         """Every node, inputs before users, in a deterministic order; declared inputs come first."""
         return topological(self.roots, edges(self.bindings))
+
+    @functools.cached_property
+    def ops(self) -> frozenset[OpDef]:
+        """The ops of the nodes, those of bodies not included."""
+        return frozenset({n.op for n in self.nodes})
+
+    @functools.cached_property
+    def patterns(self) -> frozenset[tuple[str, ...]]:
+        """The name of each tensor's op with those of its inputs: which rules are about it."""
+        tensors = (n for n in self.nodes if isinstance(n, Tensor))
+        return frozenset({(n.op.name, *[i.op.name for i in n.inputs]) for n in tensors})
 
     @property
     def roots(self) -> list[Tensor]:

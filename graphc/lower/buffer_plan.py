@@ -87,7 +87,7 @@ class BufferPlan:
 
     def _memory(self, stored: Stored) -> tuple[Memory, Size]:
         """Whose memory a value has, and how many elements after its start."""
-        if isinstance(stored, Temporary):
+        if isinstance(stored, Temporary) or (not self.joins.parts and isinstance(stored, Tensor)):
             return stored, 0
         root, start = (stored.root, stored.offset) if isinstance(stored, Shifted) else (stored, 0)
         found, more = self.joins.memory(root)
@@ -157,14 +157,14 @@ def plan_buffers(
     for k, (_, value) in enumerate(graph.updates):
         _fix(plan, storage_root(value), ("update", k))
     last: dict[int, int] = {}
-    for step, lowered in enumerate(steps):
-        for memory in map(plan.memory, lowered.args):
+    used = [[(a, plan.memory(a)) for a in lowered.args] for lowered in steps]
+    for step, pairs in enumerate(used):
+        for _, memory in pairs:
             last[id(memory)] = step
     arena = _Arena(plan)
     dying: dict[int, list[Memory]] = {}
     for step, lowered in enumerate(steps):
-        for argument in lowered.args:
-            stored = plan.memory(argument)
+        for argument, stored in used[step]:
             if id(stored) in plan.places:
                 continue
             if isinstance(stored, Tensor) and isinstance(stored.op.form, Constant):

@@ -33,8 +33,7 @@ def filled_once(graph: Graph, prepare: Prepare) -> Graph:
 
 
 def _one(graph: Graph, changed: dict[Graph, Graph], prepare: Prepare) -> Graph:
-    ops = {n.op for n in graph.nodes if isinstance(n.op.form, Control)}
-    if not ops & {SCAN, WHILE_LOOP} and all(changed[b] is b for b in graph.own_bodies):
+    if not graph.ops & {SCAN, WHILE_LOOP} and all(changed[b] is b for b in graph.own_bodies):
         return graph
     split: dict[tuple[tuple[Graph, ...], int], _Split] = {}
 

@@ -231,6 +231,8 @@ def plain_reductions(graph: Graph) -> Graph:
     below.
     """
 
+    if not any(isinstance(op.form, Reduction) for op in graph.ops):
+        return graph
     if not any(isinstance(n.op.form, Reduction) and n.attr("keepdims") for n in graph.nodes):
         return graph
 
@@ -254,6 +256,7 @@ def plain_reductions(graph: Graph) -> Graph:
 
 
 _MAX_JOINED = 8
+_PREPARED = (Contraction, Reduction)
 
 
 def prepare(graph: Graph) -> tuple[Graph, list[Tensor]]:
@@ -264,6 +267,11 @@ def prepare(graph: Graph) -> tuple[Graph, list[Tensor]]:
     element chooses among its operands, k choices an element, in a tree 8 per level.
     """
     forced: list[Tensor] = []
+    if not any(isinstance(op.form, _PREPARED) or op.name == "concat" for op in graph.ops):
+        for node in graph.nodes:
+            if isinstance(node.op.form, Control):
+                forced += map(storage_root, node.inputs)
+        return graph, forced
 
     def visit(node: Node, inputs: tuple[Tensor, ...]) -> Node:
         if not inputs:
@@ -273,7 +281,7 @@ def prepare(graph: Graph) -> tuple[Graph, list[Tensor]]:
             forced.extend(map(storage_root, inputs))
         many = node.op.name == "concat" and len(inputs) > _MAX_JOINED
         many = many and not is_contiguous_join(node)
-        if not isinstance(form, Contraction | Reduction) and not many:
+        if not isinstance(form, _PREPARED) and not many:
             if all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
                 return node
         with derived_from(node):

@@ -20,7 +20,7 @@ Legality is decided on the region graph with `reach` (regions reachable downstre
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from graphc.base.dims import Shape, product
@@ -107,6 +107,7 @@ class Partitioner:
         self.align: dict[int, int] = {}
         self.uses: dict[int, list[_Use]] = {}
         self.finder = EdgeFinder(self.is_producer)
+        self.edges: dict[int, list[Edge]] = {}  # by id of the node that reads
         self.cut: set[int] = set()
         self._cut_view_chains()
 
@@ -131,7 +132,7 @@ class Partitioner:
         for node in reversed(self.graph.nodes):
             if isinstance(node.op.form, Control):
                 self._control(node, results.pop(id(node), []))
-            if not isinstance(node, Tensor) or isinstance(node.op.form, Source | Constant):
+            if not isinstance(node, Tensor) or isinstance(node.op.form, _SOURCES):
                 continue
             if isinstance(node.op.form, Item):
                 results.setdefault(id(node.inputs[0]), []).append(node)
@@ -145,8 +146,8 @@ class Partitioner:
             self._register_edges(node)
         for region in self.regions:
             region.nodes.reverse()
-        barriers = any(n.op.name == "barrier" for n in self.graph.nodes)
-        found = _in_order(self.regions, self.home, self.finder, barriers)
+        barriers = any(op.name == "barrier" for op in self.graph.ops)
+        found = _in_order(self.regions, self.home, self.edges, self.is_producer, barriers)
         return sorted(found, key=lambda region: self.phases.of(region.nodes[0]))
 
     # -- one node ---------------------------------------------------------------------------------
@@ -174,6 +175,7 @@ class Partitioner:
             users = [u.region for u in self.uses.pop(id(result), [])]
             self._add(result, region, 0, users, True)
         self._register_edges(results[0])  # all results read the operands of the node
+        self.edges.update(dict.fromkeys(map(id, results), self.edges[id(results[0])]))
 
     def _start(self, node: Tensor, users: list[Region]) -> None:
         form = node.op.form
@@ -226,7 +228,8 @@ class Partitioner:
         align = self.align[id(node)]
         if isinstance(node.op.form, Reduction):
             align = min(align, _leading_kept(node))
-        for edge in self.finder.edges(node):
+        found = self.edges[id(node)] = self.finder.edges(node)
+        for edge in found:
             if not isinstance(edge.producer.op.form, _SOURCES):
                 self.uses.setdefault(id(edge.producer), []).append(_Use(region, node, edge, align))
 
@@ -357,7 +360,11 @@ def _small(shape: Shape) -> bool:
 
 
 def _in_order(
-    regions: list[Region], home: dict[int, Region], finder: EdgeFinder, barriers: bool
+    regions: list[Region],
+    home: dict[int, Region],
+    edges: Mapping[int, list[Edge]],
+    is_producer: Callable[[Tensor], bool],
+    barriers: bool,
 ) -> list[Region]:
     """Producers before users; among free choices the region that was started last (first in the
     graph) goes first.
@@ -370,18 +377,17 @@ def _in_order(
     users: dict[int, list[Region]] = {r.number: [] for r in regions}
     releases: dict[int, list[Region]] = {r.number: [] for r in regions}
     for region in regions:
-        inner = {id(n) for n in region.nodes}
         sources: set[int] = set()
         later: set[int] = set()
         # All results of a control region read the same operands.
         readers = region.nodes[:1] if region.kind == "control" else region.nodes
         for node in readers:
-            for edge in finder.edges(node):
+            for edge in edges[id(node)]:
                 producer = home.get(id(edge.producer))
-                if producer is not None and id(edge.producer) not in inner:
+                if producer is not None and producer is not region:
                     sources.add(producer.number)
             if barriers:
-                found = _awaited(node, finder.is_producer)
+                found = _awaited(node, is_producer)
                 later.update(home[p].number for p in found if p in home)
         later -= sources | {region.number}
         waiting[region.number], held[region.number] = len(sources), len(later)

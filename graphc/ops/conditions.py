@@ -39,6 +39,8 @@ def size_conditions(graph: Graph) -> tuple[Condition, ...]:
     """The conditions of a graph, each once, without those that the dims' bounds imply."""
     found: dict[Dim, Condition | None] = {}
 
+    seen: set[int] = set()  # ids of types: a thousand layers share theirs
+
     def want(size: Size, node: Node, op: str = "") -> None:
         if isinstance(size, Dim) and size not in found:
             low, _ = size.bounds()
@@ -47,8 +49,10 @@ def size_conditions(graph: Graph) -> tuple[Condition, ...]:
 
     for node in itertools.chain(*(g.nodes for g in (graph, *graph.bodies))):
         for t in (node.type,) if isinstance(node.type, TensorType) else node.type.items:
-            for size in t.shape:
-                want(size, node)
+            if id(t) not in seen:
+                seen.add(id(t))
+                for size in t.shape:
+                    want(size, node)
         if node.op is ARGMAX or node.op is ARGMIN:
             operand = node.inputs[0].type
             assert isinstance(operand, TensorType)

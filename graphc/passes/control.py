@@ -133,6 +133,9 @@ class _Share:
 
 def _shares(nodes: Sequence[Node]) -> dict[int, _Share]:
     groups: dict[Any, list[Node]] = {}
+    alike = Counter([(node.op, *map(id, node.inputs)) for node in nodes])
+    if len(alike) == len(nodes):  # a thousand layers, each of what the one before gave
+        return {}
     for node in nodes:
         if node.op.name != "while_loop" and _is_simple(node):  # has no outputs but its carries
             plain = tuple(a for a in node.attrs if not isinstance(a, Graph))
@@ -212,7 +215,8 @@ class PruneControl:
         plans: _Plans = {}
         if all(n.op.name == "call" for n in runs):  # a thousand layers of which nothing changes
             used = _used_results(graph)
-            if all(_plan_of(n, used.get(id(n), ()), plans) is None for n in runs):
+            calls = {(id(n.attrs[0]), tuple(used.get(id(n), ()))): n for n in runs}
+            if all(_plan_of(n, key[1], plans) is None for key, n in calls.items()):
                 return graph
         return replace_control(graph, lambda _, node, used: _pruned(node, used, plans))
 

@@ -38,7 +38,7 @@ class ExpandComposites:
 
     def run(self, graph: Graph, context: Context) -> Graph:
         """The graph without composite ops."""
-        if not any(isinstance(n.op.form, Composite) for n in graph.nodes):
+        if not any(isinstance(op.form, Composite) for op in graph.ops):
             return graph
         return rewrite(graph, _EXPANSION, stage=self.name)[0]
 
@@ -56,7 +56,7 @@ class StripAliases:
 
     def run(self, graph: Graph, context: Context) -> Graph:
         """The graph without these ops."""
-        if not any(n.op.name in self.ops for n in graph.nodes):
+        if not any(op.name in self.ops for op in graph.ops):
             return graph
         strip = NodeRule("strip_alias", self.ops, _first_input, EXACT, "alias(x, …) = x")
         return rewrite(graph, RuleSet([strip]), stage=self.name)[0]

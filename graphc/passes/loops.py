@@ -36,7 +36,7 @@ class MoveOutOfLoops:
 
     def run(self, graph: Graph, context: Context) -> Graph:
         """The graph with smaller loops; the same graph where nothing moves."""
-        if not any(n.op is SCAN for n in graph.nodes):
+        if SCAN not in graph.ops:
             return graph
         mapping: dict[int, Node] = {}
         results: dict[int, tuple[Tensor, ...]] = {}

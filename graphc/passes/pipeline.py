@@ -129,8 +129,13 @@ def _through(
     context: Context,
     after: Callable[[Pass, Graph], None] | None = None,
 ) -> Graph:
+    settled: dict[Pass, Graph] = {}  # the graph that a pass found nothing to change in
     for step in passes:
-        graph = step.run(graph, context)
+        before = graph
+        if settled.get(step) is not before:
+            graph = step.run(before, context)
+            if graph is before:
+                settled[step] = before
         if after is not None:
             after(step, graph)
     return graph

@@ -34,7 +34,10 @@ class RuleSet:
 
     def at(self, node: Node) -> tuple[AnyRule, ...]:
         """The rules that can apply at a node, by its op and those of its inputs, in order."""
-        key = (node.op.name, *[i.op.name for i in node.inputs])
+        return self.of((node.op.name, *[i.op.name for i in node.inputs]))
+
+    def of(self, key: tuple[str, ...]) -> tuple[AnyRule, ...]:
+        """The rules that can apply at an op (the first name) with inputs of the other ops."""
         found = self._candidates.get(key)
         if found is None:
             found = tuple(r for r in self.rules if r.may_apply(key[0], key[1:]))
@@ -60,6 +63,8 @@ def rewrite(
     """
     trace = Trace(limit) if trace is None else trace
     indexed = rules if isinstance(rules, RuleSet) else RuleSet(rules, numerics)
+    if not any(map(indexed.of, graph.patterns)):  # such as a thousand calls of one layer
+        return graph, trace
     walk = _Walk(indexed, trace, stage, len(graph.nodes))
     with provenance.derived_from():
         mapping = walk.run(graph.nodes)

@@ -8,19 +8,17 @@ constants: each contiguous, in stored form (bfloat16 as uint16).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from graphc.backend.context_slots import FIRST_PROFILE_SLOT as FIRST_PROFILE_SLOT
+from graphc.backend.context_slots import WHOLE_PROFILE_SLOT as WHOLE_PROFILE_SLOT
 from graphc.base.dims import Size, Symbol
 from graphc.base.errors import CompileError
 from graphc.ir.constant import ConstantValue
 from graphc.ir.graph import Graph
 from graphc.ir.node import Tensor, TensorType
-
-# With `CompileOptions.profile` the entry adds the ticks of launch k to slot FIRST_PROFILE_SLOT + k
-# of its context, and those of the whole call to WHOLE_PROFILE_SLOT.
-WHOLE_PROFILE_SLOT = 7
-FIRST_PROFILE_SLOT = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +74,11 @@ class Executable:
     """A compiled graph.
 
     symbols: in the order of the entry's `dims`; variables: in the order of their buffers; updates:
-    the variable that each update buffer belongs to; stages(name): the text of a stage for
-    `explain`; optimized(): the graph that the kernels compute, with its names. computed: the sizes
-    that it finds itself, whose places in `dims` follow those of `symbols`; blocks: how many further
-    places of `dims` it uses.
+    the variable that each update buffer belongs to; flops: scalar operations of launches, each with
+    the number of launches that have so many; stages(name): the text of a stage for `explain`;
+    optimized(): the graph that the kernels compute, with its names; describe_kernels(): the
+    launches. computed: the sizes that it finds itself, whose places in `dims` follow those of
+    `symbols`; blocks: how many further places of `dims` it uses.
     """
 
     graph: Graph
@@ -91,13 +90,19 @@ class Executable:
     updates: tuple[Tensor, ...]
     constants: tuple[ConstantValue, ...]
     sites: tuple[Site, ...]
-    kernels: tuple[KernelInfo, ...]
+    flops: tuple[tuple[Size, int], ...]
     has_parallel: bool
     stages: Callable[[str], str] = field(repr=False)
     from_cache: bool = False
     optimized: Callable[[], Graph] = field(repr=False, kw_only=True)
+    describe_kernels: Callable[[], tuple[KernelInfo, ...]] = field(repr=False, kw_only=True)
     computed: tuple[Symbol, ...] = ()
     blocks: int = 0
+
+    @functools.cached_property
+    def kernels(self) -> tuple[KernelInfo, ...]:
+        """Names, lines and work of each launch, found when somebody asks."""
+        return self.describe_kernels()
 
 
 # "compile": (graph: Graph, options: CompileOptions) -> Executable. Filled by graphc/compiler.py.

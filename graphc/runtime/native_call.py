@@ -12,6 +12,10 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 
+from graphc.backend.context_slots import ARENA_END_SLOT as ARENA_END_SLOT
+from graphc.backend.context_slots import FREE_SLOT as FREE_SLOT
+from graphc.backend.context_slots import MORE_MEMORY as MORE_MEMORY
+
 _ENTRY = ctypes.CFUNCTYPE(
     ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p
 )
@@ -19,10 +23,6 @@ _ARENA_BYTES = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
 
 
 Slots = ctypes.Array[ctypes.c_int64]
-# Places of the context that programs read and write which compute sizes.
-ARENA_END_SLOT = 5  # the first byte behind the arena
-FREE_SLOT = 6  # how far the arena would have to reach, where MORE_MEMORY is returned
-MORE_MEMORY = -1
 
 
 def slots(values: Sequence[int]) -> Slots:

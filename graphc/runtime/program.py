@@ -8,7 +8,6 @@ built with cells of its own (profiling).
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -166,7 +165,7 @@ def _work(executable: Executable) -> Size:
     if any(n.op.name == "while_loop" for g in _with_bodies(executable.graph) for n in g.nodes):
         return RELEASE_WORK  # nobody knows how many turns there are
     total: Size = 0
-    for flops, count in Counter(kernel.flops for kernel in executable.kernels).items():
+    for flops, count in executable.flops:
         total = total + flops * count
     if not isinstance(total, Dim) and total == 0:
         types = [t for _, t in (*executable.inputs, *executable.outputs)]

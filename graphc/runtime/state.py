@@ -122,9 +122,9 @@ class Cell:
         "record_address",
     )
 
-    def __init__(self, current: Array, record: Array, record_address: int) -> None:
+    def __init__(self, current: Array, first: int, record: Array, record_address: int) -> None:
         self._current = current
-        self._first = int(record[0])
+        self._first = first  # the address of `current`
         self._owned = False
         self._spare: Array | None = None
         self.record = record
@@ -134,12 +134,10 @@ class Cell:
     def sharing(values: Sequence[Array]) -> list[Cell]:
         """Cells that hold these arrays, which nobody writes, as long as nothing is assigned."""
         records = np.zeros((len(values), 2), np.int64)
-        records[:, 0] = [buffers.address(value) for value in values]
-        first, step = buffers.address(records), records.strides[0]
-        return [
-            Cell(value, record, first + k * step)
-            for k, (value, record) in enumerate(zip(values, records, strict=True))
-        ]
+        addresses = records[:, 0] = [buffers.address(value) for value in values]
+        start, step = buffers.address(records), 2 * records.itemsize
+        of_records = range(start, start + len(values) * step, step)
+        return list(map(Cell, values, addresses, records, of_records))
 
     @staticmethod
     def of(values: Sequence[Array]) -> list[Cell]:

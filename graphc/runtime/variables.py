@@ -32,7 +32,7 @@ class Saved:
     stored: Array
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class _Entry:
     variable: Tensor
     name: str
