@@ -74,7 +74,8 @@ def _candidates(problem: Problem, default: Blocks, sharable: bool) -> Iterator[B
     whole = len(problem.columns) > 1
     across = lines if whole else length
     for row_block in _parts(rows, ROWS, default.height):
-        for block in _parts(across, across, 1 if whole else panel):
+        least = 1 if whole else panel  # always stands: long lines may leave room for one only
+        for block in dict.fromkeys((*_parts(across, across, least), least)):
             columns = block * length if whole else block
             room = BLOCK_BYTES // (policy.VECTOR_BYTES // default.width)
             if block > 1 and (columns > default.columns or columns * row_block > room):

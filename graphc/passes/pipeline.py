@@ -129,13 +129,8 @@ def _through(
     context: Context,
     after: Callable[[Pass, Graph], None] | None = None,
 ) -> Graph:
-    settled: dict[Pass, Graph] = {}  # the graph that a pass found nothing to change in
     for step in passes:
-        before = graph
-        if settled.get(step) is not before:
-            graph = step.run(before, context)
-            if graph is before:
-                settled[step] = before
+        graph = step.run(graph, context)
         if after is not None:
             after(step, graph)
     return graph

@@ -59,7 +59,7 @@ CONTEXT_SLOTS = 8  # the first three have a meaning, two more for programs that 
 RELEASE_WORK = 200_000  # scalar operations, some 20 us: from here on other Python threads may run
 _UNBOUNDED = (1 << 63) - 1
 _MOST_TRIES = 1000  # with an arena that is large enough
-_HUGE = 1 << 62
+_HUGE = 1 << 40  # more elements than memory holds; a divisor of the size may stand beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,7 +418,7 @@ def _write_arguments(
         arguments.append(spec.host.itemsize)
     for condition in signature.conditions:
         wanted = condition.size
-        # Checks compare a length with a size: floor(wanted / 2**62) adds 0, or -1 if negative.
+        # Checks compare a length with a size: floor(wanted / 2**40) adds 0, or -1 if negative.
         i, k = places[wanted.symbols()[0].name]
         expected = signature.inputs[i].shape[k] + wanted // _HUGE
         checks += (i, k, record.table(_code(expected, numbers)))
@@ -462,10 +462,14 @@ def _output_dim(record: _Record, size: Size, numbers: dict[str, int]) -> tuple[i
 
 
 def _code(size: Size, numbers: dict[str, int]) -> list[int]:
-    """A size expression as instructions. Raises UnsupportedError beyond the machine's stack."""
+    """A size expression as instructions. Raises UnsupportedError beyond the machine's stack
+    and for factors that it cannot hold.
+    """
     code: list[int] = []
     if _emit(size, numbers, code) > CODE_STACK:
         raise UnsupportedError(f"the size {size} is too deeply nested for native checks")
+    if any(abs(word) >= 1 << 63 for word in code):
+        raise UnsupportedError(f"the size {size} has a factor of more than 63 bits")
     return [*code, Code.END]
 
 

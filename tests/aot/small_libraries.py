@@ -28,7 +28,7 @@ def small_library(target: str = HOST, external: bool = False) -> tuple[Module, b
     u = graphc.placeholder((7, 5), "float64", name="u")
     v = graphc.placeholder((7, 5), "float64", name="v")
     outputs = {
-        "y": graphc.nn.softmax(x @ w + b),
+        "y": graphc.nn.softmax(graphc.tanh(x @ w + b)),
         "first": graphc.cumulative_sum(u, axis=0),
         "second": graphc.cumulative_sum(v, axis=0),
     }

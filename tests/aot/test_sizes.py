@@ -63,8 +63,10 @@ def test_kernels_have_the_names_of_the_graph(target: str) -> None:
 def test_math_belongs_to_its_instruction_set(target: str) -> None:
     found = report(target)
     for name in found.sets:
-        (function,) = (p for p in found.parts if p.set == name and p.kind == "math")
-        assert function.name.startswith("exp.") and function.bytes > 100
+        functions = {p.name: p.bytes for p in found.parts if p.set == name and p.kind == "math"}
+        assert any(f.startswith("tanh.") and size > 100 for f, size in functions.items())
+        # exp is short where one instruction scales by a power of two, and stands in the loop.
+        assert {f.partition(".")[0] for f in functions} <= {"tanh", "exp"}
         own = [p for p in found.parts if p.set == name and p.kind in ("kernel", "math", "calls")]
         assert found.set_bytes(name) == sum(p.bytes for p in own)
     assert {p.kind for p in found.parts if p.set == "all"} >= {"pool", "wrapper", "dispatch"}
