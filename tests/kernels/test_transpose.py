@@ -7,6 +7,7 @@ import pytest
 
 import graphc
 from graphc import compiler
+from graphc.base.target import Target
 from graphc.ir.graph import Graph
 from graphc.kernels.transpose_cpu import TransposeTemplate
 from tests.conformance.running import RUNNABLE, Compiled
@@ -39,11 +40,11 @@ def test_elements_change_places(
 
 
 @pytest.mark.parametrize("target", RUNNABLE, ids=lambda t: t.name)
-def test_sizes_that_run_time_knows(monkeypatch: pytest.MonkeyPatch, target: object) -> None:
+def test_sizes_that_run_time_knows(monkeypatch: pytest.MonkeyPatch, target: Target) -> None:
     monkeypatch.setattr(compiler, "TEMPLATES", (TransposeTemplate(least=0),))
     rows, columns = graphc.Dim("rows", min=16), graphc.Dim("columns", min=16)
     graph = _graph((rows, columns), (1, 0), "float32")
-    compiled = Compiled(graph, optimize=True, numerics="standard", target=target)  # type: ignore[arg-type]
+    compiled = Compiled(graph, optimize=True, numerics="standard", target=target)
     assert "%tile" in compiled.compilation.stage("loops"), "the template was not used"
     for shape in ((16, 16), (100, 65), (64, 128)):
         x = np.random.default_rng(2).standard_normal(shape).astype(np.float32)
