@@ -4,9 +4,8 @@ place.
     declared graph -> optimize (passes) -> expand -> lower (regions, loops, buffers)
     -> program -> LLVM -> object bytes
 
-Object bytes are cached by the digest of everything that they depend on: the graph's text, the
-options, the compiler's version and the machine. A cached program is loaded without LLVM, and the
-stages are recomputed when somebody asks to see them.
+Object bytes are cached by the digest of everything that they depend on (`program_cache`). A cached
+program is loaded without LLVM, and the stages are recomputed when somebody asks to see them.
 """
 
 from __future__ import annotations
@@ -14,32 +13,20 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-import hashlib
 import importlib
-import importlib.util
-import json
 import logging
-import platform
-import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from graphc.base.dims import Size
-from graphc.base.dtypes import dtype_of
 from graphc.base.errors import GraphError
 from graphc.base.target import Target
 from graphc.ir import provenance
-from graphc.ir.constant import ConstantValue, from_stored
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
-from graphc.ir.parse import parse_size
-from graphc.ir.text import graph_text
 from graphc.kernels import TEMPLATES
 from graphc.loops.text import kernel_text
 from graphc.lower.buffer_plan import LoweredStep
@@ -48,16 +35,15 @@ from graphc.lower.lower_graph import Lowered, lower_graph
 from graphc.lower.regions import Region
 from graphc.lower.work import Work, work_of_steps
 from graphc.passes.pipeline import lowerable, optimize
+from graphc.program_cache import Contents, pack, program_key, unpack
 from graphc.runtime.cache import ObjectCache
 from graphc.runtime.executable import COMPILER, CompileOptions, Executable, KernelInfo, Site
-from graphc.version import __version__
 
 if TYPE_CHECKING:
     from graphc.backend.program import Program
 
 _log = logging.getLogger("graphc.compiler")
 STAGES = ("graph", "optimized", "regions", "loops", "llvm", "assembly", "memory")
-_FORMAT = 3  # of the cached bytes
 _NAMES_PER_KERNEL = 8
 _LINES_PER_KERNEL = 4
 
@@ -231,132 +217,6 @@ def _site_hint(node: Node, kind: str) -> str:
     return f"an index is out of bounds for its operand ({node.op.name} of {operands})"
 
 
-# -- cache ----------------------------------------------------------------------------------------
-
-
-@functools.lru_cache(maxsize=1)
-def _machine() -> str:
-    """What code for this machine depends on, found without LLVM."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        text = platform.processor()
-    kept = sorted(
-        {
-            line
-            for line in text.splitlines()
-            if line.startswith(("flags", "model name", "Features", "CPU"))
-        }
-    )
-    return platform.machine() + platform.system() + "\n".join(kept)
-
-
-@functools.lru_cache(maxsize=1)
-def _toolchain() -> str:
-    # LLVM's version by its wrapper's file, so that a cached program is found without importing
-    # either.
-    spec = importlib.util.find_spec("llvmlite")
-    if spec is None or spec.origin is None:
-        return f"{__version__} {_FORMAT} {_source_stamp()}"
-    status = Path(spec.origin).with_name("_version.py").stat()
-    return f"{__version__} {_FORMAT} {status.st_size} {status.st_mtime_ns} {_source_stamp()}"
-
-
-def _source_stamp() -> str:
-    """Names, sizes and times of our own files: an edited compiler never finds old code."""
-    root = Path(__file__).parent
-    stamp = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        status = path.stat()
-        stamp.update(f"{path.name} {status.st_size} {status.st_mtime_ns};".encode())
-    return stamp.hexdigest()
-
-
-def cache_key(graph: Graph, options: CompileOptions) -> str:
-    """The digest of everything that the object depends on."""
-    settings = (
-        f"{options.device} {options.numerics} {options.check_numerics} "
-        f"{options.optimize} {options.fuse}"
-    )
-    # Values by digest: writing out those of large models takes longer than compiling them.
-    described = graph_text(graph, inline=0)
-    text = "\0".join((_toolchain(), _machine(), settings, described))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def pack(compilation: Compilation, data: bytes) -> bytes:
-    """Everything of an executable that is not in the declared graph, as bytes."""
-    constants = compilation.lowered.plan.constants
-    header = {
-        "sites": _site_records(compilation),
-        "flops": [[str(flops), count] for flops, count in compilation.flops],
-        "parallel": _has_parallel(compilation),
-        "constants": [[c.dtype.name, list(c.shape), c.stored.nbytes] for c in constants],
-        "blocks": compilation.lowered.blocks,
-        "object": len(data),
-    }
-    text = json.dumps(header).encode()
-    return b"".join(
-        [struct.pack("<Q", len(text)), text, data, *(c.stored.tobytes() for c in constants)]
-    )
-
-
-def _declared_nodes(graph: Graph) -> list[Node]:
-    """The nodes of a graph and of its bodies, in an order that its text decides."""
-    return [n for part in (graph, *graph.bodies) for n in part.nodes]
-
-
-def _site_records(compilation: Compilation) -> list[list[Any]]:
-    """Sites by the position of a declared node at the same line: moved lines stay right."""
-    places: dict[tuple[Any, object], int] = {}
-    entries = compilation.lowered.sites.entries
-    if entries:
-        for k, declared in enumerate(_declared_nodes(compilation.graph)):
-            places.setdefault((declared.op, provenance.locations(declared)[:1]), k)
-    return [
-        [
-            node.op.name,
-            places.get((node.op, provenance.locations(node)[:1]), -1),
-            _site_hint(node, kind),
-            kind,
-        ]
-        for node, kind in entries
-    ]
-
-
-def unpack(graph: Graph, options: CompileOptions, packed: bytes) -> Executable:
-    """The executable of cached bytes (their checksum was verified by the cache)."""
-    (length,) = struct.unpack_from("<Q", packed)
-    header = json.loads(packed[8 : 8 + length])
-    start = 8 + length
-    data = packed[start : start + header["object"]]
-    start += header["object"]
-    constants: list[ConstantValue] = []
-    for name, shape, size in header["constants"]:
-        dtype = dtype_of(name)
-        stored = np.frombuffer(packed[start : start + size], dtype.storage).reshape(shape)
-        constants.append(from_stored(stored, dtype))
-        start += size
-    declared = _declared_nodes(graph) if header["sites"] else []
-    sites = tuple(
-        Site(op, provenance.where(declared[k]) if k >= 0 else "", hint, kind)
-        for op, k, hint, kind in header["sites"]
-    )
-    symbols = graph.symbols + graph.computed
-    flops = tuple((parse_size(text, symbols), count) for text, count in header["flops"])
-    return _executable(
-        graph,
-        options,
-        data,
-        tuple(constants),
-        sites,
-        flops,
-        header["parallel"],
-        None,
-        header["blocks"],
-    )
-
-
 def _has_parallel(compilation: Compilation) -> bool:
     return any(
         getattr(s, "kind", "") == "parallel"
@@ -365,16 +225,19 @@ def _has_parallel(compilation: Compilation) -> bool:
     )
 
 
+def _contents(compilation: Compilation, data: bytes) -> Contents:
+    return Contents(
+        data,
+        tuple(compilation.lowered.plan.constants),
+        compilation.sites,
+        compilation.flops,
+        _has_parallel(compilation),
+        compilation.lowered.blocks,
+    )
+
+
 def _executable(
-    graph: Graph,
-    options: CompileOptions,
-    data: bytes,
-    constants: tuple[ConstantValue, ...],
-    sites: tuple[Site, ...],
-    flops: tuple[tuple[Size, int], ...],
-    parallel: bool,
-    compilation: Compilation | None,
-    blocks: int,
+    graph: Graph, options: CompileOptions, contents: Contents, compilation: Compilation | None
 ) -> Executable:
     @functools.lru_cache(maxsize=1)
     def stages() -> Compilation:
@@ -382,22 +245,22 @@ def _executable(
 
     return Executable(
         graph,
-        data,
+        contents.object,
         graph.symbols,
         tuple((name, t.type) for name, t in graph.inputs),
         tuple(graph.variables),
         tuple((name, t.type) for name, t in graph.outputs),
         tuple(v for v, _ in graph.updates),
-        constants,
-        sites,
-        flops,
-        parallel,
+        contents.constants,
+        contents.sites,
+        contents.flops,
+        contents.parallel,
         lambda name: stages().stage(name),
         compilation is None,
         optimized=lambda: stages().optimized,
         describe_kernels=lambda: stages().kernel_infos,
         computed=graph.computed,
-        blocks=blocks,
+        blocks=contents.blocks,
     )
 
 
@@ -434,31 +297,22 @@ def _cache_of(directory: str | None) -> ObjectCache:
 
 def _compiled(graph: Graph, options: CompileOptions) -> Executable:
     cache = None if options.profile or options.cache_dir == "" else _cache_of(options.cache_dir)
-    key = cache_key(graph, options) if cache is not None else ""
+    key = program_key(graph, options) if cache is not None else ""
     if cache is not None:
         packed = cache.get(key)
         if packed is not None:
-            return unpack(graph, options, packed)
+            return _executable(graph, options, unpack(graph, packed), None)
     compilation = Compilation(graph, options, _backend().host_target())
-    data = compilation.object()
+    contents = _contents(compilation, compilation.object())
     if cache is not None:
-        cache.put(key, pack(compilation, data))
+        checked = [node for node, _ in compilation.lowered.sites.entries]
+        cache.put(key, pack(graph, contents, checked))
     _log.info(
         "compiled %s: %s",
         graph.name,
         {k: round(v * 1e3, 2) for k, v in compilation.seconds.items()},
     )
-    return _executable(
-        graph,
-        options,
-        data,
-        tuple(compilation.lowered.plan.constants),
-        compilation.sites,
-        compilation.flops,
-        _has_parallel(compilation),
-        compilation,
-        compilation.lowered.blocks,
-    )
+    return _executable(graph, options, contents, compilation)
 
 
 COMPILER["compile"] = compile_for_session

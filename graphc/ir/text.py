@@ -41,9 +41,11 @@ _NOT_PLAIN = re.compile(r"[^A-Za-z0-9_./]")
 Functions = dict[Graph, str]  # labels of the graphs that are written at the top
 
 
-def graph_text(graph: Graph, indent: str = "", inline: int = INLINE_BYTES) -> str:
+def graph_text(
+    graph: Graph, indent: str = "", inline: int = INLINE_BYTES, initial: bool = True
+) -> str:
     """The text of a graph. Constants of more than `inline` bytes (and more than 16 elements) are
-    named by digest.
+    named by digest. initial=False: without the first values of variables (no text to be parsed).
     """
     functions = _functions(graph)
     known: Functions = {}
@@ -52,7 +54,7 @@ def graph_text(graph: Graph, indent: str = "", inline: int = INLINE_BYTES) -> st
         text = _inner_text(function, indent + "  ", inline, known)
         lines.append(f"{indent}  function {label} = {text}")
         known[function] = label
-    return _inner_text(graph, indent, inline, functions, lines)
+    return _inner_text(graph, indent, inline, functions, lines, initial)
 
 
 def _functions(graph: Graph) -> Functions:
@@ -78,7 +80,12 @@ def _functions(graph: Graph) -> Functions:
 
 
 def _inner_text(
-    graph: Graph, indent: str, inline: int, functions: Functions, first: Sequence[str] = ()
+    graph: Graph,
+    indent: str,
+    inline: int,
+    functions: Functions,
+    first: Sequence[str] = (),
+    initial: bool = True,
 ) -> str:
     labels = _labels(graph)
     inner = indent + "  "
@@ -92,7 +99,7 @@ def _inner_text(
     for node in graph.nodes:
         lines.append(
             inner
-            + _node_text(node, labels, inputs, inner, inline, functions)
+            + _node_text(node, labels, inputs, inner, inline, functions, initial)
             + _names_text(graph, node, labels)
         )
         computed = sizes.get(id(node), ())
@@ -132,6 +139,7 @@ def _node_text(
     indent: str,
     inline: int,
     functions: Functions,
+    initial: bool,
 ) -> str:
     label = labels[id(node)]
     if id(node) in inputs:
@@ -140,7 +148,7 @@ def _node_text(
         trainable = "true" if node.attr("trainable") else "false"
         name = node.attr("name")
         own = "" if name is None else json.dumps(name) + " "
-        value = value_text(node.attr("value"), indent, inline)
+        value = value_text(node.attr("value"), indent, inline) if initial else ""
         return f"variable %{label} {own}trainable={trainable} = {value} : {node.type}"
     operands = ", ".join("%" + labels[id(i)] for i in node.inputs)
     attrs = ", ".join(

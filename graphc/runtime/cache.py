@@ -28,7 +28,7 @@ _KEY_CHARACTERS = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNO
 
 DEFAULT_LIMIT = 1 << 30
 _STALE_SECONDS = 3600  # a temporary file this old belongs to a process that was killed
-_TOUCH_SECONDS = 3600  # a file's time of last use is kept to this precision
+_TOUCH_SECONDS = 60  # a file's time of last use is kept to this precision
 _SWEEPS_PER_LIMIT = 32  # the folder is measured again after limit / 32 new bytes
 
 
