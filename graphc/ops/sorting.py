@@ -1,6 +1,6 @@
 """Sorting (floor 2): sort, argsort, top_k, searchsorted.
 
-Merge sort, stable, each line along the axis one serial program. NaN counts as larger than
+Stable (`sort_loops`), each line along the axis one serial program. NaN counts as larger than
 everything, so it comes last in ascending order, as in NumPy, and first in descending order.
 Gradients follow the permutation.
 """
@@ -24,8 +24,7 @@ from graphc.ops.joining import take_slice
 from graphc.ops.promotion import TensorLike, as_tensor, promoted
 from graphc.ops.sampling import distinct, draw, strided, with_nan
 from graphc.ops.sizes import computed_size
-
-# -- merge sort -----------------------------------------------------------------------------------
+from graphc.ops.sort_loops import RANKED, Radix, sort_by_ranks
 
 
 def _before(s: Any, a: Any, b: Any) -> Any:
@@ -39,95 +38,33 @@ def _before(s: Any, a: Any, b: Any) -> Any:
     return less
 
 
-class _Lines:
-    """Scratch of one line: two copies of values and, for argsort, positions, merged to and fro."""
-
-    def __init__(self, b: Any, size: Size, dtype: DType, positions: bool) -> None:
-        self.values = b.local((2, size), dtype)
-        self.positions = b.local((2, size), int64) if positions else None
-
-    def move(self, b: Any, origin: Any, i: Any, goal: Any, k: Any) -> None:
-        """Copy entry i of copy `origin` to entry k of copy `goal`."""
-        b.put(self.values, b.get(self.values, (origin, i)), (goal, k))
-        if self.positions is not None:
-            b.put(self.positions, b.get(self.positions, (origin, i)), (goal, k))
-
-
-def _merge_pass(
-    b: Any, lines: _Lines, size: Size, width: Any, origin: Any, descending: bool
-) -> None:
-    """Merge neighbouring runs of `width` from copy `origin` into the other one."""
-    n, one, zero = b.size(size), b.size(1), b.size(0)
-    left, right = b.local((), int64), b.local((), int64)
-    goal = b.sub(one, origin)
-    last = b.sub(n, one)
-
-    def visit(k: Any) -> None:
-        both = b.mul(width, b.size(2))
-        start = b.mul(b.op("floordiv", k, both), both)
-        middle = b.minimum(b.add(start, width), n)
-        stop = b.minimum(b.add(start, both), n)
-        fresh = b.eq(k, start)
-        i = b.select(fresh, start, b.get(left))
-        j = b.select(fresh, middle, b.get(right))
-        a = b.get(lines.values, (origin, b.minimum(i, last)))
-        c = b.get(lines.values, (origin, b.minimum(j, last)))
-        # Stable: the right run is taken only if its element comes strictly first.
-        first = _before(b, a, c) if descending else _before(b, c, a)
-        take_right = b.bit_or(b.ge(i, middle), b.bit_and(b.lt(j, stop), first))
-        lines.move(b, origin, b.select(take_right, j, i), goal, k)
-        b.put(left, b.select(take_right, i, b.add(i, one)))
-        b.put(right, b.select(take_right, b.add(j, one), j))
-
-    b.put(left, zero)
-    b.put(right, zero)
-    b.loop(size, visit)
-
-
-def _sorted_line(b: Any, lines: _Lines, size: Size, descending: bool) -> Any:
-    """Sort copy 0; the copy in which the result lies."""
-    width, origin = b.local((), int64), b.local((), int64)
-    b.put(width, b.size(1))
-    b.put(origin, b.size(0))
-    passes = max(size - 1, 0).bit_length() if isinstance(size, int) else 62
-
-    def merge() -> None:
-        _merge_pass(b, lines, size, b.get(width), b.get(origin), descending)
-        b.put(width, b.mul(b.get(width), b.size(2)))
-        b.put(origin, b.sub(b.size(1), b.get(origin)))
-
-    def one_pass(_: Any) -> None:
-        if isinstance(size, int):
-            merge()
-        else:
-            b.when(b.lt(b.get(width), b.size(size)), merge)
-
-    b.loop(passes, one_pass)
-    return b.get(origin)
-
-
 def _lower(positions: bool) -> Callable[[Any, Tensor], None]:
     def lower(b: Any, node: Tensor) -> None:
         axis, descending = node.attr("axis"), node.attr("descending")
-        size = node.shape[axis]
+        size, dtype = node.shape[axis], node.inputs[0].dtype
 
         def line(index: tuple[Any, ...]) -> None:
-            lines = _Lines(b, size, node.inputs[0].dtype, positions)
+            def read(k: Any) -> Any:
+                return b.load(0, along(index, axis, k))
 
-            def fill(k: Any) -> None:
-                zero = b.size(0)
-                b.put(lines.values, b.load(0, along(index, axis, k)), (zero, k))
-                if lines.positions is not None:
-                    b.put(lines.positions, k, (zero, k))
+            def write(k: Any, value: Any) -> None:
+                b.store(along(index, axis, k), b.cast(value, node.dtype))
 
-            b.loop(size, fill)
-            copy = _sorted_line(b, lines, size, descending)
-            source = lines.positions if positions else lines.values
+            def ranked() -> None:
+                most = size if isinstance(size, int) else RANKED
+                found = sort_by_ranks(b, size, most, dtype, read, descending, positions)
+                b.lanes(size, node.dtype, lambda k: write(k, b.get(found, (k,))))
 
-            def write(k: Any) -> None:
-                b.store(along(index, axis, k), b.get(source, (copy, k)))
+            def by_digits() -> None:
+                lines = Radix(b, size, dtype, positions, descending)
+                lines.sort(b.size(size), read)
+                b.lanes(size, node.dtype, lambda k: write(k, lines.get(k)))
 
-            b.loop(size, write)
+            if isinstance(size, int):
+                ranked() if size <= RANKED else by_digits()
+                return
+            b.when(b.le(b.size(size), b.size(RANKED)), ranked)
+            b.when(b.gt(b.size(size), b.size(RANKED)), by_digits)
 
         b.parallel(line_extents(node, axis), line)
 
