@@ -40,13 +40,13 @@ def blocks_for(problem: Problem, node: Tensor, target: Target) -> Blocks:
     height = tile_height(rows, budget // vectors)
     own = letters(node)[problem.row_operand]
     last = next(c for c in reversed(own) if problem.sizes[c] != 1)
-    in_place = last == problem.summed[-1] and _in_memory(node, problem.row_operand)
+    in_place = last == problem.summed[-1] and in_memory(node, problem.row_operand)
     wide = up(COLUMN_BYTES // node.dtype.itemsize, width * vectors)
     default = Blocks(
         height, width, vectors, up(UNKNOWN_ROWS, height), 1, wide, pack_rows=not in_place
     )
     sizes = (rows, problem.size(problem.columns), problem.size(problem.summed))
-    sharable = len(problem.columns) == 1 and _in_memory(node, 1 - problem.row_operand)
+    sharable = len(problem.columns) == 1 and in_memory(node, 1 - problem.row_operand)
     if not all(isinstance(size, int) for size in (*sizes, problem.size(problem.outer))):
         length = problem.sizes[problem.columns[-1]]
         if len(problem.columns) > 1 and isinstance(length, int):
@@ -130,7 +130,7 @@ def _known(size: Size) -> int:
     return size
 
 
-def _in_memory(node: Tensor, operand: int) -> bool:
+def in_memory(node: Tensor, operand: int) -> bool:
     """Whether an operand is no view: reading it again and again costs loads alone."""
     found = node.inputs[operand]
     while isinstance(found.op.form, Reshape | Alias):

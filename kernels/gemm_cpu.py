@@ -84,7 +84,9 @@ class GemmTemplate:
         if target.kind != "cpu" or node.dtype not in (float32, float64) or is_dot(node):
             return None
         problem = classified(node)
-        return problem if problem is not None and self._pays(problem, node.dtype) else None
+        if problem is None or not problem.rows:
+            return None
+        return problem if self._pays(problem, node.dtype) else None
 
     def configs(self, problem: tuple[Region, Problem], target: Target) -> Iterable[Blocks]:
         """Block sizes for the machine."""
@@ -120,7 +122,9 @@ class GemmTemplate:
 
 
 def classified(node: Tensor) -> Problem | None:
-    """The letters of a contraction by what they are for, None where it has no two matrices."""
+    """The letters of a contraction by what they are for, None where it is no product with a matrix
+    that vectors run along; one row has no letter.
+    """
     a, b, out = letters(node)
     sizes = letter_sizes(node)
     last = vector_letter(node)
@@ -141,7 +145,7 @@ def classified(node: Tensor) -> Problem | None:
         start -= 1
     rows = kept[start:end]
     summed = summed_letters(node)
-    if not rows or not summed or any(c not in a or c not in b for c in summed):
+    if not summed or any(c not in a or c not in b for c in summed):
         return None
     if any(not isinstance(sizes[c], int) for c in summed[1:]):
         return None  # run time decides how long panels are

@@ -225,7 +225,9 @@ def is_dot(node: Tensor) -> bool:
     last = vector_letter(node)
     if last is None:
         return True
-    summed = [c for c in a if c in b and c not in out and sizes[c] != 1]
+    summed = summed_letters(node)
+    # Letters of size 1 are nowhere: a matrix of one column is a vector.
+    a, b = ("".join(c for c in spec if sizes[c] != 1) for spec in (a, b))
     if not summed or not a or not b or a[-1] != b[-1] or a[-1] not in summed:
         return False
     # A matrix-vector product reads its matrix once: transposing it first would cost more than the
@@ -433,7 +435,7 @@ def _columns(
         here = at | {last: column} | ({row: r} if row else {})
         chain = total = Accumulators((builder.variable("acc", plan.dtype),), combine)
         if around is not None:
-            total = Accumulators((builder.variable("total", plan.dtype),), _total_of(plan.dtype))
+            total = Accumulators((builder.variable("total", plan.dtype),), total_of(plan.dtype))
             added.append(Accumulate(total, chain.vars))
             body.append(total)
         chains.append(chain)
@@ -478,8 +480,8 @@ def _summed_loops(plan: ContractionPlan) -> tuple[_Loops | None, _Loops, dict[st
     return around, within, at
 
 
-def _total_of(dtype: DType) -> Combine:
-    """Panels added up. The sum starts at -0.0, to which every first panel adds up as it is."""
+def total_of(dtype: DType) -> Combine:
+    """Panels added up: the sum starts at -0.0, to which every first panel adds up as it is."""
     left, right = var("left", dtype), var("right", dtype)
     return Combine((left,), (right,), (EXPR.add(left, right),), (literal(-0.0, dtype),))
 

@@ -1,0 +1,373 @@
+"""Matrix products of few or unknown rows (beside the floors): strips of columns, read as they lie.
+
+    for outer letters, blocks of rows, strips of columns      parallel
+      for panels of the summed letters, columns of a register tile
+        the first tile of rows reads the column operand and lays it down in a scratch block
+        the other tiles read that block: C += A B
+      results = elementwise work (C)
+
+A separate pass that packs the column operand, as in `gemm_loops`, takes as long as the products of
+eight rows and more. Here the first tile reads each element where it is; the others find it in the
+first-level cache, in order, whatever the size of a row in memory. The row operand is read where it
+is. One row alone has a loop of its own: it needs neither scratch, and several columns at once.
+
+Rows past the last one of a tile repeat that one, so one register tile serves all numbers of rows,
+and what is not known before the run may be any number. Each result is the same chain in the same
+panels as in the generic lowering (decision 0012).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from graphc.base.dims import Shape, Size, bounds, product
+from graphc.base.dtypes import float32, float64
+from graphc.base.target import Target
+from graphc.ir.node import Tensor
+from graphc.kernels.gemm_blocks import in_memory, tile_height
+from graphc.kernels.gemm_cpu import classified
+from graphc.kernels.gemm_problem import Operand, Problem, count, extent, up
+from graphc.loops.build import (
+    EXPR,
+    FALSE,
+    ONE,
+    ZERO,
+    iadd,
+    ifloordiv,
+    imax,
+    imin,
+    imul,
+    isub,
+    literal,
+)
+from graphc.loops.index_math import unflatten
+from graphc.loops.nodes import (
+    Accumulate,
+    Accumulators,
+    Alloc,
+    Buffer,
+    Const,
+    Expr,
+    For,
+    If,
+    Stmt,
+    Store,
+    Var,
+    const,
+    load,
+    size,
+)
+from graphc.lower.contraction import ContractionPlan, combine_for, is_dot, store_results, total_of
+from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel
+from graphc.lower.regions import Region
+from graphc.ops.families import Contraction
+from graphc.schedule import policy_cpu as policy
+
+
+@dataclass(frozen=True, slots=True)
+class Strips:
+    """Sizes of tiles and blocks: a register tile has `height` rows of `vectors` vectors of `width`
+    elements; a step computes at most `rows` rows of `columns` columns. single: vectors of one row.
+    """
+
+    height: int
+    width: int
+    vectors: int
+    rows: int
+    columns: int
+    single: int = 4
+
+    @property
+    def panel(self) -> int:
+        """The columns of a register tile."""
+        return self.width * self.vectors
+
+
+# Columns of a step, in bytes, and its rows: where the strips alone are steps enough for threads and
+# where they are not.
+STRIP_BYTES, ROWS, FEW_ROWS = 512, 256, 64
+# Steps along columns that are enough.
+STEPS = 4
+# Accumulators of tiles of few rows, and of one row: wide tiles read long runs of the operand.
+ACCUMULATORS, WIDEST = 16, 8
+
+
+@dataclass(frozen=True)
+class StripTemplate:
+    """Products whose column operand is not near enough to read again for each tile, and that are
+    none for `GemmTemplate`, which is asked before; see the module.
+
+    columns: the fewest of them; operand_bytes: of the column operand, below which generic lowering
+    is as fast (sizes that are not known count as large). strips: sizes of blocks to use instead of
+    those for the machine (tests).
+    """
+
+    columns: int = 32
+    operand_bytes: int = 1 << 16
+    strips: Strips | None = None
+    name: str = "strips"
+
+    def match(self, region: Region, target: Target) -> tuple[Region, Problem] | None:
+        """The problem of a contraction region, with the region."""
+        found = [n for n in region.nodes if isinstance(n.op.form, Contraction)]
+        problem = self.problem(found[0], target) if len(found) == 1 else None
+        return None if problem is None else (region, problem)
+
+    def problem(self, node: Tensor, target: Target) -> Problem | None:
+        """The problem of a contraction, None where it is none for this template or too small."""
+        if target.kind != "cpu" or node.dtype not in (float32, float64) or is_dot(node):
+            return None
+        problem = classified(node)
+        if problem is None or len(problem.columns) != 1:
+            return None
+        if not all(isinstance(problem.sizes[c], int) for c in problem.leading):
+            return None
+        if not in_memory(node, problem.row_operand):
+            return None
+        columns, summed = (problem.size(g) for g in (problem.columns, problem.summed))
+        high = [bounds(s)[1] for s in (columns, summed)]
+        if high[0] is not None and high[0] < self.columns:
+            return None
+        if None not in high and columns * summed * node.dtype.itemsize < self.operand_bytes:
+            return None
+        return problem
+
+    def configs(self, problem: tuple[Region, Problem], target: Target) -> Iterable[Strips]:
+        """Sizes for the machine."""
+        region, found = problem
+        (node,) = [n for n in region.nodes if isinstance(n.op.form, Contraction)]
+        yield self.strips or strips_for(found, node, target)
+
+    def build(
+        self, problem: tuple[Region, Problem], config: Strips, builder: KernelBuilder
+    ) -> list[LoweredKernel]:
+        """The kernel."""
+        region, found = problem
+        return strip_product(ContractionPlan.of(region, builder), found, config)
+
+
+def strips_for(problem: Problem, node: Tensor, target: Target) -> Strips:
+    """The sizes of blocks and tiles for a machine."""
+    width = policy.VECTOR_BYTES // node.dtype.itemsize
+    budget = max(2, target.registers * target.register_bytes // policy.VECTOR_BYTES * 3 // 4)
+    vectors = 2 if budget >= 16 else 1
+    rows = problem.size(problem.rows)
+    columns = problem.size(problem.columns)
+    height = tile_height(rows, budget // vectors)
+    if isinstance(rows, int) and rows <= height:
+        height = rows
+    most = min(ACCUMULATORS, budget)
+    while vectors < WIDEST and height * vectors * 2 <= most:
+        vectors *= 2
+    single = min(WIDEST, most) // 2
+    panel = width * vectors
+    across = up(STRIP_BYTES // node.dtype.itemsize, panel)
+    strips: Size = count(columns, across)
+    if isinstance(strips, int) and isinstance(columns, int):
+        across = up(-(-columns // max(strips, STEPS)), panel)
+        strips = count(columns, across)
+    tall = ROWS if not isinstance(strips, int) or strips >= STEPS else FEW_ROWS
+    if isinstance(rows, int):
+        tall = -(-rows // -(-rows // tall))
+    return Strips(height, width, vectors, up(tall, height), across, single)
+
+
+def strip_product(plan: ContractionPlan, problem: Problem, strips: Strips) -> list[LoweredKernel]:
+    """The kernel of a product."""
+    return [plan.builder.kernel(_Strips(plan, problem, strips).body(), plan.work)]
+
+
+class _Strips:
+    """The kernel while it is written."""
+
+    def __init__(self, plan: ContractionPlan, problem: Problem, strips: Strips) -> None:
+        self.plan = plan
+        self.problem = problem
+        self.strips = strips
+        self.builder = plan.builder
+        self.left = Operand(plan, problem, problem.row_operand)
+        self.right = Operand(plan, problem, 1 - problem.row_operand)
+        self.total = problem.size(problem.rows)
+        # Rows of an odd number of vectors do not compete for the same cache sets.
+        across = up(strips.columns, strips.width) // strips.width | 1
+        tall = up(strips.rows, strips.height)
+        self.b = self._scratch("b", (problem.depth, strips.panel))
+        self.c = self._scratch("c", (tall, across * strips.width))
+
+    def _scratch(self, label: str, shape: Shape) -> Buffer:
+        return Buffer(self.builder.names.fresh(f"{label}_block"), shape, self.plan.dtype, "local")
+
+    def body(self) -> list[Stmt]:
+        """The parallel loop."""
+        problem, strips = self.problem, self.strips
+        (letter,) = problem.columns
+        columns = problem.sizes[letter]
+        step = self.builder.variable("i")
+        grid: tuple[Size, ...] = (
+            *problem.shape(problem.outer),
+            count(self.total, strips.rows),
+            count(columns, strips.columns),
+        )
+        *outer, row_block, strip = unflatten(step, grid)
+        self.at: dict[str, Expr] = dict(zip(problem.outer, outer, strict=True))
+        self.first_row = imul(row_block, const(strips.rows))
+        self.first_column = imul(strip, const(strips.columns))
+        body: list[Stmt] = []
+        self.rows = self._named("rows", extent(self.total, self.first_row, strips.rows), body)
+        across = extent(columns, self.first_column, strips.columns)
+        self.columns = self._named("columns", across, body)
+        if isinstance(self.total, int):
+            body += self._one_row() if self.total == 1 else self._blocked()
+        else:
+            alone = EXPR.op("le", self.rows, ONE)
+            body.append(If(alone, tuple(self._one_row()), tuple(self._blocked())))
+        return [For(step, size(product(grid)), tuple(body), "parallel")]
+
+    def _named(self, name: str, value: Expr, body: list[Stmt]) -> Expr:
+        return self.builder.let(name, value, body)
+
+    def _over_panels(self, block: Var, leading: dict[str, Var], body: list[Stmt]) -> list[Stmt]:
+        """The loops over panels of the summed letters around statements."""
+        problem = self.problem
+        # A sum of nothing is one panel: its results are zero.
+        depths = imax(size(count(problem.size(problem.inner), problem.depth)), ONE)
+        around = [(v, problem.sizes[c]) for c, v in leading.items()]
+        return self.builder.nest(around, [For(block, depths, tuple(body))])
+
+    def _leading(self) -> dict[str, Var]:
+        """Variables for the summed letters around panels."""
+        found = {c: self.builder.variable("k") for c in self.problem.leading}
+        self.at |= found
+        return found
+
+    def _deep(self, block: Expr) -> Expr:
+        depth = self.problem.depth
+        return extent(self.problem.size(self.problem.inner), imul(block, const(depth)), depth)
+
+    def _row_value(self, row: Expr, k: Expr) -> Expr:
+        return self.left.value(self.at, [(self.problem.rows, row), (self.problem.inner, k)])
+
+    def _column_value(self, column: Expr, k: Expr) -> Expr:
+        place = self.at | {self.problem.columns[0]: iadd(self.first_column, column)}
+        return self.right.value(place, [(self.problem.inner, k)])
+
+    def _ordered(self, a: Expr, b: Expr) -> tuple[Expr, Expr]:
+        return (a, b) if self.left.number == 0 else (b, a)
+
+    # -- one row --------------------------------------------------------------------------------
+    def _one_row(self) -> list[Stmt]:
+        """Columns of the one row that there is."""
+        dtype = self.plan.dtype
+        combine = combine_for(dtype)
+        total = Accumulators((self.builder.variable("total", dtype),), total_of(dtype))
+        chain = Accumulators((self.builder.variable("acc", dtype),), combine)
+        column, k, block = (self.builder.variable(n) for n in "jkp")
+        leading = self._leading()
+        at_k = iadd(imul(block, const(self.problem.depth)), k)
+        a = self._row_value(self.first_row, at_k)
+        b = self._column_value(column, at_k)
+        inside: list[Stmt] = [*self.builder.checks(), Accumulate(chain, self._ordered(a, b))]
+        panel = [chain, For(k, self._deep(block), tuple(inside)), Accumulate(total, chain.vars)]
+        body: list[Stmt] = [total, *self._over_panels(block, leading, panel)]
+        self._stored(self.first_row, column, total.vars[0], body)
+        strips = self.strips
+        return [For(column, self.columns, tuple(body), "vector", strips.width, strips.single)]
+
+    # -- tiles ----------------------------------------------------------------------------------
+    def _blocked(self) -> list[Stmt]:
+        """Tiles of rows, and the results."""
+        strips = self.strips
+        few = isinstance(self.total, int) and self.total <= strips.height
+        body: list[Stmt] = [Alloc(self.c)]
+        if not few:
+            body.append(Alloc(self.b))
+        leading, block = self._leading(), self.builder.variable("p")
+        turns = iadd(block, *leading.values())
+        depths = count(self.problem.size(self.problem.inner), self.problem.depth)
+        one = not self.problem.leading and isinstance(depths, int) and depths <= 1
+        self.follows = FALSE if one else EXPR.op("gt", turns, ZERO)
+        panel, tile = self.builder.variable("q"), self.builder.variable("t")
+        first = imul(panel, const(strips.panel))
+        here: list[Stmt] = []
+        wide = self._named("wide", extent_of(self.columns, first, strips.panel), here)
+        here.append(self._tile(ZERO, first, wide, block, True, not few))
+        if not few:
+            tiles = ifloordiv(iadd(self.rows, const(strips.height - 1)), const(strips.height))
+            row = imul(iadd(tile, ONE), const(strips.height))
+            other = self._tile(row, first, wide, block, False, False)
+            here.append(For(tile, isub(tiles, ONE), (other,)))
+        panels = ifloordiv(iadd(self.columns, const(strips.panel - 1)), const(strips.panel))
+        body += self._over_panels(block, leading, [For(panel, panels, tuple(here))])
+        return body + self._results()
+
+    def _tile(
+        self, row: Expr, first: Expr, wide: Expr, block: Expr, reads: bool, keeps: bool
+    ) -> Stmt:
+        """Chains of a tile from a row of the block on, added to C. reads: the column operand where
+        it is, and (keeps) for the other tiles, rather than the scratch block.
+        """
+        strips = self.strips
+        lane, k = self.builder.variable("j"), self.builder.variable("k")
+        column = iadd(first, lane)
+        at_k = iadd(imul(block, const(self.problem.depth)), k)
+        combine = combine_for(self.plan.dtype)
+        before: list[Stmt] = []
+        inside: list[Stmt] = []
+        after: list[Stmt] = []
+        if reads:
+            b = self._column_value(column, at_k)
+            inside += self.builder.checks()
+            b = self._named("b", b, inside)
+        else:
+            b = load(self.b, (k, lane))
+        for u in range(strips.height):
+            chain = Accumulators((self.builder.variable("acc", self.plan.dtype),), combine)
+            before.append(chain)
+            a = self._row_value(self._existing(iadd(row, const(u))), at_k)
+            inside += self.builder.checks()
+            inside.append(Accumulate(chain, self._ordered(a, b)))
+            place = (iadd(row, const(u)), column)
+            after.append(Store(self.c, place, self._added(place, chain.vars[0])))
+        if keeps:
+            inside.append(Store(self.b, (k, lane), b))
+        body = (*before, For(k, self._deep(block), tuple(inside)), *after)
+        return For(lane, wide, body, "vector", strips.width, strips.vectors)
+
+    def _existing(self, row: Expr) -> Expr:
+        """The row of the operand for a row of the block; past the last one, that one."""
+        found, rows, strips = iadd(self.first_row, row), self.total, self.strips
+        if isinstance(rows, int) and rows % strips.height == strips.rows % strips.height == 0:
+            return found
+        return imin(found, isub(size(rows), ONE))
+
+    def _added(self, place: tuple[Expr, Expr], panel: Expr) -> Expr:
+        """The sum of the panels so far: the first one as it is, the others added to C."""
+        if self.follows is FALSE:
+            return panel
+        before = load(self.c, place, self.follows, literal(-0.0, self.plan.dtype))
+        return EXPR.add(before, panel)
+
+    def _results(self) -> list[Stmt]:
+        row, column = self.builder.variable("r"), self.builder.variable("j")
+        body: list[Stmt] = []
+        self._stored(iadd(self.first_row, row), column, load(self.c, (row, column)), body)
+        strips = self.strips
+        along = For(column, self.columns, tuple(body), "vector", strips.width, strips.vectors)
+        return [For(row, self.rows, (along,))]
+
+    def _stored(self, row: Expr, column: Expr, value: Expr, body: list[Stmt]) -> None:
+        problem = self.problem
+        places = unflatten(row, problem.shape(problem.rows))
+        at = self.at | dict(zip(problem.rows, places, strict=True))
+        at |= {problem.columns[0]: iadd(self.first_column, column)}
+        index = tuple(at[c] for c in self.plan.out if self.plan.sizes[c] != 1)
+        store_results(self.plan, index, value, body)
+
+
+def extent_of(whole: Expr, first: Expr, block: int) -> Expr:
+    """How many elements of a block that starts at `first` exist."""
+    left = isub(whole, first)
+    if isinstance(whole, Const) and int(whole.value) % block == 0:
+        return const(block)
+    return imin(const(block), left)

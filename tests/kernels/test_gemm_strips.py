@@ -1,0 +1,133 @@
+"""Products in strips against generic lowering: the same bits for all sizes, known or not; nothing
+is read or written beside its place; the loops mean what the native code does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import graphc
+from graphc import compiler
+from graphc.base.dims import evaluate
+from graphc.base.dtypes import Array
+from graphc.base.target import Target
+from graphc.ir.graph import Graph
+from graphc.kernels.gemm_strips import Strips, StripTemplate
+from graphc.loops.interpret import interpret
+from graphc.lower.template import KernelTemplate
+from tests.conformance.running import HOST, RUNNABLE, Compiled
+
+# Sizes so small that every product has many blocks, with remainders; and those of the machine.
+CHOICES = {"machine": None, "small": Strips(3, 16, 2, 6, 40), "one vector": Strips(4, 16, 1, 8, 16)}
+PRODUCTS: dict[str, dict[str, int]] = {
+    "mk,kn->mn": {"m": 33, "k": 300, "n": 75},
+    "km,kn->mn": {"m": 20, "k": 37, "n": 64},
+    "kn,mk->mn": {"m": 9, "k": 530, "n": 17},
+    "k,kn->n": {"k": 270, "n": 65},
+    "bmk,bkn->bmn": {"b": 3, "m": 11, "k": 40, "n": 50},
+    "mbk,bkn->mbn": {"b": 3, "m": 7, "k": 40, "n": 50},
+    "bti,bto->io": {"b": 3, "t": 130, "i": 9, "o": 40},
+}
+
+
+def _graph(spec: str, sizes: dict[str, int], unknown: str, dtype: str) -> tuple[Graph, list[Array]]:
+    """A product whose letters in `unknown` have sizes that run time knows, and its operands."""
+    rng = np.random.default_rng(3)
+    dims = {c: graphc.Dim(c.upper()) if c in unknown else sizes[c] for c in sizes}
+    inputs, arrays = [], []
+    for name, letters in zip("xy", spec.split("->")[0].split(","), strict=True):
+        inputs.append((name, graphc.placeholder([dims[c] for c in letters], dtype, name=name)))
+        arrays.append(rng.standard_normal([sizes[c] for c in letters]).astype(dtype))
+    out = graphc.tanh(graphc.einsum(spec, *(t for _, t in inputs))) * 2
+    return Graph.build(inputs, [("out", out)], (), "product", {}), arrays
+
+
+def _compiled(
+    monkeypatch: pytest.MonkeyPatch, graph: Graph, strips: Strips | None, generic: bool = False
+) -> Compiled:
+    templates: tuple[KernelTemplate, ...] = () if generic else (StripTemplate(0, 0, strips),)
+    monkeypatch.setattr(compiler, "TEMPLATES", templates)
+    return Compiled(graph, optimize=True, numerics="standard", target=HOST)
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("spec", PRODUCTS)
+def test_strips_do_not_change_bits(monkeypatch: pytest.MonkeyPatch, spec: str, choice: str) -> None:
+    graph, arrays = _graph(spec, PRODUCTS[spec], "", "float32")
+    feeds = dict(zip("xy", arrays, strict=True))
+    strips = _compiled(monkeypatch, graph, CHOICES[choice])
+    generic = _compiled(monkeypatch, graph, None, generic=True)
+    stages = [c.compilation.stage("loops") for c in (strips, generic)]
+    assert stages[0] != stages[1], "the template was not used"
+    expected = generic(feeds)["out"]
+    np.testing.assert_array_equal(strips(feeds)["out"], expected, strict=True)
+    np.testing.assert_array_equal(strips(feeds, threads=2)["out"], expected, strict=True)
+    value = graph.evaluate(feeds)["out"]
+    np.testing.assert_allclose(expected, value, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("target", RUNNABLE, ids=lambda t: t.name)
+def test_float64_on_every_target(monkeypatch: pytest.MonkeyPatch, target: Target) -> None:
+    graph, arrays = _graph("mk,kn->mn", PRODUCTS["mk,kn->mn"], "mk", "float64")
+    feeds = dict(zip("xy", arrays, strict=True))
+    found = []
+    for templates in ((), (StripTemplate(),)):
+        monkeypatch.setattr(compiler, "TEMPLATES", templates)
+        program = Compiled(graph, optimize=True, numerics="standard", target=target)
+        found.append(program(feeds)["out"])
+    np.testing.assert_array_equal(found[1], found[0], strict=True)
+
+
+@pytest.mark.parametrize("unknown", ["m", "k", "n", "mkn"])
+def test_sizes_that_run_time_knows(monkeypatch: pytest.MonkeyPatch, unknown: str) -> None:
+    """One compilation for all sizes gives the bits of compilations for each."""
+    sizes = {"m": 21, "k": 300, "n": 45}
+    graph, _ = _graph("mk,kn->mn", sizes, unknown, "float32")
+    any_size = _compiled(monkeypatch, graph, None)
+    for letter in unknown:
+        for size in (0, 1, 2, 7, 8, 9, 256, 257):
+            here = sizes | {letter: size}
+            known, arrays = _graph("mk,kn->mn", here, "", "float32")
+            feeds = dict(zip("xy", arrays, strict=True))
+            expected = known.evaluate(feeds)["out"]
+            found = any_size(feeds)["out"]
+            np.testing.assert_allclose(found, expected, rtol=0, atol=2e-4)
+    for size in (2, 33):
+        here = sizes | dict.fromkeys(unknown, size)
+        known, arrays = _graph("mk,kn->mn", here, "", "float32")
+        feeds = dict(zip("xy", arrays, strict=True))
+        expected = _compiled(monkeypatch, known, None, generic=True)(feeds)["out"]
+        np.testing.assert_array_equal(any_size(feeds)["out"], expected, strict=True)
+
+
+@pytest.mark.parametrize("unknown", ["", "mkn"])
+def test_loops_mean_what_runs(monkeypatch: pytest.MonkeyPatch, unknown: str) -> None:
+    """Also: no read of memory that was not written, no place written twice at once."""
+    for rows in (1, 8):
+        sizes = {"m": rows, "k": 290, "n": 37}
+        graph, arrays = _graph("mk,kn->mn", sizes, unknown, "float32")
+        strips = _compiled(monkeypatch, graph, CHOICES["small"])
+        (lowered,) = strips.compilation.lowered.kernels
+        out = np.zeros((rows, 37), np.float32)
+        shaped = dict(zip("xy", arrays, strict=True))
+        known = {c.upper(): sizes[c] for c in unknown}
+        views = {}
+        for buffer in lowered.kernel.params:
+            source = out if buffer in lowered.kernel.outputs else shaped[buffer.name]
+            views[buffer.name] = source.reshape([evaluate(d, known) for d in buffer.shape])
+        assert interpret(lowered.kernel, views, known) == 0
+        np.testing.assert_allclose(out, strips(shaped)["out"], rtol=1e-6)
+
+
+def test_which_products_are_taken() -> None:
+    def takes(m: int | str, k: int | str, n: int | str) -> bool:
+        x, y = graphc.placeholder((m, k), name="x"), graphc.placeholder((k, n), name="y")
+        return StripTemplate().problem(graphc.matmul(x, y), HOST) is not None
+
+    assert takes(8, 1024, 1024)
+    assert takes("m", 128, 256)
+    assert takes(64, "k", 64)
+    assert not takes("m", 16, 16)
+    assert not takes(1000, 100, 10)
+    assert not takes(100, 1000, 1)
