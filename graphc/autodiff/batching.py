@@ -297,6 +297,8 @@ VIEWS.update(
     cumulative_prod=_axis_moved,
     cumulative_max=_axis_moved,
     sort=_axis_moved,
+    argsort=_axis_moved,
+    top_k_positions=_axis_moved,
     softmax=_axis_moved,
     log_softmax=_axis_moved,
 )

@@ -411,6 +411,7 @@ _declare(
 )
 _declare(2, "linear_recurrence", axis=_axis, reverse=_flag)
 _declare(1, "argsort sort", axis=_axis, descending=_flag)
+_declare(1, "top_k_positions", axis=_axis, count=_int(0), descending=_flag)
 _declare(4, "non_max_suppression")
 _declare(1, "true_positions", size=_length)
 _declare(2, "searchsorted", side=_one_of("left", "right"))

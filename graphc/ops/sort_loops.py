@@ -13,6 +13,7 @@ all elements share costs no pass.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,8 @@ VECTOR_BYTES = 64
 # Elements up to which ranks are counted: n * n / 16 comparisons against about 8 n moves and as many
 # counters as there are digits.
 RANKED = 192
+# Elements of the smallest block of which only the first is looked at.
+BLOCK = 32
 
 Read = Callable[[Any], Any]
 Write = Callable[[Any, Any], None]
@@ -219,3 +222,108 @@ class Radix:
 
         b.loop(size, move)
         b.put(self.copy, goal)
+
+
+# -- the first ones -------------------------------------------------------------------------------
+
+
+class Candidates:
+    """The places of all elements of a line that may be among the first `count` in order.
+
+    The line is cut into blocks. As many blocks as are wanted have a first element up to the
+    `count`-th of these, so no later element is among the first. `chosen` are the places that
+    remain, in their order, `total` their number: for elements in no special order little more
+    than `count`, and the whole line where all are equal.
+    """
+
+    def __init__(
+        self, b: Any, size: Size, count: int, dtype: DType, read: Read, descending: bool
+    ) -> None:
+        self.b, self.size, self.count = b, size, count
+        self.read, self.descending = read, descending
+        self.unsigned = key_dtype(dtype)
+        self.block = block_size(size, count)
+        self.blocks: Size = (size + (self.block - 1)) // self.block
+        narrow = isinstance(size, int) and size < 2**31
+        self.chosen = b.local((size,), int32 if narrow else int64)
+        self.total = b.local((), int64)
+        self._firsts = b.local((self.blocks,), self.unsigned)
+        b.put(self.total, b.size(0))
+
+    def find(self) -> None:
+        """Fill `chosen` and `total`."""
+        b = self.b
+        b.loop(self.blocks, self._first_of_block)
+        limit = b.local((), self.unsigned)
+        b.put(limit, b.constant((1 << self.unsigned.bits) - 1, self.unsigned))
+        blocks, last = b.size(self.blocks), b.size(self.count - 1)
+
+        def first(k: Any) -> Any:
+            return b.get(self._firsts, (k,))
+
+        def by_ranks() -> None:
+            assert isinstance(self.blocks, int)
+            found = sort_by_ranks(b, blocks, self.blocks, self.unsigned, first, False, False)
+            b.put(limit, b.get(found, (last,)))
+
+        def by_digits() -> None:
+            lines = Radix(b, self.blocks, self.unsigned, False, False)
+            lines.sort(blocks, first)
+            b.put(limit, lines.get(last))
+
+        if isinstance(self.blocks, int) and self.blocks <= RANKED:
+            by_ranks()
+        else:
+            b.when(b.le(b.size(self.count), blocks), by_digits)
+
+        def look(c: Any) -> None:
+            b.when(b.le(first(c), b.get(limit)), lambda: self._choose(c, b.get(limit)))
+
+        b.loop(self.blocks, look)
+
+    def _extent(self, c: Any) -> tuple[Any, Any]:
+        """(first place, length) of block c."""
+        b = self.b
+        start = b.mul(c, b.size(self.block))
+        return start, b.minimum(b.size(self.block), b.sub(b.size(self.size), start))
+
+    def _first_of_block(self, c: Any) -> None:
+        b = self.b
+        start, length = self._extent(c)
+        # Running values start at 0: the largest complement is that of the smallest key.
+        largest = b.running(self.unsigned, "maximum")
+
+        def visit(i: Any) -> None:
+            key = key_of(b, self.read(b.add(start, i)), not self.descending)
+            b.accumulate(largest, key)
+
+        b.lanes(length, self.unsigned, visit)
+        b.put(self._firsts, b.bit_not(b.total(largest)), (c,))
+
+    def _choose(self, c: Any, limit: Any) -> None:
+        b = self.b
+        start, length = self._extent(c)
+
+        def visit(i: Any) -> None:
+            # Written in any case; the next one overwrites it unless it stays.
+            place = b.add(start, i)
+            at = b.get(self.total)
+            b.put(self.chosen, b.cast(place, self.chosen.dtype), (at,))
+            stays = b.le(key_of(b, self.read(place), self.descending), limit)
+            b.put(self.total, b.add(at, b.cast(stays, int64)))
+
+        b.loop(length, visit)
+
+
+def block_size(size: Size, count: int) -> int:
+    """Elements of a block of a line of which the first `count` are wanted: about as much work goes
+    into ordering the blocks' firsts as into walking through `count` blocks.
+    """
+    if not isinstance(size, int):
+        return 2 * BLOCK
+    return BLOCK * max(1, math.isqrt(4 * size // max(count, 1)) // BLOCK)
+
+
+def worth_choosing(size: Size, count: int) -> bool:
+    """Whether candidates are looked for: a known line must have some more blocks than wanted."""
+    return not isinstance(size, int) or size >= 3 * count * block_size(size, count)

@@ -8,11 +8,12 @@ Gradients follow the permutation.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from graphc.base.dims import Dim, Size
+from graphc.base.dims import Dim, Size, product
 from graphc.base.dtypes import ALL, Array, DType, int64
 from graphc.ir.node import Node, Tensor, TensorType, as_index
 from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error, shape_error
@@ -24,7 +25,7 @@ from graphc.ops.joining import take_slice
 from graphc.ops.promotion import TensorLike, as_tensor, promoted
 from graphc.ops.sampling import distinct, draw, strided, with_nan
 from graphc.ops.sizes import computed_size
-from graphc.ops.sort_loops import RANKED, Radix, sort_by_ranks
+from graphc.ops.sort_loops import RANKED, Candidates, Radix, sort_by_ranks, worth_choosing
 
 
 def _before(s: Any, a: Any, b: Any) -> Any:
@@ -38,37 +39,102 @@ def _before(s: Any, a: Any, b: Any) -> Any:
     return less
 
 
+@dataclass(frozen=True)
+class _Line:
+    """One line of `x`, its sorting, and where the results go: elements or, with `positions`, where
+    they were, `count` of them.
+    """
+
+    b: Any
+    x: Tensor
+    axis: int
+    descending: bool
+    positions: bool
+    count: Size
+    index: tuple[Any, ...]
+
+    def read(self, k: Any) -> Any:
+        """Element k."""
+        return self.b.load(0, along(self.index, self.axis, k))
+
+    def write(self, result: Callable[[Any], Any]) -> None:
+        """Store result(k) for each k."""
+        dtype = int64 if self.positions else self.x.dtype
+
+        def one(k: Any) -> None:
+            self.b.store(along(self.index, self.axis, k), self.b.cast(result(k), dtype))
+
+        self.b.lanes(self.count, dtype, one)
+
+    def sort(self) -> None:
+        """By ranks or by radix; a symbolic size decides at the call."""
+        b, size = self.b, self.x.shape[self.axis]
+        self.sort_these(size, b.size(size), self.read, None)
+
+    def sort_these(
+        self, most: Size, size: Any, read: Callable[[Any], Any], place: Callable[[Any], Any] | None
+    ) -> None:
+        """Sort `size` <= `most` elements read(k), from place(k), which is k where None."""
+        b, dtype = self.b, self.x.dtype
+        few = most if isinstance(most, int) and most <= RANKED else RANKED
+
+        def ranked() -> None:
+            found = sort_by_ranks(b, size, few, dtype, read, self.descending, self.positions)
+
+            def result(k: Any) -> Any:
+                entry = b.get(found, (k,))
+                return entry if place is None else place(b.cast(entry, int64))
+
+            self.write(result)
+
+        def by_digits() -> None:
+            lines = Radix(b, most, dtype, self.positions, self.descending)
+            lines.sort(size, read, place)
+            self.write(lines.get)
+
+        if few == most:
+            ranked()
+        elif place is None and isinstance(most, int):
+            by_digits()
+        else:
+            b.when(b.le(size, b.size(RANKED)), ranked)
+            b.when(b.gt(size, b.size(RANKED)), by_digits)
+
+    def sort_first(self, count: int) -> None:
+        """Sort only what may be among the first `count`."""
+        size = self.x.shape[self.axis]
+        if not worth_choosing(size, count):
+            self.sort()
+            return
+        b = self.b
+        among = Candidates(b, size, count, self.x.dtype, self.read, self.descending)
+        among.find()
+
+        def place(k: Any) -> Any:
+            return b.cast(b.get(among.chosen, (k,)), int64)
+
+        self.sort_these(size, b.get(among.total), lambda k: self.read(place(k)), place)
+
+
 def _lower(positions: bool) -> Callable[[Any, Tensor], None]:
     def lower(b: Any, node: Tensor) -> None:
-        axis, descending = node.attr("axis"), node.attr("descending")
-        size, dtype = node.shape[axis], node.inputs[0].dtype
+        (x,), (axis, descending) = node.inputs, node.attrs
 
         def line(index: tuple[Any, ...]) -> None:
-            def read(k: Any) -> Any:
-                return b.load(0, along(index, axis, k))
-
-            def write(k: Any, value: Any) -> None:
-                b.store(along(index, axis, k), b.cast(value, node.dtype))
-
-            def ranked() -> None:
-                most = size if isinstance(size, int) else RANKED
-                found = sort_by_ranks(b, size, most, dtype, read, descending, positions)
-                b.lanes(size, node.dtype, lambda k: write(k, b.get(found, (k,))))
-
-            def by_digits() -> None:
-                lines = Radix(b, size, dtype, positions, descending)
-                lines.sort(b.size(size), read)
-                b.lanes(size, node.dtype, lambda k: write(k, lines.get(k)))
-
-            if isinstance(size, int):
-                ranked() if size <= RANKED else by_digits()
-                return
-            b.when(b.le(b.size(size), b.size(RANKED)), ranked)
-            b.when(b.gt(b.size(size), b.size(RANKED)), by_digits)
+            _Line(b, x, axis, descending, positions, x.shape[axis], index).sort()
 
         b.parallel(line_extents(node, axis), line)
 
     return lower
+
+
+def _lower_first(b: Any, node: Tensor) -> None:
+    (x,), (axis, count, descending) = node.inputs, node.attrs
+
+    def line(index: tuple[Any, ...]) -> None:
+        _Line(b, x, axis, descending, True, count, index).sort_first(count)
+
+    b.parallel(line_extents(node, axis), line)
 
 
 # -- sort, argsort --------------------------------------------------------------------------------
@@ -167,6 +233,55 @@ SORT = _declare(
 )
 
 
+def _top_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
+    axis, count, _ = attrs
+    whole = _sort_type("top_k_positions", int64)(inputs, (axis,))
+    size = whole.shape[axis]
+    if count < 0 or (isinstance(size, int) and count > size):
+        shape_error(f"top_k_positions: {count} elements of an axis of size {size}", inputs)
+    return TensorType((*whole.shape[:axis], count, *whole.shape[axis + 1 :]), int64)
+
+
+def _top_reference(x: Array, axis: int, count: int, descending: bool) -> Array:
+    order = _argsort_reference(x, axis, descending)
+    return np.take(order, np.arange(count), axis)
+
+
+def _top_samples(dtype: DType) -> list[Sample]:
+    found = []
+    for descending in (False, True):
+        for shape, axis, count in (
+            ((7,), 0, 0),
+            ((7,), 0, 7),
+            ((2, 700), 1, 3),
+            ((700, 2), 0, 5),
+            ((20000,), 0, 2),
+        ):
+            attrs = {"axis": axis, "count": count, "descending": descending}
+            found.append(Sample((draw(shape, dtype).round(),), attrs))
+        # One element repeated: all remain candidates.
+        found.append(Sample((np.ones((600,), dtype.numpy),), attrs | {"axis": 0}))
+        if dtype.is_float:
+            special = with_nan(draw((2, 400), dtype), 0, 3, 712)
+            found.append(Sample((special,), attrs | {"axis": 1}))
+    return found
+
+
+TOP_K_POSITIONS = REGISTRY.add(
+    OpDef(
+        "top_k_positions",
+        ("axis", "count", "descending"),
+        _top_type,
+        _top_reference,
+        None,
+        Opaque(_lower_first, work=lambda node: product(node.inputs[0].shape) * 2),
+        doc="The first `count` of the positions that sort x along an axis.",
+        samples=_top_samples,
+        dtypes=ALL,
+    )
+)
+
+
 def sort(
     x: TensorLike, /, *, axis: int = -1, descending: bool = False, stable: bool = True
 ) -> Tensor:
@@ -214,8 +329,11 @@ def top_k(
             [x],
             f"k is an int from 0 to {size}",
         )
-    order = ARGSORT(x, axis=axis, descending=bool(largest))
-    places = take_slice(order, axis, 0, count)
+    if isinstance(count, int) and isinstance(size, int):
+        places = TOP_K_POSITIONS(x, axis=axis, count=count, descending=bool(largest))
+    else:
+        order = ARGSORT(x, axis=axis, descending=bool(largest))
+        places = take_slice(order, axis, 0, count)
     return take_along_axis(x, places, axis=axis), places
 
 

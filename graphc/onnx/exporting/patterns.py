@@ -215,6 +215,9 @@ def _average_of_real(node: Tensor, asked: Asked) -> Match | None:
 
 def _first_places(node: Tensor) -> tuple[Tensor, int, int, bool] | None:
     """(x, axis, count, descending) of the first elements of an argsort."""
+    if node.op.name == "top_k_positions":
+        axis, count, descending = node.attrs
+        return node.inputs[0], axis, count, descending
     if node.op.name != "slice" or node.inputs[0].op.name != "argsort":
         return None
     order = node.inputs[0]

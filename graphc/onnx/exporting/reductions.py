@@ -164,6 +164,12 @@ def _sort(m: Making, node: Tensor, xs: list[Value]) -> Value:
     return values if node.op.name == "sort" else places
 
 
+@exports("top_k_positions")
+def _top_k_positions(m: Making, node: Tensor, xs: list[Value]) -> Value:
+    axis, count, descending = node.attrs
+    return top_k(m, xs[0], axis, m.writer.ints([count]), descending)[1]
+
+
 @exports("searchsorted")
 def _searchsorted(m: Making, node: Tensor, xs: list[Value]) -> Value:
     """How many entries of the table come before each element; NaN counts as the largest."""
