@@ -36,6 +36,7 @@ from graphc.lower.contraction import (
     vector_letter,
 )
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel
+from graphc.lower.panel_layout import in_panels
 from graphc.lower.regions import Region
 from graphc.ops.families import Contraction
 from graphc.schedule.panels import cut
@@ -83,6 +84,8 @@ class GemmTemplate:
         """The problem of a contraction, None where it is none for this template or too small."""
         if target.kind != "cpu" or node.dtype not in (float32, float64) or is_dot(node):
             return None
+        if in_panels(node):
+            return None  # it is packed
         problem = classified(node)
         if problem is None or not problem.rows:
             return None

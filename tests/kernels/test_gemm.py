@@ -222,6 +222,18 @@ def test_only_large_products_are_blocked() -> None:
     assert not takes(8, 4096, 4096)
 
 
+def test_panels_are_not_packed_again() -> None:
+    x = graphc.placeholder((64, 1024), name="x")
+
+    def takes(shape: tuple[int, ...], spec: str) -> bool:
+        w = graphc.placeholder(shape, name="w")
+        return GemmTemplate().problem(graphc.einsum(spec, x, w), HOST) is not None
+
+    assert not takes((32, 1024, 32), "mk,pkn->mpn")
+    assert takes((1024, 32, 32), "mk,kpn->mpn")
+    assert takes((32, 1024, 64), "mk,pkn->mpn")
+
+
 @pytest.mark.parametrize(
     "sizes,expected",
     [
