@@ -114,14 +114,38 @@ def prepare_contraction(node: Tensor, inputs: tuple[Tensor, ...], forced: list[T
                 operands[k] = REGISTRY["permute_dims"](operands[k], axes=order)
                 specs[k] = "".join(specs[k][d] for d in order)
                 forced.append(operands[k])
-    for k, operand in enumerate(operands):
-        if last is not None and last not in specs[k] and _is_turned(operand):
-            others = product(s for c, s in letter_sizes(node).items() if c not in specs[k])
-            if (bounds(others)[0] or 0) >= _READ_OFTEN:
-                forced.append(operand)
-        forced.extend(_costly_views(operand))
+    for k in (0, 1):
+        if last is not None and last not in specs[k] and _is_read_often(node, specs[k]):
+            behind = _summed_behind(node, specs[k])
+            if behind is not None:
+                operands[k] = REGISTRY["permute_dims"](operands[k], axes=behind)
+                specs[k] = "".join(specs[k][d] for d in behind)
+            if _is_turned(operands[k]):
+                forced.append(operands[k])
+        forced.extend(_costly_views(operands[k]))
     spec = f"{specs[0]},{specs[1]}->{letters(node)[2]}"
     return make(node.op, tuple(operands), (spec,))
+
+
+def _is_read_often(node: Tensor, spec: str) -> bool:
+    """Whether each element of the operand with these letters counts in many results."""
+    others = product(s for c, s in letter_sizes(node).items() if c not in spec)
+    return (bounds(others)[0] or 0) >= _READ_OFTEN
+
+
+def _summed_behind(node: Tensor, spec: str) -> tuple[int, ...] | None:
+    """The order of an operand's axes with the summed ones last, where others stand between them and
+    only short runs of memory follow, as in the kernel of a convolution's gradient; else None.
+    """
+    sizes, summed = letter_sizes(node), summed_letters(node)
+    long = [c for c in spec if sizes[c] != 1]
+    kept = [k for k, c in enumerate(long) if c not in summed]
+    if not kept or kept[-1] == len(kept) - 1 or not any(c in summed for c in long[: kept[-1]]):
+        return None
+    run = product(sizes[c] for c in long[kept[-1] + 1 :])
+    if not isinstance(run, int) or not 1 < run < 2 * _FILLED:
+        return None
+    return tuple(sorted(range(len(spec)), key=lambda d: spec[d] in summed))
 
 
 def _letter_of_many(node: Tensor, inputs: tuple[Tensor, ...]) -> str | None:

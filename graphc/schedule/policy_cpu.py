@@ -38,6 +38,9 @@ COLUMN_GROUP = COLUMN_CHAINS[0] * COLUMN_CHAINS[1]
 # Rows of 8 x 8 give up time for a third of the code.
 SMALL_TILES = ((64, 1), (128, 2), (1024, 4))
 SMALL_PANEL = SMALL_TILES[-1][0]
+# Rows of a tile at most, and multiply-adds that two pipelines start until the first one is done.
+MOST_ROWS = 12
+LATENCY = 8
 # Columns of a map that fill no vector: the dims before them join them in one loop, as long as the
 # rows that it walks stay in the first-level cache.
 FEW_COLUMNS = 5
@@ -120,12 +123,25 @@ def contraction_tile(target: Target, dtype: DType, rows: Size, columns: Size, su
     AVX-512, AVX2 and 128-bit machines.
     """
     width = lanes(dtype, columns)
+    if isinstance(columns, int) and width < columns < 2 * width <= lanes(dtype, 1 << 30):
+        # One vector whose last lanes are masked out takes as long as one of half the width.
+        width *= 2 if target.register_bytes >= VECTOR_BYTES and 4 * columns > 5 * width else 1
     # (rows x vectors) of 64-byte accumulators, with room left for the operands.
     budget = max(2, target.registers * target.register_bytes // VECTOR_BYTES * 3 // 4)
     vectors = 2 if budget >= 16 and (not isinstance(columns, int) or columns >= 2 * width) else 1
     tall = max(1, min(8, budget // vectors))
     if isinstance(columns, int) and isinstance(summed, int) and columns * summed <= SMALL_PANEL:
         tall = min(tall, next(height for limit, height in SMALL_TILES if columns * summed <= limit))
+    elif isinstance(rows, int) and rows > tall:
+        heights = range(tall // 2, min(MOST_ROWS, budget // vectors) + 1)
+        tall = min(heights, key=lambda h: (_tile_cycles(rows, h, vectors), abs(h - tall)))
     if isinstance(rows, int):
         tall = max(1, min(tall, rows))
     return Tile(tall, width, vectors)
+
+
+def _tile_cycles(rows: int, tall: int, vectors: int) -> int:
+    """Half cycles that a machine with two pipelines takes for a multiply-add to each row: those
+    left over by the tiles come one by one, and each waits for the one before.
+    """
+    return rows // tall * max(tall * vectors, LATENCY) + rows % tall * LATENCY

@@ -90,3 +90,14 @@ def test_convolutions_of_large_images_have_blocks() -> None:
     x = graphc.placeholder((1, 64, 224, 224), name="x")
     w = graphc.constant(np.ones((64, 64, 3, 3), np.float32))
     assert "kernel " in loops_of([x], graphc.nn.conv(x, w, 1, 1))
+
+
+def test_the_kernel_of_a_gradient_is_turned_into_memory_once() -> None:
+    """Its summed elements are then neighbours; the product reads neither flips nor divides."""
+    x = graphc.placeholder((8, 24, 14, 14), name="x")
+    w = graphc.placeholder((20, 24, 3, 3), name="w")
+    cotangent = graphc.placeholder((8, 20, 14, 14), name="g")
+    gradient = graphc.grad((graphc.nn.conv(x, w, padding=1) * cotangent).sum(), x)
+    text = loops_of([w, cotangent], gradient)
+    assert "out %permute_dims: f32[24, 20, 3, 3]" in text
+    assert "%permute_dims[i % 3 * 8, k, k_1, k_2]" in text.rpartition("kernel ")[2]
