@@ -11,6 +11,7 @@ reduction does.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from graphc.base.dims import Size, bounds, product
@@ -382,7 +383,7 @@ def _dot_loops(plan: ContractionPlan) -> list[Stmt]:
     return [For(row, size(product(outer)), tuple(body), "parallel")]
 
 
-def _row_letter(plan: ContractionPlan, last: str) -> str | None:
+def row_letter(plan: ContractionPlan, last: str) -> str | None:
     """The letter to tile besides the vector letter: in the result, and not in an operand that has
     the vector letter.
     """
@@ -402,7 +403,7 @@ def _tiled_loops(plan: ContractionPlan, target: Target) -> list[Stmt]:
     last = vector_letter(plan.node)
     if last is None:
         raise CompileError("a tiled contraction needs a result of more than one element")
-    row = _row_letter(plan, last)
+    row = row_letter(plan, last)
     columns = plan.sizes[last]
     rows = plan.sizes[row] if row else 1
     summed = product(plan.sizes[c] for c in plan.summed)
@@ -416,9 +417,9 @@ def _tiled_loops(plan: ContractionPlan, target: Target) -> list[Stmt]:
     at: dict[str, Expr] = dict(zip(outer, position[:-1], strict=True))
     first_row = imul(position[-1], literal(tall, counter.dtype))
     if row is None or tall == 1:
-        body = _columns(plan, tile, last, row, at, [first_row] if row else [])
+        body = columns_of_rows(plan, tile, last, row, at, [first_row] if row else [])
     else:
-        full = _columns(
+        full = columns_of_rows(
             plan,
             tile,
             last,
@@ -430,22 +431,29 @@ def _tiled_loops(plan: ContractionPlan, target: Target) -> list[Stmt]:
             body = full
         else:
             single = builder.variable("u")
-            rest = _columns(plan, tile, last, row, at, [iadd(first_row, single)])
+            rest = columns_of_rows(plan, tile, last, row, at, [iadd(first_row, single)])
             remaining = EXPR.op("sub", size(rows), first_row)
             fits = EXPR.op("ge", remaining, literal(tall, counter.dtype))
             body = [If(fits, tuple(full), (For(single, remaining, tuple(rest)),))]
     return [For(counter, size(product(grid)), tuple(body), "parallel")]
 
 
-def _columns(
+# What is done with an element: number of its row, its column, its value.
+Finish = Callable[[int, Expr, Expr], Stmt]
+
+
+def columns_of_rows(
     plan: ContractionPlan,
     tile: policy.Tile,
     last: str,
     row: str | None,
     at: dict[str, Expr],
     rows: list[Expr],
+    finish: Finish | None = None,
 ) -> list[Stmt]:
-    """The loop over columns for the given rows (none: the result has no row letter)."""
+    """The loop over columns for the given rows (none: the result has no row letter). finish: what
+    takes the elements, of rows by number; without it they are the region's, which are stored.
+    """
     builder = plan.builder
     column = builder.variable("j")
     around, within, summed = _summed_loops(plan)
@@ -469,8 +477,11 @@ def _columns(
     panel = [*chains, *_nest(within, inside), *added]
     body += panel if around is None else _nest(around, panel)
     effective_letters = [c for c in plan.out if plan.sizes[c] != 1]
-    for here, accumulator in finished:
-        store_results(plan, tuple(here[c] for c in effective_letters), accumulator, body)
+    for u, (here, accumulator) in enumerate(finished):
+        if finish is not None:
+            body.append(finish(u, column, accumulator))
+        else:
+            store_results(plan, tuple(here[c] for c in effective_letters), accumulator, body)
     kind = "vector" if tile.width > 1 else "serial"
     return [For(column, size(plan.sizes[last]), tuple(body), kind, tile.width, tile.vectors)]
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from graphc.base.dims import Shape
 from graphc.ir.node import Node, Tensor
 from graphc.loops.build import ZERO
-from graphc.loops.nodes import Expr, var
+from graphc.loops.nodes import Const, Expr, Op, var
 from graphc.lower.elements import Elements, Index, storage_root
 from graphc.ops.families import (
     Alias,
@@ -35,12 +35,13 @@ _SHARING = (Reshape, Alias)
 
 class Edge(NamedTuple):
     """One read of `producer`: `depth` leading effective dims agree with the reader's; `exact`: all
-    of the producer's do.
+    of the producer's do; `offset`: all of them and the reader's are the same but for constants.
     """
 
     producer: Tensor
     depth: int
     exact: bool
+    offset: bool = False
 
 
 def effective(shape: Shape) -> Shape:
@@ -120,7 +121,23 @@ def _classify(node: Tensor, at: Index, own: tuple[Expr, ...], predicated: bool) 
     depth = 0
     while depth < min(len(theirs), len(own)) and theirs[depth] is own[depth]:
         depth += 1
-    return Edge(node, depth, depth == len(theirs) and not predicated)
+    exact = depth == len(theirs) and not predicated
+    offset = (
+        not predicated
+        and len(theirs) == len(own)
+        and all(constant_offset(t, o) is not None for t, o in zip(theirs, own, strict=True))
+    )
+    return Edge(node, depth, exact, offset)
+
+
+def constant_offset(index: Expr, own: Expr) -> int | None:
+    """What is added to the index `own` to make `index`, None where that is no constant."""
+    if index is own:
+        return 0
+    if isinstance(index, Op) and index.name == "add" and index.args[0] is own:
+        added = index.args[1]
+        return int(added.value) if isinstance(added, Const) else None
+    return None
 
 
 def _direct(operand: Tensor, shape: Shape) -> Edge:

@@ -33,6 +33,7 @@ from graphc.lower.join_copies import lower_joined
 from graphc.lower.joins import find_joins, is_contiguous_join
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, Sites
 from graphc.lower.opaque import lower_opaque
+from graphc.lower.parts import lower_parts
 from graphc.lower.regions import Partitioner, Region, partition
 from graphc.lower.signature import LoweredRegions, RegionKey
 from graphc.lower.template import KernelTemplate, from_templates
@@ -40,6 +41,7 @@ from graphc.lower.to_loops import lower_region
 from graphc.lower.windows import along_results
 from graphc.ops.copy import COPY
 from graphc.ops.families import Constant, Contraction, Control, Reduction, Source
+from graphc.ops.reshape import to_shape
 
 
 @dataclass
@@ -219,6 +221,8 @@ def _lower(
         return tuned
     if region.kind == "opaque":
         return [lower_opaque(region, builder)]
+    if region.in_parts:
+        return [lower_parts(region, builder, target)]
     if region.kind == "contraction":
         return [lower_contraction(region, builder, target)]
     if region.kind == "column":
@@ -340,9 +344,12 @@ def own_memory(graph: Graph) -> Graph:
         root = storage_root(tensor)
         if isinstance(root.op.form, Source | Constant) or id(root) in taken:
             with derived_from(tensor):
-                tensor = COPY(tensor, slot=copies)
+                if isinstance(root.op.form, Source | Constant) or root.dtype is not tensor.dtype:
+                    root = tensor = COPY(tensor, slot=copies)
+                else:  # in the shape in which it is computed, by the same kernel
+                    root = COPY(root, slot=copies)
+                    tensor = to_shape(root, tensor.shape)
             copies += 1
-            root = tensor
         taken.add(id(root))
         return tensor
 

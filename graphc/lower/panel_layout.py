@@ -6,9 +6,9 @@ row of two vectors. `lower.panels` makes them of the matrices of loops.
 
 from __future__ import annotations
 
-from graphc.base.dims import Size
+from graphc.base.dims import Shape, Size
 from graphc.ir.node import Tensor
-from graphc.lower.edges import is_view
+from graphc.lower.edges import effective, is_view
 from graphc.schedule import policy_cpu as policy
 
 # What a row of a panel holds at most: two vectors.
@@ -19,6 +19,25 @@ def in_panels(node: Tensor) -> bool:
     """Whether a contraction's column operand, which has the last letter of the result, lies in
     memory in several panels.
     """
+    return bool(_panel_dims(node))
+
+
+def has_parts(node: Tensor, domain: Shape, count: int) -> bool:
+    """Whether `count` parts of a contraction's result that have the shape `domain` are no more
+    than all of it, each part being whole panels. domain: without sizes of 1.
+    """
+    own = effective(node.shape)
+    other = [d for d, (a, b) in enumerate(zip(own, domain, strict=False)) if a != b]
+    if len(own) != len(domain) or len(other) != 1 or other[0] not in _panel_dims(node):
+        return False
+    whole, part = own[other[0]], domain[other[0]]
+    return isinstance(whole, int) and isinstance(part, int) and part * count <= whole
+
+
+def _panel_dims(node: Tensor) -> list[int]:
+    """The dims of a contraction's result, sizes of 1 not counted, along which there are panels;
+    empty where the column operand does not lie in panels.
+    """
     operands, out = node.attr("spec").split("->")
     specs = operands.split(",")
     sizes: dict[str, Size] = {}
@@ -27,12 +46,13 @@ def in_panels(node: Tensor) -> bool:
     kept = [c for c in out if sizes[c] != 1]
     holders = [k for k, spec in enumerate(specs) if kept and kept[-1] in spec]
     if len(holders) != 1 or is_view(node.inputs[holders[0]]):
-        return False
+        return []
     columns = sizes[kept[-1]]
     if not isinstance(columns, int) or columns * node.dtype.itemsize > PANEL_BYTES:
-        return False
+        return []
     summed = [c for c in dict.fromkeys("".join(specs)) if c not in out and sizes[c] != 1]
     held = [c for c in specs[holders[0]] if sizes[c] != 1]
     before, end = held[: -len(summed) - 1], held[-len(summed) - 1 :]
-    several = any(c not in specs[1 - holders[0]] for c in before)
-    return several and end == [*summed, kept[-1]]
+    if end != [*summed, kept[-1]]:
+        return []
+    return [kept.index(c) for c in before if c in kept and c not in specs[1 - holders[0]]]

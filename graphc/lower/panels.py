@@ -18,12 +18,16 @@ from graphc.ir.provenance import derived_from
 from graphc.lower.contraction import is_dot, letters, vector_letter
 from graphc.lower.edges import is_view
 from graphc.ops.families import Constant, Contraction, Elementwise
+from graphc.ops.joining import take_slice
 from graphc.ops.reshape import to_shape
 from graphc.ops.view import permute_dims
 from graphc.schedule import policy_cpu as policy
 
 # Bytes of a matrix from which panels pay: smaller ones stay in the first-level cache as they are.
 WORTH_PANELS = 1 << 16
+
+# Elementwise ops between a product and a slice of it that are done after the slice, at most.
+MAX_SLICED = 4
 
 
 def in_panels(body: Graph, moving: Sequence[Tensor]) -> tuple[Graph, list[Tensor]]:
@@ -46,6 +50,8 @@ def in_panels(body: Graph, moving: Sequence[Tensor]) -> tuple[Graph, list[Tensor
                 found = _over_panels(node, inputs, changing, panels)
             elif isinstance(node.op.form, Elementwise):
                 found = _in_two_dims(node, inputs, split)
+            elif node.op.name == "slice":
+                found = _whole_panels(node, inputs, split)
             if found is None:
                 return _remade(node, inputs)
             result = to_shape(found, node.shape)
@@ -113,6 +119,41 @@ def _in_memory_for_good(matrix: Tensor) -> bool:
     while is_view(node) and node.inputs:
         node = node.inputs[0]
     return isinstance(node.op.form, Constant)
+
+
+def _whole_panels(
+    node: Tensor, inputs: tuple[Tensor, ...], split: dict[int, Tensor]
+) -> Tensor | None:
+    """A slice of columns, in two dims, where it has whole panels; None where it has not."""
+    source = split.get(id(inputs[0]))
+    if source is None:
+        return None
+    width = source.shape[-1]
+    starts, steps, shape = node.attrs
+    first, columns = starts[-1], shape[-1]
+    others = starts[:-1] == (0,) * (node.ndim - 1) and shape[:-1] == inputs[0].shape[:-1]
+    if not others or any(step != 1 for step in steps) or not isinstance(width, int):
+        return None
+    if not isinstance(first, int) or not isinstance(columns, int):
+        return None
+    if first < 0 or first % width or columns % width or not columns:
+        return None
+    return _panels_of(source, first // width, columns // width, MAX_SLICED)
+
+
+def _panels_of(source: Tensor, first: int, count: int, depth: int) -> Tensor:
+    """`count` panels of a tensor with columns in two dims. Elementwise ops are done on them alone,
+    so that the part of the product that they use shows; at most `depth` of them.
+    """
+    axis = source.ndim - 2
+    if depth and isinstance(source.op.form, Elementwise):
+        operands = [
+            i if i.shape == () else _panels_of(i, first, count, depth - 1) for i in source.inputs
+        ]
+        found = make(source.op, tuple(operands), source.attrs)
+        assert isinstance(found, Tensor)
+        return found
+    return take_slice(source, axis, first, count)
 
 
 def _in_two_dims(

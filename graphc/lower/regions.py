@@ -10,7 +10,7 @@ Kinds of region:
 - map: every node has the region's domain (or a row prefix of it); any loop order.
 - row: reductions over the inner dims of each row, elementwise work before, between and after them.
 - column: reductions whose innermost operand dim is kept: vectors run across results.
-- contraction: one einsum with elementwise work on its result.
+- contraction: one einsum with elementwise work on its result, or on several parts of it.
 - opaque: one op that writes its own loops.
 - joined: a concatenation that is written part by part (see `joins`); nothing joins it.
 - control: the results of a call, branch or loop: not a kernel but a step that runs bodies.
@@ -30,6 +30,7 @@ from graphc.lower.dynamic import Phases
 from graphc.lower.edges import MAX_VIEW_DEPTH, Edge, EdgeFinder, effective, is_view, view_depth
 from graphc.lower.elements import storage_root
 from graphc.lower.joins import Joins
+from graphc.lower.panel_layout import has_parts
 from graphc.ops.families import (
     Constant,
     Contraction,
@@ -53,7 +54,8 @@ class Region:
 
     domain: the effective shape that its results have; rows: how many leading dims of it are rows
     (None: no reductions). outputs: nodes that are written to memory. reasons: why nodes joined or
-    not, in words.
+    not, in words. in_parts: the results read parts of the contraction, which is larger than the
+    domain.
     """
 
     number: int
@@ -65,6 +67,7 @@ class Region:
     reasons: list[str] = field(default_factory=list)
     reach: int = 0
     has_producers: bool = False
+    in_parts: bool = False
 
     @property
     def name(self) -> str:
@@ -200,6 +203,7 @@ class Partitioner:
             target.kind, target.rows = _reduction_style(node), len(effective(node.shape))
         elif isinstance(form, Contraction):
             target.kind = "contraction"
+            target.in_parts = effective(node.shape) != target.domain
         if store:
             shape = effective(node.shape)
             if len(shape) > len(target.domain):
@@ -246,6 +250,8 @@ class Partitioner:
         if any(isinstance(u.reader.op.form, Contraction) for u in uses):
             return "a contraction reads each element many times"
         if not all(u.edge.exact for u in uses):
+            if not store and self._is_read_in_parts(node, target, uses):
+                return None
             return "it is read at other elements than its user's"
         if store:
             problem = self._store_refusal(node, target, uses, others)
@@ -259,6 +265,16 @@ class Partitioner:
         if isinstance(form, Contraction):
             return self._contraction_refusal(node, target, uses)
         return "it writes its own loops"
+
+    def _is_read_in_parts(self, node: Tensor, target: Region, uses: list[_Use]) -> bool:
+        """Whether `target`, a map, reads parts of a product over panels, such as gates."""
+        if target.kind != "map" or target.rows is not None:
+            return False
+        if not isinstance(node.op.form, Contraction):
+            return False
+        rank = len(target.domain)
+        own = all((u.edge.exact or u.edge.offset) and u.align >= rank for u in uses)
+        return own and has_parts(node, target.domain, len(uses))
 
     def _store_refusal(
         self, node: Tensor, target: Region, uses: list[_Use], others: list[Region]

@@ -39,8 +39,10 @@ def from_templates(
     templates: Sequence[KernelTemplate], region: Region, builder: KernelBuilder, target: Target
 ) -> list[LoweredKernel] | None:
     """The kernels of the first template that matches, in its first configuration; None where none
-    does.
+    does. They know no contraction that is larger than its region's domain.
     """
+    if region.in_parts:
+        return None
     for template in templates:
         problem = template.match(region, target)
         if problem is not None:
