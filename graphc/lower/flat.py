@@ -44,7 +44,8 @@ def flat_kernel(region: Region, builder: KernelBuilder) -> LoweredKernel | None:
         max((n.dtype.compute for n in region.nodes), key=lambda d: d.itemsize), total
     )
     extent = imin(literal(policy.FLAT_BLOCK, block.dtype), isub(size(total), start))
-    loop = For(element, extent, tuple(body), "vector" if width > 1 else "serial", width)
+    vectors = policy.vectors_of_map((n.op.name for n in region.nodes), total, width)
+    loop = For(element, extent, tuple(body), "vector" if width > 1 else "serial", width, vectors)
     count = (total + (policy.FLAT_BLOCK - 1)) // policy.FLAT_BLOCK
     outer = For(block, size(count), (loop,), "parallel")
     lowered = builder.kernel([outer], total * (len(region.nodes) + 1))
