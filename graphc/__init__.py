@@ -297,6 +297,7 @@ from graphc.other_names import missing as _missing
 from graphc.other_names import missing_method as _missing_method
 from graphc.runtime.function import Function
 from graphc.runtime.session import Session
+from graphc.tuning import tune
 from graphc.version import __version__
 
 # Imported for what they register on lower floors.
@@ -524,6 +525,7 @@ __all__ = [
     "tril",
     "triu",
     "trunc",
+    "tune",
     "uint8",
     "uint16",
     "uint32",

@@ -15,6 +15,7 @@ import functools
 import gc
 import importlib
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,16 +29,20 @@ from graphc.ir import provenance
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
 from graphc.kernels import TEMPLATES
+from graphc.kernels.search_space import SEARCHED, variants
 from graphc.loops.text import kernel_text
 from graphc.lower.buffer_plan import LoweredStep
 from graphc.lower.kernel_builder import LoweredKernel
 from graphc.lower.lower_graph import Lowered, lower_graph
 from graphc.lower.regions import Region
+from graphc.lower.search_space import candidates
 from graphc.lower.work import Work, work_of_steps
 from graphc.passes.pipeline import lowerable, optimize
 from graphc.program_cache import Contents, pack, program_key, unpack
-from graphc.runtime.cache import ObjectCache
+from graphc.runtime.cache import ObjectCache, default_directory
 from graphc.runtime.executable import COMPILER, CompileOptions, Executable, KernelInfo, Site
+from graphc.schedule.choices import Choice, Choices
+from graphc.tuned_schedules import Tuned, stored
 
 if TYPE_CHECKING:
     from graphc.backend.program import Program
@@ -55,11 +60,15 @@ def _backend() -> Any:
 
 @dataclass
 class Compilation:
-    """One graph on its way through the stages; each is computed when it is first asked for."""
+    """One graph on its way through the stages; each is computed when it is first asked for.
+
+    choices: schedules that were found by measuring.
+    """
 
     graph: Graph
     options: CompileOptions
     target: Target
+    choices: Choices | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     def _timed(self, name: str, build: Callable[[], Any]) -> Any:
@@ -76,6 +85,12 @@ class Compilation:
         mode = self.options.numerics
         graph: Graph = self._timed("optimize", lambda: optimize(self.graph, mode))
         return graph
+
+    def with_choices(self, choices: Choices) -> Compilation:
+        """The same graph with other schedules; rewriting is not done again."""
+        other = Compilation(self.graph, self.options, self.target, choices)
+        other.optimized = self.optimized
+        return other
 
     def for_target(self, target: Target) -> Compilation:
         """The same graph for another target; rewriting, which knows none, is not done again."""
@@ -98,6 +113,8 @@ class Compilation:
                 self.options.fuse,
                 self.options.check_numerics,
                 TEMPLATES,
+                self.choices,
+                SEARCHED,
             ),
         )
         return lowered
@@ -236,12 +253,32 @@ def _contents(compilation: Compilation, data: bytes) -> Contents:
     )
 
 
+def executable_of(compilation: Compilation) -> Executable:
+    """The executable of a compilation for this machine, compiled now."""
+    contents = _contents(compilation, compilation.object())
+    return _executable(compilation.graph, contents, lambda: compilation, False)
+
+
+def schedules_to_try(region: Region, target: Target) -> list[Choice]:
+    """What a search may try for a region, the best guesses first."""
+    return candidates(region, target, TEMPLATES, SEARCHED, variants)
+
+
+def schedules_of(folder: str | None) -> Tuned | None:
+    """The schedules that were found on this machine, in a cache folder (None or "": no folder)."""
+    return stored(cache_of(folder)) if folder else None
+
+
+def schedules_of_user() -> Tuned | None:
+    """Those in the user's cache folder."""
+    folder = default_directory()
+    return None if folder is None else schedules_of(os.fspath(folder))
+
+
 def _executable(
-    graph: Graph, options: CompileOptions, contents: Contents, compilation: Compilation | None
+    graph: Graph, contents: Contents, compilation: Callable[[], Compilation], cached: bool
 ) -> Executable:
-    @functools.lru_cache(maxsize=1)
-    def stages() -> Compilation:
-        return compilation or Compilation(graph, options, _backend().host_target())
+    stages = functools.lru_cache(maxsize=1)(compilation)
 
     return Executable(
         graph,
@@ -256,7 +293,7 @@ def _executable(
         contents.flops,
         contents.parallel,
         lambda name: stages().stage(name),
-        compilation is None,
+        cached,
         optimized=lambda: stages().optimized,
         describe_kernels=lambda: stages().kernel_infos,
         computed=graph.computed,
@@ -290,19 +327,25 @@ def compile_for_session(graph: Graph, options: CompileOptions) -> Executable:
 
 
 @functools.lru_cache(maxsize=16)
-def _cache_of(directory: str | None) -> ObjectCache:
+def cache_of(directory: str | None) -> ObjectCache:
     """The cache of a folder: it knows how much was put into it since the folder was measured."""
     return ObjectCache(directory)
 
 
 def _compiled(graph: Graph, options: CompileOptions) -> Executable:
-    cache = None if options.profile or options.cache_dir == "" else _cache_of(options.cache_dir)
-    key = program_key(graph, options) if cache is not None else ""
+    cache = None if options.profile or options.cache_dir == "" else cache_of(options.cache_dir)
+    tuned = schedules_of(options.cache_dir)
+
+    def compilation_of() -> Compilation:
+        return Compilation(graph, options, _backend().host_target(), tuned)
+
+    key = ""
     if cache is not None:
+        key = program_key(graph, options, tuned.digest if tuned else "")
         packed = cache.get(key)
         if packed is not None:
-            return _executable(graph, options, unpack(graph, packed), None)
-    compilation = Compilation(graph, options, _backend().host_target())
+            return _executable(graph, unpack(graph, packed), compilation_of, True)
+    compilation = compilation_of()
     contents = _contents(compilation, compilation.object())
     if cache is not None:
         checked = [node for node, _ in compilation.lowered.sites.entries]
@@ -312,7 +355,7 @@ def _compiled(graph: Graph, options: CompileOptions) -> Executable:
         graph.name,
         {k: round(v * 1e3, 2) for k, v in compilation.seconds.items()},
     )
-    return _executable(graph, options, contents, compilation)
+    return _executable(graph, contents, lambda: compilation, False)
 
 
 COMPILER["compile"] = compile_for_session

@@ -56,19 +56,21 @@ class Contents:
     blocks: int
 
 
-def program_key(graph: Graph, options: CompileOptions) -> str:
-    """The digest of everything that the object depends on."""
+def program_key(graph: Graph, options: CompileOptions, schedules: str = "") -> str:
+    """The digest of everything that the object depends on. schedules: the digest of those that were
+    found by measuring.
+    """
     settings = (
         f"{options.device} {options.numerics} {options.check_numerics} "
         f"{options.optimize} {options.fuse}"
     )
     # Values by digest: writing out those of large models takes longer than compiling them.
     described = graph_text(graph, inline=0, initial=False)
-    return cache_key(_toolchain(), _machine(), settings, described)
+    return cache_key(toolchain(), machine(), settings, schedules, described)
 
 
 @functools.lru_cache(maxsize=1)
-def _machine() -> str:
+def machine() -> str:
     """What code for this machine depends on, found without LLVM."""
     try:
         text = Path("/proc/cpuinfo").read_text()
@@ -85,7 +87,8 @@ def _machine() -> str:
 
 
 @functools.lru_cache(maxsize=1)
-def _toolchain() -> str:
+def toolchain() -> str:
+    """The compiler: its version, its sources, and the packages under it."""
     # LLVM's version by its wrapper's file, so that a cached program is found without importing
     # either. NumPy folds constants.
     spec = importlib.util.find_spec("llvmlite")

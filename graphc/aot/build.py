@@ -28,6 +28,7 @@ from graphc.aot.options import Options
 from graphc.aot.program_text import program_text
 from graphc.aot.sizes import SizeReport, size_report
 from graphc.base.errors import CompileError, UnsupportedError, message
+from graphc.compiler import schedules_of_user
 from graphc.ir import provenance
 from graphc.ir.graph import Graph
 from graphc.ir.node import describe
@@ -99,7 +100,8 @@ def build(graph: Graph, path: str | os.PathLike[str], options: Options) -> Artif
     own = options.name or library_name(folder.resolve().name)
     settings = CompileOptions(numerics=options.numerics, check_numerics=options.check_numerics)
     external = options.weights == "external"
-    module = make_module(graph, own, targets, settings, external=external)
+    choices = schedules_of_user() if options.target == "native" else None
+    module = make_module(graph, own, targets, settings, external=external, choices=choices)
     content = driver.compile_object(module.text, module.base)
     size = size_report(content, module)
     parent = folder.resolve().parent

@@ -28,6 +28,7 @@ from graphc.ir.constant import ConstantValue
 from graphc.ir.graph import Graph
 from graphc.ir.node import Tensor
 from graphc.runtime.executable import CompileOptions, KernelInfo, Site
+from graphc.schedule.choices import Choices
 
 _NAME = re.compile(r"@graphc[._]")
 _DEFINE = re.compile(r"^(define .*) \{$", re.MULTILINE)
@@ -63,9 +64,12 @@ def make_module(
     options: CompileOptions,
     *,
     external: bool = False,
+    choices: Choices | None = None,
 ) -> Module:
-    """Compile a graph to the text of a library with these instruction sets."""
-    first = Compilation(graph, options, targets[0])
+    """Compile a graph to the text of a library with these instruction sets. choices: schedules that
+    were found by measuring, of the first one.
+    """
+    first = Compilation(graph, options, targets[0], choices)
     compilations = [first, *(first.for_target(target) for target in targets[1:])]
     constants: dict[int, int] = {}
     values: list[ConstantValue] = []

@@ -19,7 +19,7 @@ from typing import Any
 import graphc
 from graphc.base.atomic_file import replacing
 from graphc.base.errors import FormatError, GraphError, message
-from graphc.compiler import Compilation
+from graphc.compiler import Compilation, schedules_of_user
 from graphc.ir.bindings import rebuilt
 from graphc.ir.constant import constant_value
 from graphc.ir.graph import Graph
@@ -129,7 +129,7 @@ def compiled(session: Session, graph: Graph) -> Function:
 def compilation(graph: Graph, numerics: str = "standard") -> Compilation:
     """The graph on its way through the compiler's stages, for this machine."""
     target = importlib.import_module("graphc.backend.llvm_cpu").host_target()
-    return Compilation(graph, CompileOptions(numerics=numerics), target)
+    return Compilation(graph, CompileOptions(numerics=numerics), target, schedules_of_user())
 
 
 def check_sizes(graph: Graph, sizes: dict[str, int]) -> None:

@@ -407,7 +407,7 @@ def _tiled_loops(plan: ContractionPlan, target: Target) -> list[Stmt]:
     columns = plan.sizes[last]
     rows = plan.sizes[row] if row else 1
     summed = product(plan.sizes[c] for c in plan.summed)
-    tile = policy.contraction_tile(target, plan.dtype, rows, columns, summed)
+    tile = builder.choice.tile(policy.contraction_tile(target, plan.dtype, rows, columns, summed))
     tall = tile.rows if row else 1
     outer = [c for c in plan.out if plan.sizes[c] != 1 and c not in (last, row)]
     blocks: Size = (plan.sizes[row] + (tall - 1)) // tall if row else 1

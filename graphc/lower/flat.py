@@ -27,7 +27,8 @@ def flat_kernel(region: Region, builder: KernelBuilder) -> LoweredKernel | None:
     if not region.domain or not _is_flat(region, builder.is_producer):
         return None
     block, element = builder.variable("i"), builder.variable("j")
-    start = imul(block, literal(policy.FLAT_BLOCK, block.dtype))
+    elements = builder.choice.block(policy.FLAT_BLOCK)
+    start = imul(block, literal(elements, block.dtype))
     at = iadd(start, element)
     values: dict[int, Expr] = {}
     for node in region.nodes:
@@ -43,10 +44,10 @@ def flat_kernel(region: Region, builder: KernelBuilder) -> LoweredKernel | None:
     width = policy.lanes(
         max((n.dtype.compute for n in region.nodes), key=lambda d: d.itemsize), total
     )
-    extent = imin(literal(policy.FLAT_BLOCK, block.dtype), isub(size(total), start))
+    extent = imin(literal(elements, block.dtype), isub(size(total), start))
     vectors = policy.vectors_of_map((n.op.name for n in region.nodes), total, width)
     loop = For(element, extent, tuple(body), "vector" if width > 1 else "serial", width, vectors)
-    count = (total + (policy.FLAT_BLOCK - 1)) // policy.FLAT_BLOCK
+    count = (total + (elements - 1)) // elements
     outer = For(block, size(count), (loop,), "parallel")
     lowered = builder.kernel([outer], total * (len(region.nodes) + 1))
     return replace(lowered, overwrites=_overwritable(lowered, total))

@@ -33,6 +33,7 @@ from graphc.loops.nodes import (
 from graphc.lower.elements import RISKY, Elements, Index, storage_root
 from graphc.ops.families import Constant, Reshape
 from graphc.ops.gather import surely_inside
+from graphc.schedule.choices import USUAL, Choice
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -133,13 +134,19 @@ class Sites:
 class KernelBuilder:
     """Collects one kernel.
 
-    `inner(node)`: the node is computed in this kernel at its own element.
+    `inner(node)`: the node is computed in this kernel at its own element. choice: its schedule.
     """
 
     def __init__(
-        self, name: str, sites: Sites, members: set[int], is_producer: Callable[[Tensor], bool]
+        self,
+        name: str,
+        sites: Sites,
+        members: set[int],
+        is_producer: Callable[[Tensor], bool],
+        choice: Choice = USUAL,
     ) -> None:
         self.name = name
+        self.choice = choice
         self.sites = sites
         self.names = Names()
         self.params: dict[tuple[int, Shape], Buffer] = {}

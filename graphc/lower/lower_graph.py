@@ -36,12 +36,13 @@ from graphc.lower.opaque import lower_opaque
 from graphc.lower.parts import lower_parts
 from graphc.lower.regions import Partitioner, Region, partition
 from graphc.lower.signature import LoweredRegions, RegionKey
-from graphc.lower.template import KernelTemplate, from_templates
+from graphc.lower.template import KernelTemplate, from_choice, from_templates
 from graphc.lower.to_loops import lower_region
 from graphc.lower.windows import along_results
 from graphc.ops.copy import COPY
 from graphc.ops.families import Constant, Contraction, Control, Reduction, Source
 from graphc.ops.reshape import to_shape
+from graphc.schedule.choices import LOOPS, USUAL, Choice, Choices
 
 
 @dataclass
@@ -111,6 +112,8 @@ class _Shared:
     templates: Sequence[KernelTemplate]
     sites: Sites
     fuse: bool
+    choices: Choices | None
+    searched: Sequence[KernelTemplate]
     constants: Constants = field(default_factory=Constants)
     equal: LoweredRegions = field(default_factory=LoweredRegions)
     arenas: dict[Graph, Size] = field(default_factory=dict)  # bytes that bodies need
@@ -124,16 +127,20 @@ def lower_graph(
     fuse: bool = True,
     numerics: bool = False,
     templates: Sequence[KernelTemplate] = (),
+    choices: Choices | None = None,
+    searched: Sequence[KernelTemplate] = (),
 ) -> Lowered:
     """Lower a graph in which composites are expanded and aliases are gone, and its bodies.
 
     fuse=False gives every node a kernel of its own (tests compare with it). templates: hand-tuned
-    kernels, asked before generic lowering. numerics=True makes kernels look for NaN and infinity.
+    kernels, asked before generic lowering. choices: schedules that were found by measuring, with
+    the templates `searched`, which match wherever they can. numerics=True makes kernels look for
+    NaN and infinity.
     `variables`: the program's variables in order (of the declared graph, so that the order never
     depends on optimization).
     """
     graph = filled_once(graph, prepare)
-    shared = _Shared(target, templates, Sites(numerics), fuse)
+    shared = _Shared(target, templates, Sites(numerics), fuse, choices, searched)
     bodies = []
     for body in graph.bodies:
         lowered = _lower_one(body, [], shared)
@@ -197,28 +204,32 @@ def _steps_of(
     if known is not None:
         return known
     checks = len(sites.entries)
-    found = _lower(region, partitioner, sites, shared.target, shared.templates)
+    choice = USUAL
+    if shared.choices is not None:
+        choice = shared.choices.of(key.digest, region)
+    found = _lower(region, partitioner, shared, choice)
     if len(sites.entries) == checks:
         shared.equal.put(key, found)
     return found
 
 
 def _lower(
-    region: Region,
-    partitioner: Partitioner,
-    sites: Sites,
-    target: Target,
-    templates: Sequence[KernelTemplate],
+    region: Region, partitioner: Partitioner, shared: _Shared, choice: Choice
 ) -> list[LoweredKernel]:
     members = {id(n) for n in region.nodes}
-    builder = KernelBuilder(region.name, sites, members, partitioner.is_producer)
+    target = shared.target
+    builder = KernelBuilder(region.name, shared.sites, members, partitioner.is_producer, choice)
     if region.kind == "contraction":
         for node in region.nodes:
             if windowed_operand(node) is not None:
                 return [lower_depthwise(region, builder, node)]
-    tuned = from_templates(templates, region, builder, target)
-    if tuned is not None:
-        return tuned
+    made: list[LoweredKernel] | None = None
+    if choice.template:
+        made = from_choice(shared.searched, region, builder, target, choice)
+    if made is None and choice.template != LOOPS:
+        made = from_templates(shared.templates, region, builder, target)
+    if made is not None:
+        return made
     if region.kind == "opaque":
         return [lower_opaque(region, builder)]
     if region.in_parts:

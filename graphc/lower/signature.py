@@ -6,11 +6,14 @@ launched with other buffers.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from typing import Any
 
 from graphc.base.dims import Shape
 from graphc.base.dtypes import DType
-from graphc.ir.node import Tensor, attr_key
+from graphc.ir.node import Tensor, TensorType, TupleType, attr_key
+from graphc.ir.text import value_text
 from graphc.lower.elements import storage_root
 from graphc.lower.kernel_builder import LoweredKernel, Shifted, Stored, Temporary, shifted
 from graphc.lower.regions import Region
@@ -84,9 +87,23 @@ class RegionKey:
         self._numbers[id(node)] = len(self.nodes)
         self.nodes.append(node)
 
+    @property
+    def digest(self) -> str:
+        """The sha256 of the signature, the same in every process."""
+        return hashlib.sha256(_text(self.signature).encode()).hexdigest()
+
     def number(self, stored: Stored) -> int | None:
         """The number of a node, None for what is not in the signature."""
         return self._numbers.get(id(stored.node if isinstance(stored, Shifted) else stored))
+
+
+def _text(part: Any) -> str:
+    if isinstance(part, tuple):
+        return f"({' '.join(map(_text, part))})"
+    if isinstance(part, type):
+        return part.__name__
+    is_type = isinstance(part, TensorType | TupleType)
+    return str(part) if is_type else value_text(part, inline=0)
 
 
 class LoweredRegions:

@@ -8,11 +8,13 @@ machine can do comes from `Target` data.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from graphc.base.target import Target
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel
 from graphc.lower.regions import Region
+from graphc.schedule.choices import Choice
 
 
 class KernelTemplate(Protocol):
@@ -48,4 +50,23 @@ def from_templates(
         if problem is not None:
             config = next(iter(template.configs(problem, target)))
             return template.build(problem, config, builder)
+    return None
+
+
+def from_choice(
+    templates: Sequence[KernelTemplate],
+    region: Region,
+    builder: KernelBuilder,
+    target: Target,
+    choice: Choice,
+) -> list[LoweredKernel] | None:
+    """The kernels of the template that a choice names, configured as it says; None where that one
+    does not match.
+    """
+    for template in templates:
+        if template.name == choice.template:
+            problem = template.match(region, target)
+            if problem is not None:
+                config = next(iter(template.configs(problem, target)))
+                return template.build(problem, replace(config, **dict(choice.settings)), builder)
     return None

@@ -128,10 +128,11 @@ def _map(region: Region, builder: KernelBuilder) -> LoweredKernel:
         extent: Expr = size(inner)
     else:
         row, column = builder.variable("i"), builder.variable("j")
-        start = imul(row, literal(policy.FLAT_BLOCK, row.dtype))
+        elements = builder.choice.block(policy.FLAT_BLOCK)
+        start = imul(row, literal(elements, row.dtype))
         variables = (iadd(start, column),)
-        extent = imin(literal(policy.FLAT_BLOCK, row.dtype), isub(size(inner), start))
-        outer = (blocks_of(inner, policy.FLAT_BLOCK),)
+        extent = imin(literal(elements, row.dtype), isub(size(inner), start))
+        outer = (blocks_of(inner, elements),)
     evaluate_in_order(region, builder, domain, variables, wanted)
     for node in region.outputs:
         builder.store(node, index_in(node.shape, variables), body)

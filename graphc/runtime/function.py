@@ -28,7 +28,7 @@ from graphc.runtime.feeding import here, near
 from graphc.runtime.native_method import replace_call
 from graphc.runtime.profile import KernelTime, Profile, seconds_of_ticks
 from graphc.runtime.program import NumericsSite, Program, ValueSite, Workshop
-from graphc.runtime.signature import by_position, read_arguments
+from graphc.runtime.signature import CallSignature, by_position, read_arguments
 from graphc.runtime.structure import Structure, overlaps
 from graphc.runtime.variables import exchange_back, stored_copy
 
@@ -63,22 +63,34 @@ class Function:
                 for k, p in reversed([*enumerate(structure.places)])
             }
             self._compiled = graph.with_outputs(tuple(pairs[k] for k in sorted(pairs)))
-        self._program = workshop.build(self._compiled, single=structure.single)
         self._variants: dict[tuple[bool, tuple[str, ...]], Program] = {}
         self._profiled: Program | None = None
         self._checks = workshop.options.check_numerics
         self._unwatched: tuple[int, ...] | None = None  # results that no kernel looks at
-        self._run = self._program.caller.function
         self.held: object = None  # what must live as long as the function
+        self._build()
+        entry = workshop.device.entry
+        if entry is not None:
+            replace_call(Function, "_bound", entry)
+
+    def _build(self) -> None:
+        """Compile, or take from the cache, and call that program from now on."""
+        structure, workshop = self._structure, self._workshop
+        self._program = workshop.build(self._compiled, single=structure.single)
+        self._run = self._program.caller.function
         into = self._program.caller.attempt_into
         self._into = into if structure.single and not self._checks else None
         direct = structure.is_flat and not self._checks
         self._bound = bound_for_method(
             self._program.caller, Function._call_slowly, workshop.shut, direct
         )
-        entry = workshop.device.entry
-        if entry is not None:
-            replace_call(Function, "_bound", entry)
+
+    def rebuild(self) -> None:
+        """Compile again, with the schedules that were found meanwhile; calls give the same bits."""
+        with self._workshop.lock:
+            self._variants.clear()
+            self._profiled = None
+            self._build()
 
     # -- calling ------------------------------------------------------------------------------
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
@@ -228,6 +240,21 @@ class Function:
         return self._graph
 
     @property
+    def compiled_graph(self) -> Graph:
+        """The graph that is compiled: results that stand twice in the structure stand here once."""
+        return self._compiled
+
+    @property
+    def signature(self) -> CallSignature:
+        """What a call takes and gives."""
+        return self._program.caller.signature
+
+    @property
+    def workshop(self) -> Workshop:
+        """What compiles for the session."""
+        return self._workshop
+
+    @property
     def name(self) -> str:
         """The name of the graph."""
         return self._graph.name
@@ -319,17 +346,18 @@ class Function:
                 self._profiled = self._workshop.build(self._compiled, single=single, profile=True)
             program = self._profiled
             if not args and not kwargs:
-                args = self._zeros()
+                args = self.zeros("profile")
             arrays, sizes = read_arguments(program.caller.signature, args, kwargs)
             return _measure(program, arrays, sizes, calls)
 
-    def _zeros(self) -> tuple[Array, ...]:
+    def zeros(self, wanted: str) -> tuple[Array, ...]:
+        """Zeros for all inputs. Raises GraphError where a size is symbolic. wanted: for what."""
         types = [(name, t.type) for name, t in self._graph.inputs]
         symbolic = [name for name, t in types if not all(isinstance(s, int) for s in t.shape)]
         if symbolic:
             raise GraphError(
                 message(
-                    f"profile: the sizes of {', '.join(symbolic)} are symbolic",
+                    f"{wanted}: the sizes of {', '.join(symbolic)} are symbolic",
                     at=here(),
                     hint="pass arrays, as in a call",
                 )

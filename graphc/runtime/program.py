@@ -123,6 +123,13 @@ class Workshop:
         with self.lock:
             executable = compile_graph(graph, options)
             self.compilations += not executable.from_cache
+            return self.bind(executable, single=single, profile=profile)
+
+    def bind(
+        self, executable: Executable, *, single: bool = False, profile: bool = False
+    ) -> Program:
+        """Load an executable and bind it to the session's state; see `build`."""
+        with self.lock:
             loaded = self.device.load(executable.object)
             signature = _signature(executable, single)
             cells = self.variables.cells(executable.variables)
