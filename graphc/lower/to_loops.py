@@ -8,12 +8,11 @@ by index substitution.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from graphc.base.dims import Shape, Size, bounds, product
 from graphc.base.dtypes import DType
 from graphc.ir.node import Tensor
-from graphc.loops.build import EXPR, ZERO, iadd, ifloordiv, imin, imul, isub, literal
+from graphc.loops.build import EXPR, ONE, ZERO, iadd, ifloordiv, imin, imul, isub, literal
 from graphc.loops.nodes import (
     Accumulate,
     Accumulators,
@@ -363,44 +362,56 @@ def _position(node: Tensor, reduced: dict[int, Expr]) -> Expr:
     return position
 
 
-@dataclass
-class Blocks:
-    """The innermost reduced axis in blocks with an accumulator each, so that roundings do not add
-    up along one chain as long as the operand: `index` is the axis's index, `variable` and `extent`
-    those of the loop over a block.
+class Innermost:
+    """The loop over the innermost reduced axes, of `whole` elements of which it takes `extent` from
+    `start` on. Long ones are cut into blocks with an accumulator each, so that roundings do not
+    add up along one chain as long as the operand.
     """
 
-    acc: Accumulation
-    block: Var
-    variable: Var
-    index: Expr
-    extent: Expr
-    count: Expr
+    def __init__(
+        self, builder: KernelBuilder, acc: Accumulation, whole: Size, start: Expr, extent: Expr
+    ) -> None:
+        self.acc = acc
+        self.width = policy.lanes(max(acc.dtypes, key=lambda d: d.itemsize), whole)
+        self.groups = policy.interleave(whole, self.width)
+        self.variable = builder.variable("k")
+        self.index, self.extent = iadd(start, self.variable), extent
+        self.block: Var | None = None
+        high = bounds(whole)[1]
+        if not acc.rounds or (high is not None and high <= policy.ROW_CHAIN):
+            return
+        acc.inner = Accumulators(
+            tuple(builder.variable("part", d) for d in acc.dtypes), acc.declared.combine
+        )
+        self.block = builder.variable("b")
+        chain = literal(policy.ROW_CHAIN, self.block.dtype)
+        before = imul(self.block, chain)
+        self.index = iadd(start, before, self.variable)
+        self.extent = imin(chain, isub(extent, before))
+        self.count = ifloordiv(iadd(extent, isub(chain, ONE)), chain)
 
-    def around(self, loop: Stmt) -> list[Stmt]:
-        """The loop over the blocks, around the loop over one."""
+    def loops(self, inside: list[Stmt]) -> list[Stmt]:
+        """The loops around what accumulates one element."""
+        kind = "vector" if self.width > 1 else "serial"
+        loop = For(self.variable, self.extent, tuple(inside), kind, self.width, self.groups)
+        if self.block is None:
+            return [loop]
         body = (self.acc.inner, loop, Accumulate(self.acc.declared, self.acc.inner.vars))
         return [For(self.block, self.count, body)]
 
 
-def _in_blocks(
-    builder: KernelBuilder, acc: Accumulation, start: Expr, extent: Expr
-) -> Blocks | None:
-    """`extent` elements from `start` on of the innermost reduced axis; None where one chain does
-    for all of it.
+def innermost_axes(acc: Accumulation) -> tuple[list[int], Size]:
+    """The reduced axes that one loop runs over, and their elements: the last one, and neighbours
+    before it as long as there are too few for the loop to last.
     """
-    high = bounds(acc.operand.shape[acc.axes[-1]])[1]
-    if not acc.rounds or (high is not None and high <= policy.ROW_CHAIN):
-        return None
-    acc.inner = Accumulators(
-        tuple(builder.variable("part", d) for d in acc.dtypes), acc.declared.combine
-    )
-    block, variable = builder.variable("b"), builder.variable("k")
-    whole = literal(policy.ROW_CHAIN, block.dtype)
-    before = imul(block, whole)
-    left = imin(whole, isub(extent, before))
-    count = ifloordiv(iadd(extent, literal(policy.ROW_CHAIN - 1, block.dtype)), whole)
-    return Blocks(acc, block, variable, iadd(start, before, variable), left, count)
+    axes, shape = acc.axes, acc.operand.shape
+    first, extent = len(axes) - 1, shape[axes[-1]]
+    while first and isinstance(extent, int) and extent < policy.ROW_SHORT:
+        before = axes[first - 1]
+        if product(shape[before + 1 : axes[first]]) != 1:
+            break
+        first, extent = first - 1, shape[before] * extent
+    return axes[first:], extent
 
 
 def accumulation(
@@ -470,43 +481,18 @@ def _row_reduction(
     staging: Staging,
 ) -> list[Stmt]:
     acc = Accumulation(builder, node)
-    axes = acc.axes
-    reduced: dict[int, Expr] = {a: builder.variable("k") for a in axes}
-    blocks = _in_blocks(builder, acc, ZERO, size(acc.operand.shape[axes[-1]])) if axes else None
-    if blocks is not None:
-        reduced[axes[-1]] = blocks.index
-    kept = variables[: len(effective(node.shape))]
+    kept, shape = variables[: len(effective(node.shape))], acc.operand.shape
+    if not acc.axes:
+        alone = accumulation(region, builder, acc, kept, {}, staging)
+        return finished(builder, acc, variables, [acc.declared, *alone])
+    together, whole = innermost_axes(acc)
+    inner = Innermost(builder, acc, whole, ZERO, size(whole))
+    outer = {a: builder.variable("k") for a in acc.axes[: -len(together)]}
+    places = spread(inner.index, tuple(shape[a] for a in together))
+    reduced: dict[int, Expr] = {**outer, **dict(zip(together, places, strict=True))}
     inside = accumulation(region, builder, acc, kept, reduced, staging)
-    body: list[Stmt] = [
-        acc.declared, *_reduction_loops(builder, acc, axes, reduced, inside, blocks)
-    ]  # fmt: skip
-    return finished(builder, acc, variables, body)
-
-
-def _reduction_loops(
-    builder: KernelBuilder,
-    acc: Accumulation,
-    axes: list[int],
-    reduced: dict[int, Expr],
-    inside: list[Stmt],
-    blocks: Blocks | None,
-) -> list[Stmt]:
-    if not axes:
-        return inside
-    shape = acc.operand.shape
-    last = axes[-1]
-    width = policy.lanes(max(acc.dtypes, key=lambda d: d.itemsize), shape[last])
-    groups = policy.interleave(shape[last], width)
-    variable = reduced[last] if blocks is None else blocks.variable
-    extent = size(shape[last]) if blocks is None else blocks.extent
-    assert isinstance(variable, Var)
-    kind = "vector" if width > 1 else "serial"
-    loop = For(variable, extent, tuple(inside), kind, width, groups)
-    outer = [(reduced[a], shape[a]) for a in axes[:-1]]
-    return builder.nest(
-        [(v, s) for v, s in outer if isinstance(v, Var)],
-        [loop] if blocks is None else blocks.around(loop),
-    )
+    loops = builder.nest([(v, shape[a]) for a, v in outer.items()], inner.loops(inside))
+    return finished(builder, acc, variables, [acc.declared, *loops])
 
 
 # -- a whole tensor to one element ----------------------------------------------------------------
@@ -521,40 +507,31 @@ def _whole(region: Region, builder: KernelBuilder) -> list[LoweredKernel]:
         builder.name + "_finish", builder.sites, builder.members, builder.is_producer
     )
     acc = Accumulation(builder, node)
-    operand = acc.operand
-    axes = acc.axes
-    lead = operand.shape[axes[0]]
+    shape = acc.operand.shape
+    together, whole = innermost_axes(acc)
+    outer = acc.axes[: -len(together)]
     block = builder.variable("i")
-    reduced: dict[int, Expr] = {a: builder.variable("k") for a in axes}
+    count = shape[outer[0]] if outer else blocks_of(whole, policy.REDUCTION_BLOCK)
     start: Expr = ZERO
-    if len(axes) == 1:
-        inner = reduced[axes[0]]
+    extent: Expr = size(whole)
+    if not outer:
         start = imul(block, literal(policy.REDUCTION_BLOCK, block.dtype))
-        reduced[axes[0]] = iadd(start, inner)
-        count = blocks_of(lead, policy.REDUCTION_BLOCK)
-        extent: Expr = imin(literal(policy.REDUCTION_BLOCK, block.dtype), isub(size(lead), start))
-    else:
-        reduced[axes[0]] = block
-        inner = reduced[axes[-1]]
-        count = lead
-        extent = size(operand.shape[axes[-1]])
-    blocks = _in_blocks(builder, acc, start, extent)
-    if blocks is not None:
-        reduced[axes[-1]], inner, extent = blocks.index, blocks.variable, blocks.extent
+        extent = imin(literal(policy.REDUCTION_BLOCK, block.dtype), isub(extent, start))
+    inner = Innermost(builder, acc, whole, start, extent)
+    middle = {a: builder.variable("k") for a in outer[1:]}
+    places = spread(inner.index, tuple(shape[a] for a in together))
+    reduced: dict[int, Expr] = {**middle, **dict(zip(together, places, strict=True))}
+    if outer:
+        reduced[outer[0]] = block
     inside = accumulation(region, builder, acc, (), reduced)
-    width = policy.lanes(max(acc.dtypes, key=lambda d: d.itemsize), operand.shape[axes[-1]])
-    groups = policy.interleave(operand.shape[axes[-1]], width)
-    assert isinstance(inner, Var)
-    loop = For(inner, extent, tuple(inside), "vector" if width > 1 else "serial", width, groups)
-    middle = [(v, operand.shape[a]) for a, v in list(reduced.items())[1:-1] if isinstance(v, Var)]
-    loops: list[Stmt] = [loop] if blocks is None else blocks.around(loop)
-    body: list[Stmt] = [acc.declared, *builder.nest(middle, loops)]
+    loops = builder.nest([(v, shape[a]) for a, v in middle.items()], inner.loops(inside))
+    body: list[Stmt] = [acc.declared, *loops]
     partials = [Temporary((count,), d) for d in acc.dtypes]
     for partial, value_ in zip(partials, acc.declared.vars, strict=True):
         body.append(Store(builder.output(partial, partial.shape, "partial"), (block,), value_))
     first = builder.kernel(
         [For(block, size(count), tuple(body), "parallel")],
-        product(operand.shape) * (len(region.nodes) + 1),
+        product(shape) * (len(region.nodes) + 1),
     )
     return [first, _combine_partials(region, node, second, partials, count)]
 

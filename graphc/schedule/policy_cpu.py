@@ -24,6 +24,9 @@ REDUCTION_INTERLEAVE = 4
 FLAT_BLOCK = 8192
 # Elements of a row whose lanes are added up before the next ones: errors do not add up along it.
 ROW_CHAIN = 1024
+# Axes that are reduced side by side are one loop where the last has fewer elements: the lanes of a
+# row of 28 are added up as often as there are rows, which takes twice the time of reading them.
+ROW_SHORT = 256
 # Elements per partial result when a whole tensor is reduced to one element.
 REDUCTION_BLOCK = 16384
 # Where a reduction runs across rows and rounds, so many rows make a chain, so many chains a group,

@@ -101,3 +101,24 @@ def test_the_kernel_of_a_gradient_is_turned_into_memory_once() -> None:
     text = loops_of([w, cotangent], gradient)
     assert "out %permute_dims: f32[24, 20, 3, 3]" in text
     assert "%permute_dims[i % 3 * 8, k, k_1, k_2]" in text.rpartition("kernel ")[2]
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 28, 28), (2, 5, 1, 6), (2, 3, 300, 4), (3, 2, 33, 65)])
+def test_statistics_of_channels_run_along_whole_images(shape: tuple[int, ...]) -> None:
+    """Sums over (n, h, w) start anew at images, not at their rows; long images are cut."""
+    x = graphc.placeholder(shape, name="x")
+    axes = (0, 2, 3)
+    outputs = {
+        "sum": graphc.sum(x * x, axis=axes),
+        "max": graphc.max(x, axis=axes),
+        "all": graphc.sum(graphc.exp(x)),
+        "planes": graphc.mean(x, axis=(2, 3)),
+    }
+    loops = loops_of([x], outputs["sum"])
+    assert f"in {shape[2] * shape[3]} vector(" in loops or "vector(16, 4)" in loops
+    array = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    expected = graphc.Graph([x], outputs).evaluate({x: array})
+    with graphc.Session(cache_dir="") as session:
+        found = session.function([x], outputs)(array)
+    for key, value in expected.items():
+        np.testing.assert_allclose(found[key], value, rtol=2e-6, err_msg=key)
