@@ -8,10 +8,16 @@ would load a second copy.
 
 from __future__ import annotations
 
+from graphc.kernels.direct_cpu import DirectTemplate
 from graphc.kernels.gemm_cpu import GemmTemplate
 from graphc.kernels.gemm_strips import StripTemplate
 from graphc.kernels.transpose_cpu import TransposeTemplate
 from graphc.lower.template import KernelTemplate
 
 # In the order in which they are asked.
-TEMPLATES: tuple[KernelTemplate, ...] = (GemmTemplate(), StripTemplate(), TransposeTemplate())
+TEMPLATES: tuple[KernelTemplate, ...] = (
+    DirectTemplate(),
+    GemmTemplate(),
+    StripTemplate(),
+    TransposeTemplate(),
+)

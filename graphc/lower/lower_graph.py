@@ -6,7 +6,8 @@ memory that it needs is a temporary of its users.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from graphc.base.dims import Size
@@ -33,6 +34,7 @@ from graphc.lower.join_copies import lower_joined
 from graphc.lower.joins import find_joins, is_contiguous_join
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, Sites
 from graphc.lower.opaque import lower_opaque
+from graphc.lower.packed_operands import packing
 from graphc.lower.parts import lower_parts
 from graphc.lower.regions import Partitioner, Region, partition
 from graphc.lower.signature import LoweredRegions, RegionKey
@@ -139,7 +141,8 @@ def lower_graph(
     `variables`: the program's variables in order (of the declared graph, so that the order never
     depends on optimization).
     """
-    graph = filled_once(graph, prepare)
+    packed = packing(templates, target)
+    graph = filled_once(graph, functools.partial(prepare, packed=packed))
     shared = _Shared(target, templates, Sites(numerics), fuse, choices, searched)
     bodies = []
     for body in graph.bodies:
@@ -154,7 +157,7 @@ def lower_graph(
 
 def _lower_one(graph: Graph, variables: list[Tensor], shared: _Shared) -> Lowered:
     graph = plain_reductions(graph)
-    graph, forced = prepare(graph)
+    graph, forced = prepare(graph, packing(shared.templates, shared.target))
     graph = own_memory(graph)
     roots = [storage_root(t) for _, t in graph.outputs] + [
         storage_root(v) for _, v in graph.updates
@@ -274,12 +277,15 @@ _MAX_JOINED = 8
 _PREPARED = (Contraction, Reduction)
 
 
-def prepare(graph: Graph) -> tuple[Graph, list[Tensor]]:
+def prepare(
+    graph: Graph, packed: Callable[[Tensor], Tensor] = lambda node: node
+) -> tuple[Graph, list[Tensor]]:
     """The graph with operands as their kernels want them, and the nodes that need memory for it.
 
     Contractions get contiguous operands, reductions over windows vectors across their results, and
     bodies operands in memory. Concatenations of many operands become trees of narrow ones: each
-    element chooses among its operands, k choices an element, in a tree 8 per level.
+    element chooses among its operands, k choices an element, in a tree 8 per level. packed: what
+    templates make of a contraction.
     """
     forced: list[Tensor] = []
     if not any(isinstance(op.form, _PREPARED) or op.name == "concat" for op in graph.ops):
@@ -301,7 +307,7 @@ def prepare(graph: Graph) -> tuple[Graph, list[Tensor]]:
                 return node
         with derived_from(node):
             if isinstance(form, Contraction) and isinstance(node, Tensor):
-                return _prepare_product(node, inputs, forced)
+                return _prepare_product(node, inputs, forced, packed)
             if isinstance(form, Reduction) and isinstance(node, Tensor):
                 return along_results(node, inputs, forced)
             if many:
@@ -311,12 +317,20 @@ def prepare(graph: Graph) -> tuple[Graph, list[Tensor]]:
     return graph.map(visit), forced
 
 
-def _prepare_product(node: Tensor, inputs: tuple[Tensor, ...], forced: list[Tensor]) -> Node:
+def _prepare_product(
+    node: Tensor,
+    inputs: tuple[Tensor, ...],
+    forced: list[Tensor],
+    packed: Callable[[Tensor], Tensor],
+) -> Node:
     product_ = make(node.op, inputs, node.attrs)
     assert isinstance(product_, Tensor)
     wide = windowed_operand(product_)
     if wide is None:
-        return prepare_contraction(node, inputs, forced)
+        found = prepare_contraction(node, inputs, forced)
+        if isinstance(found, Tensor) and isinstance(found.op.form, Contraction):
+            return packed(found)
+        return found
     forced += memory_of_depthwise(product_, wide)
     return product_
 

@@ -1,0 +1,326 @@
+"""The loops of a product with constant weights (beside the floors).
+
+    for outer letters, blocks of lines, panels of results      parallel
+      for blocks of the summed letters
+        for lines, for tiles of places: C += elements x weights
+      turn C, of places x results, in memory: results x places
+      results = elementwise work (C)
+
+A place's vectors of results are neighbours in C. Its squares of 16 x 16 are turned by two passes
+that take every fourth element: an index of eight bits is rotated by two bits each time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphc.base.dims import product
+from graphc.kernels.direct_problem import Direct, known
+from graphc.kernels.gemm_problem import Operand, Place, count, extent, up
+from graphc.loops.build import EXPR, FALSE, ZERO, iadd, ifloordiv, imod, imul, isub, literal
+from graphc.loops.index_math import unflatten
+from graphc.loops.nodes import (
+    Accumulate,
+    Accumulators,
+    Alloc,
+    Buffer,
+    Const,
+    Expr,
+    For,
+    If,
+    Stmt,
+    Store,
+    Var,
+    const,
+    load,
+    select,
+    size,
+)
+from graphc.lower.contraction import ContractionPlan, combine_for, store_results
+from graphc.lower.kernel_builder import LoweredKernel, label_of
+
+# Bytes of the results of a step: with the elements they stay in the second-level cache.
+BLOCK_BYTES = 128 * 1024
+# Steps that should be found, for four threads, and tiles that a step should have at least: they
+# share a panel of weights, which is brought into the first-level cache once for all.
+STEPS, TILES = 16, 8
+# A long loop over all sums makes LLVM pass accumulators from register to register at each turn,
+# as many copies as multiply-adds; an inner loop of a few turns stands between (a window is one).
+SHORT_LOOP = 8
+
+
+def direct_product(plan: ContractionPlan, direct: Direct) -> LoweredKernel:
+    """The kernel of a product."""
+    return plan.builder.kernel(_Direct(plan, direct).body(), plan.work)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """How lines are cut into blocks: `tiles` full tiles of each line in a block, or `lines` whole
+    lines.
+    """
+
+    lines: int
+    tiles: int
+
+
+def _cut(direct: Direct) -> _Cut:
+    """As many parts as make enough steps, and as keep the results of a step in the cache."""
+    tile = direct.tile
+    problem = direct.problem
+    panels = known(problem.sizes[problem.rows[0]]) // tile.results
+    outer = problem.size(problem.outer)
+    panels *= outer if isinstance(outer, int) else 1
+    tiles = direct.line // tile.places
+    units = tiles if direct.whole else direct.lines
+    bytes_ = (tile.places if direct.whole else direct.line) * tile.results * 4
+    each = 1 if direct.whole else tiles
+    parts = 1
+    for parts in range(1, units + 1):
+        block = -(-units // parts)
+        if block * bytes_ > BLOCK_BYTES:
+            continue
+        enough = panels * parts >= STEPS or -(-units // (parts + 1)) * each < TILES
+        if enough:
+            break
+    block = -(-units // parts)
+    return _Cut(1, block) if direct.whole else _Cut(block, tiles)
+
+
+class _Direct:
+    """The kernel while it is written."""
+
+    def __init__(self, plan: ContractionPlan, direct: Direct) -> None:
+        self.plan = plan
+        self.direct = direct
+        self.problem = direct.problem
+        self.tile = direct.tile
+        self.builder = plan.builder
+        self.cut = _cut(direct)
+        self.operand = Operand(plan, direct.problem, 1 - direct.problem.row_operand)
+        weights = direct.weights
+        self.weights = self.builder.buffer(weights, weights.shape, label_of(weights))
+        self.rest = direct.line % self.tile.places
+        line = self.cut.tiles * self.tile.places + self.rest if direct.whole else direct.line
+        width = self.tile.width
+        self.square = width * width
+        squares = up(self.cut.lines * line, width) // width
+        shape = (self.tile.vectors, squares * self.square)
+        self.c = Buffer(self.builder.names.fresh("c_block"), shape, plan.dtype, "local")
+        self.turned = Buffer(
+            self.builder.names.fresh("turned"), (squares * self.square,), plan.dtype, "local"
+        )
+
+    def _variable(self, name: str) -> Var:
+        return self.builder.variable(name)
+
+    # -- the parallel step --------------------------------------------------------------------
+    def body(self) -> list[Stmt]:
+        """The parallel loop."""
+        problem, tile, direct = self.problem, self.tile, self.direct
+        step = self._variable("i")
+        units = direct.line // tile.places if direct.whole else direct.lines
+        blocks = count(units, self.cut.tiles if direct.whole else self.cut.lines)
+        panels = known(problem.sizes[problem.rows[0]]) // tile.results
+        grid = (*problem.shape(problem.outer), blocks, panels)
+        *outer, block, self.panel = unflatten(step, grid)
+        self.at: dict[str, Expr] = dict(zip(problem.outer, outer, strict=True))
+        body: list[Stmt] = []
+        self.lines: Expr = const(1)
+        self.first_line: Expr = ZERO
+        self.first: Expr = ZERO
+        self.tiles: Expr = const(self.cut.tiles)
+        self.has_rest: Expr | None = None
+        if direct.whole:
+            first_tile = imul(block, const(self.cut.tiles))
+            tiles = extent(units, first_tile, self.cut.tiles)
+            self.tiles = self.builder.let("tiles", tiles, body)
+            self.first = imul(first_tile, const(tile.places))
+            places = imul(self.tiles, const(tile.places))
+            if self.rest:
+                last = EXPR.op("eq", block, const(known(blocks) - 1))
+                self.has_rest = None if blocks == 1 else last
+                more: Expr = const(self.rest)
+                if blocks != 1:
+                    more = select(last, more, ZERO)
+                places = iadd(places, more)
+            self.places = self.builder.let("places", places, body)
+            self.first_place = self.first
+        else:
+            self.first_line = imul(block, const(self.cut.lines))
+            lines = extent(direct.lines, self.first_line, self.cut.lines)
+            self.lines = self.builder.let("lines", lines, body)
+            self.places = imul(self.lines, const(direct.line))
+            self.first_place = imul(self.first_line, const(direct.line))
+        body.append(Alloc(self.c))
+        body.append(Alloc(self.turned))
+        body += self._zeros()
+        body += self._products()
+        body += self._results()
+        return [For(step, size(product(grid)), tuple(body), "parallel")]
+
+    def _zeros(self) -> list[Stmt]:
+        """Zeros in the places of the last square that do not exist: they are turned with it."""
+        width = self.tile.width
+        rest = imod(self.places, const(width))
+        if rest is ZERO:
+            return []
+        missing = imul(isub(const(width), rest), const(width))
+        vector, j = self._variable("v"), self._variable("j")
+        place = iadd(imul(self.places, const(width)), j)
+        zero = Store(self.c, (vector, place), literal(0, self.plan.dtype))
+        loop = For(j, missing, (zero,), "vector", width)
+        filled = For(vector, const(self.tile.vectors), (loop,))
+        if isinstance(rest, Const):
+            return [filled]
+        return [If(EXPR.op("gt", rest, ZERO), (filled,))]
+
+    # -- over the summed letters --------------------------------------------------------------
+    def _products(self) -> list[Stmt]:
+        """For each block of the summed letters: the tiles of all lines."""
+        problem, tile = self.problem, self.tile
+        leading = [(self._variable("k"), problem.sizes[c]) for c in problem.leading]
+        self.at |= {c: v for c, (v, _) in zip(problem.leading, leading, strict=True)}
+        self.block = self._variable("k")
+        inner = problem.shape(problem.inner)
+        self.turns = problem.depth // known(product(inner[1:]))
+        blocks = count(inner[0], self.turns)
+        turns = iadd(self.block, *(v for v, _ in leading))
+        one = blocks == 1 and not leading
+        self.follows = FALSE if one else EXPR.op("gt", turns, ZERO)
+        line, t = self._variable("l"), self._variable("t")
+        full = self._tile(line, imul(t, const(tile.places)), tile.places)
+        inside: list[Stmt] = [For(t, self.tiles, tuple(full))]
+        if self.rest:
+            start = imul(self.tiles, const(tile.places))
+            rest = self._tile(line, start, self.rest)
+            inside += rest if self.has_rest is None else [If(self.has_rest, tuple(rest))]
+        body: list[Stmt] = [For(line, self.lines, tuple(inside))]
+        return self.builder.nest([*leading, (self.block, blocks)], body)
+
+    def _tile(self, line: Expr, start: Expr, places: int) -> list[Stmt]:
+        """A tile at a place of a line of the block: chains from zero, added to C."""
+        tile, dtype = self.tile, self.plan.dtype
+        combine = combine_for(dtype)
+        lane = self._variable("j")
+        nest, at = self._summed()
+        before: list[Stmt] = []
+        inside: list[Stmt] = []
+        after: list[Stmt] = []
+        weights = [self._weight(at, v, lane) for v in range(tile.vectors)]
+        pitch = const(self.direct.line)
+        for u in range(places):
+            element = self._element(at, line, iadd(start, const(u)))
+            inside += self.builder.checks()
+            slot = iadd(imul(line, pitch), start, const(u))
+            for v, weight in enumerate(weights):
+                chain = Accumulators((self.builder.variable("acc", dtype),), combine)
+                before.append(chain)
+                values = (weight, element)
+                if self.operand.number == 0:
+                    values = (element, weight)
+                inside.append(Accumulate(chain, values))
+                index = (const(v), iadd(imul(slot, const(tile.width)), lane))
+                after.append(Store(self.c, index, self._added(index, chain.vars[0])))
+        for variable, length in reversed(nest):
+            inside = [For(variable, length, tuple(inside))]
+        body = (*before, *inside, *after)
+        return [For(lane, const(tile.width), body, "vector", tile.width)]
+
+    def _summed(self) -> tuple[list[tuple[Var, Expr]], dict[str, Expr]]:
+        """The loops over a block of the summed letters, and the letters' indices."""
+        first, *others = self.problem.inner
+        start = imul(self.block, const(self.turns))
+        turns = extent(self.problem.sizes[first], start, self.turns)
+        own = self._variable("k")
+        nest: list[tuple[Var, Expr]] = [(own, turns)]
+        at: dict[str, Expr] = {first: iadd(start, own)}
+        whole = self.turns % SHORT_LOOP == 0 == known(self.problem.sizes[first]) % SHORT_LOOP
+        if not others and whole:
+            short = self._variable("k")
+            nest = [(own, ifloordiv(turns, const(SHORT_LOOP))), (short, const(SHORT_LOOP))]
+            at = {first: iadd(start, imul(own, const(SHORT_LOOP)), short)}
+        for c in others:
+            variable = self._variable("k")
+            at[c] = variable
+            nest.append((variable, size(self.problem.sizes[c])))
+        return nest, at
+
+    def _added(self, index: tuple[Expr, ...], panel: Expr) -> Expr:
+        """The sum of the panels so far: the first one as it is, the others added to C."""
+        if self.follows is FALSE:
+            return panel
+        before = load(self.c, index, self.follows, literal(-0.0, self.plan.dtype))
+        return EXPR.add(before, panel)
+
+    def _weight(self, at: Place, vector: int, lane: Expr) -> Expr:
+        outer = [self.at[c] for c in self.direct.groups]
+        summed = [at[c] if c in at else self.at[c] for c in self.problem.summed]
+        column = iadd(const(vector * self.tile.width), lane)
+        return load(self.weights, (*outer, self.panel, *summed, column))
+
+    def _element(self, at: Place, line: Expr, place: Expr) -> Expr:
+        columns = self.problem.columns
+        here = {**self.at, **at}
+        if self.direct.whole:
+            return self.operand.value(here, [(columns, iadd(self.first, place))])
+        leading = self.problem.shape(columns[:-1])
+        lines = unflatten(iadd(self.first_line, line), leading)
+        here |= dict(zip(columns[:-1], lines, strict=True))
+        here[columns[-1]] = place
+        return self.operand.value(here, [])
+
+    # -- results ------------------------------------------------------------------------------
+    def _results(self) -> list[Stmt]:
+        """Vector after vector: the squares of C turned, the elementwise work along places."""
+        width, square = self.tile.width, self.square
+        vector = self._variable("v")
+        g, m, n = self._variable("g"), self._variable("m"), self._variable("n")
+        quarter = const(square // 4)
+        source = load(self.c, (vector, iadd(imul(g, const(square)), imul(n, const(4)), m)))
+        place = iadd(imul(g, const(square)), imul(m, quarter), n)
+        store = Store(self.turned, (place,), source)
+        pack: Stmt = For(n, quarter, (store,), "vector", width)
+        squares = ifloordiv(iadd(self.places, const(width - 1)), const(width))
+        turn = For(g, squares, (For(m, const(4), (pack,)),))
+        high, low = self._variable("h"), self._variable("o")
+        result = iadd(
+            imul(self.panel, const(self.tile.results)),
+            imul(vector, const(width)),
+            imul(high, const(4)),
+            low,
+        )
+        g = self._variable("g")
+        body: list[Stmt] = [
+            For(
+                g,
+                ifloordiv(self.places, const(width)),
+                self._stored(g, const(width), result, high, low),
+            )
+        ]
+        rest = imod(self.places, const(width))
+        if rest is not ZERO:
+            last = ifloordiv(self.places, const(width))
+            body += self._stored(last, rest, result, high, low)
+        each = For(high, const(4), (For(low, const(4), tuple(body)),))
+        return [For(vector, const(self.tile.vectors), (turn, each))]
+
+    def _stored(
+        self, group: Expr, length: Expr, result: Expr, high: Expr, low: Expr
+    ) -> tuple[Stmt, ...]:
+        """One result of the places of a group."""
+        problem, width = self.problem, self.tile.width
+        before: list[Stmt] = []
+        first = iadd(self.first_place, imul(group, const(width)))
+        # A name, so that the index of a place is one again where it meets memory.
+        flat = self.builder.let("place", first, before)
+        lane = self._variable("j")
+        place = unflatten(iadd(flat, lane), problem.shape(problem.columns))
+        at = self.at | dict(zip(problem.columns, place, strict=True)) | {problem.rows[0]: result}
+        index = tuple(at[c] for c in self.plan.out if self.plan.sizes[c] != 1)
+        quarter = imul(low, const(self.square // 4))
+        start = iadd(imul(group, const(self.square)), quarter, high)
+        value = load(self.turned, (iadd(start, imul(lane, const(4))),))
+        body: list[Stmt] = []
+        store_results(self.plan, index, value, body)
+        return (*before, For(lane, length, tuple(body), "vector", width))

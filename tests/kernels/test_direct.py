@@ -1,0 +1,164 @@
+"""Products with constant weights in panels against generic lowering: the same bits, whatever the
+tile; the loops mean what the native code does and read nothing that was not written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import graphc
+import graphc.nn
+from graphc import compiler
+from graphc.base.dims import evaluate
+from graphc.base.dtypes import Array
+from graphc.base.target import Target
+from graphc.ir.graph import Graph
+from graphc.ir.node import Tensor
+from graphc.kernels.direct_cpu import DirectTemplate
+from graphc.kernels.direct_problem import Least, found_direct
+from graphc.loops.interpret import interpret
+from graphc.ops.families import Constant, Contraction
+from tests.conformance.running import HOST, RUNNABLE, Compiled
+
+ANY = DirectTemplate(Least(0, 2, 2, 0, 0))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A convolution: channels, results, height, width, kernel and so on, and the batch."""
+
+    channels: int
+    results: int
+    height: int
+    width: int
+    kernel: tuple[int, int] = (3, 3)
+    stride: int = 1
+    padding: int = 1
+    dilation: int = 1
+    groups: int = 1
+    batch: int = 1
+
+
+CASES = {
+    "one tile": Case(5, 16, 6, 14),
+    "a narrower last tile": Case(4, 32, 5, 17),
+    "blocks of the sum": Case(30, 48, 2, 6),
+    "sums longer than a block": Case(3, 16, 20, 21, kernel=(17, 17), padding=0),
+    "stride": Case(6, 32, 11, 15, stride=2),
+    "dilation and batch": Case(3, 16, 9, 12, dilation=2, padding=2, batch=3),
+    "groups": Case(12, 64, 7, 7, groups=2),
+    "blocks of lines": Case(2, 16, 50, 31),
+    "pixels in a row": Case(24, 64, 7, 7, kernel=(1, 1), padding=0),
+    "blocks of pixels": Case(16, 16, 21, 23, kernel=(1, 1), padding=0, batch=2),
+    "long sums of pixels": Case(600, 32, 4, 5, kernel=(1, 1), padding=0),
+    "pixels apart": Case(24, 32, 9, 9, kernel=(1, 1), stride=2, padding=0),
+}
+
+
+def _graph(case: Case, *, batch: int | graphc.Dim | None = None) -> tuple[Graph, dict[str, Array]]:
+    """The convolution with bias, a further operand and a rectifier."""
+    rng = np.random.default_rng(2)
+    first = case.batch if batch is None else batch
+    x = graphc.placeholder((first, case.channels, case.height, case.width), name="x")
+    shape = (case.results, case.channels // case.groups, *case.kernel)
+    weights = graphc.constant(rng.standard_normal(shape).astype(np.float32))
+    bias = graphc.constant(rng.standard_normal(case.results).astype(np.float32))
+    out = graphc.nn.conv(
+        x, weights, case.stride, case.padding, case.dilation, case.groups, bias=bias
+    )
+    skip = graphc.placeholder(out.shape, name="skip")
+    out = graphc.maximum(out + skip, 0)
+    graph = Graph.build([("x", x), ("skip", skip)], [("out", out)], (), "conv", {})
+    sizes = (case.batch, *out.shape[1:])
+    arrays = {
+        "x": rng.standard_normal((case.batch, *x.shape[1:])).astype(np.float32),
+        "skip": rng.standard_normal(sizes).astype(np.float32),
+    }
+    return graph, arrays
+
+
+def _both(
+    monkeypatch: pytest.MonkeyPatch, graph: Graph, target: Target = HOST
+) -> tuple[Compiled, Compiled]:
+    """The graph by generic lowering and by the template."""
+    compiled = []
+    for templates in ((), (ANY,)):
+        monkeypatch.setattr(compiler, "TEMPLATES", templates)
+        one = Compiled(graph, optimize=True, numerics="standard", target=target)
+        assert ("turned" in one.compilation.stage("loops")) == bool(templates)
+        compiled.append(one)
+    return compiled[0], compiled[1]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bits_are_those_of_generic_lowering(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    graph, arrays = _graph(CASES[name])
+    plain, direct = _both(monkeypatch, graph)
+    found = direct(arrays, threads=2)["out"]
+    np.testing.assert_array_equal(found, plain(arrays)["out"], strict=True)
+    np.testing.assert_allclose(found, graph.evaluate(arrays)["out"], rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("target", RUNNABLE, ids=lambda t: t.name)
+def test_tiles_of_every_target(monkeypatch: pytest.MonkeyPatch, target: Target) -> None:
+    graph, arrays = _graph(CASES["a narrower last tile"])
+    plain, direct = _both(monkeypatch, graph, target)
+    np.testing.assert_array_equal(direct(arrays)["out"], plain(arrays)["out"], strict=True)
+
+
+def test_batches_that_run_time_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = CASES["dilation and batch"]
+    graph, arrays = _graph(case, batch=graphc.Dim("n"))
+    plain, direct = _both(monkeypatch, graph)
+    np.testing.assert_array_equal(direct(arrays)["out"], plain(arrays)["out"], strict=True)
+
+
+@pytest.mark.parametrize("name", ["a narrower last tile", "blocks of the sum", "pixels in a row"])
+def test_loops_mean_what_runs(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    graph, arrays = _graph(CASES[name])
+    _, direct = _both(monkeypatch, graph)
+    memory = {id(tensor): arrays[name] for name, tensor in graph.inputs}
+    out: dict[str, Array] = {}
+    for lowered in direct.compilation.lowered.kernels:
+        out = {}
+        for buffer, stored in zip(lowered.kernel.params, lowered.args, strict=True):
+            shape = tuple(evaluate(d, {}) for d in buffer.shape)
+            if id(stored) not in memory:
+                memory[id(stored)] = np.zeros(shape, buffer.dtype.numpy)
+                if isinstance(stored, Tensor) and isinstance(stored.op.form, Constant):
+                    memory[id(stored)] = stored.attr("value").values
+            out[buffer.name] = memory[id(stored)].reshape(shape)
+        assert interpret(lowered.kernel, out) == 0
+    (result,) = [out[b.name] for b in lowered.kernel.outputs]
+    np.testing.assert_allclose(result, direct(arrays)["out"], rtol=1e-5, atol=1e-6)
+
+
+def test_weights_are_put_in_panels_when_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, _ = _graph(CASES["one tile"])
+    _, direct = _both(monkeypatch, graph)
+    shapes = [c.shape for c in direct.compilation.lowered.plan.constants]
+    assert shapes == [(1, 5, 3, 3, 16), (16, 1, 1)]
+
+
+def test_what_direct_loops_leave_to_others() -> None:
+    def takes(x: tuple[int, ...], w: tuple[int, ...], *, constant: bool = True) -> bool:
+        weights = graphc.constant(np.ones(w, np.float32))
+        kernel = weights if constant else graphc.placeholder(w, name="w")
+        image = graphc.placeholder(x, name="x")
+        graph = Graph.build([], [("out", graphc.nn.conv(image, kernel))], (), "conv", {})
+        graph = compiler.optimize(graph, "standard")
+        (node,) = [n for n in graph.nodes if isinstance(n.op.form, Contraction)]
+        packed = DirectTemplate().packed(node, HOST)
+        if packed is None:
+            return False
+        return found_direct(packed, HOST, Least()) is not None
+
+    assert takes((1, 64, 30, 30), (64, 64, 3, 3))
+    assert takes((1, 512, 7, 7), (512, 512, 1, 1))
+    assert not takes((1, 64, 30, 30), (64, 64, 3, 3), constant=False)
+    assert not takes((1, 64, 30, 30), (60, 64, 3, 3)), "results that fill no vector"
+    assert not takes((1, 64, 56, 56), (256, 64, 1, 1)), "short sums over many places"
+    assert not takes((1, 8, 9, 9), (16, 8, 3, 3)), "too small"
