@@ -18,7 +18,8 @@ from graphc.aot.interface import ABI_VERSION, FIRST_SITE, STATUSES, Interface, O
 from graphc.base.dtypes import Array, from_storage, to_storage
 from graphc.base.errors import CompileError, ExecutionError, FormatError, GraphError, message
 from graphc.ir.evaluate import bind_feeds
-from graphc.ir.graph import Graph, bind_sizes
+from graphc.ir.graph import Graph
+from graphc.ir.meaning import bind_sizes
 
 _MANIFEST_BYTES = 1 << 26
 _MISMATCH = "compile the graph again into this folder, or give the graph that it was made from"

@@ -431,7 +431,7 @@ class RunEmitter(FunctionEmitter):
             each = [self.frame.steps[run.start + r * run.period + j].args for r in range(run.rows)]
             values: list[str] = []
             for k, refs in enumerate(zip(*each, strict=True)):
-                if all(ref == refs[0] for ref in refs):
+                if refs[-1] == refs[0] and all(map(refs[0].__eq__, refs)):
                     values.append(self.pointer(refs[0]))
                 else:
                     self.table.add(j, len(before) + k, refs)

@@ -53,10 +53,11 @@ class RunTable:
     def add(self, step: int, slot: int, refs: tuple[BufferRef, ...]) -> None:
         """One more column; refs: one per row."""
         bytes_ = [self._bytes(ref) for ref in refs]
+        kinds = {ref.kind for ref in refs}
         kind = "any"
-        if all(ref.kind == "arena" for ref in refs):
+        if kinds == {"arena"}:
             kind = "arena"
-        elif all(ref.kind in self.slots and ref.offset == 0 for ref in refs):
+        elif kinds <= self.slots.keys() and set(bytes_) == {0}:
             kind = "buffer"
         symbolic = [b for b in bytes_ if isinstance(b, Dim)]
         for size in symbolic:
@@ -78,6 +79,8 @@ class RunTable:
         """For each place that the column has in a row, the words of all rows."""
         if column.kind == "buffer":
             return [tuple([self.slots[ref.kind] + ref.index for ref in column.refs])]
+        if column.kind == "arena" and not column.symbolic:
+            return [tuple([int(size) for size in column.bytes])]
         entries = map(self._entry, repeat(column), column.refs, column.bytes)
         return list(zip(*entries, strict=True))
 

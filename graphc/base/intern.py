@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -54,6 +54,12 @@ class IdentityTable(Generic[K, T]):
     def get(self, key: K, default: T) -> T:
         found = self._table.get(id(key))
         return default if found is None else found[1]
+
+    def among(self, keys: Iterable[K]) -> dict[int, T]:
+        """The values of those keys that have one, by id."""
+        table = self._table
+        found = [id(key) for key in keys if id(key) in table]
+        return {identity: table[identity][1] for identity in found}
 
     def __setitem__(self, key: K, value: T) -> None:
         identity = id(key)

@@ -16,7 +16,8 @@ import numpy as np
 from graphc.base.dtypes import Array, DType, dtype_of
 from graphc.ir.bindings import SizeBinder
 from graphc.ir.evaluate import bind_feeds
-from graphc.ir.graph import Graph, bind_sizes, unrounded_value
+from graphc.ir.graph import Graph
+from graphc.ir.meaning import bind_sizes, unrounded_value
 from graphc.ir.node import Node, Tensor
 from graphc.ops.families import Composite, Contraction, Elementwise
 

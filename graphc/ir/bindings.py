@@ -10,6 +10,7 @@ Invariant: whatever mentions a symbol comes after its count in `Graph.nodes`.
 from __future__ import annotations
 
 import itertools
+import operator
 import weakref
 from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
@@ -91,20 +92,18 @@ def origin_of(symbol: Symbol) -> Origin | None:
     return symbol.origin if isinstance(symbol.origin, Origin) else None
 
 
-def symbols_of(nodes: Iterable[Node]) -> tuple[Symbol, ...]:
-    """The symbols in the types and the attributes of nodes, sorted by name."""
+_SIZED = frozenset((Dim, tuple))  # what holds sizes among attributes
+
+
+def symbols_of(typed: Iterable[Node], nodes: Iterable[Node]) -> tuple[Symbol, ...]:
+    """The symbols in the types of `typed` and in the attributes of nodes, sorted by name."""
     wanted: dict[int, Dim] = {}  # each once: a thousand layers share their dims
-    nested: list[tuple[Any, ...]] = []
-    types: dict[int, TensorType] = {}
-    for node in nodes:
-        if isinstance(node.type, TensorType):
-            types[id(node.type)] = node.type
-        else:
-            types.update((id(t), t) for t in node.type.items)
-        for value in node.attrs:
-            if isinstance(value, Dim) or isinstance(value, tuple):  # a union is slow to ask for
-                nested.append((value,))
-    nested += [t.shape for t in types.values()]
+    nested: list[tuple[Any, ...]] = [
+        (value,) for node in nodes for value in node.attrs if type(value) in _SIZED
+    ]
+    for node in typed:
+        items = (node.type,) if isinstance(node.type, TensorType) else node.type.items
+        nested += [t.shape for t in items]
     while nested:
         for value in nested.pop():
             if isinstance(value, Dim):
@@ -250,7 +249,7 @@ def depends_on(symbol: Symbol, sources: Container[int]) -> bool:
 def edges(bindings: Bindings) -> Callable[[Node], tuple[Node, ...]]:
     """The edge function of traversals that put a count before whatever mentions its symbol."""
     if not bindings:
-        return node_inputs
+        return _INPUTS
     counts = dict(bindings)
 
     def needs(node: Node) -> tuple[Node, ...]:
@@ -258,6 +257,9 @@ def edges(bindings: Bindings) -> Callable[[Node], tuple[Node, ...]]:
         return (*node.inputs, *(count for count in needed if count is not None))
 
     return needs
+
+
+_INPUTS: Callable[[Node], tuple[Node, ...]] = operator.attrgetter("inputs")  # quicker to call
 
 
 def node_inputs(node: Node) -> tuple[Node, ...]:

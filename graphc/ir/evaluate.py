@@ -14,7 +14,8 @@ from graphc.base.dims import Dim, Symbol, evaluate, shape_text
 from graphc.base.dtypes import Array, DType, dtype_of, from_storage, to_storage
 from graphc.base.errors import DTypeError, GraphError, ShapeError, message
 from graphc.ir.bindings import SizeBinder
-from graphc.ir.graph import EVALUATOR, Graph, evaluate_node
+from graphc.ir.graph import EVALUATOR, Graph
+from graphc.ir.meaning import evaluate_node
 from graphc.ir.node import Node, Tensor, describe
 
 Dims = tuple[int, ...]

@@ -14,11 +14,8 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from graphc.base import dims
 from graphc.base.dims import Symbol
-from graphc.base.dtypes import Array, from_storage, to_storage
+from graphc.base.dtypes import Array
 from graphc.base.errors import GraphError, message
 from graphc.base.intern import InternTable
 from graphc.base.order import topological
@@ -43,6 +40,7 @@ if TYPE_CHECKING:
     from graphc.ir.constant import ConstantValue
     from graphc.ir.opdef import OpDef
 
+_NAMED = frozenset(("placeholder", "variable"))  # ops with a name among their attributes
 Outputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 
@@ -132,8 +130,17 @@ class Graph(Scope):
     @functools.cached_property
     def patterns(self) -> frozenset[tuple[str, ...]]:
         """The name of each tensor's op with those of its inputs: which rules are about it."""
-        tensors = (n for n in self.nodes if isinstance(n, Tensor))
-        return frozenset({(n.op.name, *[i.op.name for i in n.inputs]) for n in tensors})
+        tensors = [n for n in self.nodes if isinstance(n, Tensor)]
+        found = {(n.op.name, *[i.op.name for i in n.inputs]) for n in tensors if n.inputs}
+        return frozenset(found | {(op.name,) for op in {n.op for n in tensors if not n.inputs}})
+
+    @functools.cached_property
+    def typed(self) -> tuple[Node, ...]:
+        """The first node of each type, as far as types are the same objects."""
+        found: dict[int, Node] = {}
+        for node in self.nodes:
+            found.setdefault(id(node.type), node)
+        return tuple(found.values())
 
     @property
     def roots(self) -> list[Tensor]:
@@ -171,7 +178,10 @@ class Graph(Scope):
 
     @functools.cached_property
     def _all_symbols(self) -> tuple[Symbol, ...]:
-        return symbols_of(n for graph in (*self.bodies, self) for n in graph.nodes)
+        return symbols_of(
+            itertools.chain(*(graph.typed for graph in (*self.bodies, self))),
+            itertools.chain(*(graph.nodes for graph in (*self.bodies, self))),
+        )
 
     @property
     def constants(self) -> dict[str, ConstantValue]:
@@ -183,8 +193,8 @@ class Graph(Scope):
     @functools.cached_property
     def own_bodies(self) -> tuple[Graph, ...]:
         """The distinct graphs in the attributes of this graph's nodes, in order of first use."""
-        found = (a for n in self.nodes for a in n.attrs if isinstance(a, Graph))
-        return tuple(dict.fromkeys(found))
+        found = {id(a): a for n in self.nodes for a in n.attrs if type(a) is Graph}
+        return tuple(dict.fromkeys(found.values()))
 
     @functools.cached_property
     def bodies(self) -> tuple[Graph, ...]:
@@ -273,6 +283,10 @@ class Graph(Scope):
         return isinstance(other, Graph) and self.text == other.text
 
     def __hash__(self) -> int:
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
         return hash(self.text)
 
     def evaluate(
@@ -393,9 +407,10 @@ class Graph(Scope):
     # -- checks -----------------------------------------------------------------------------------
     def _collect_names(self) -> dict[str, Node]:
         found: dict[str, Node] = {}
+        named = provenance.names_among(self.nodes)
         for node in self.nodes:
-            own = provenance.names(node)
-            if node.op.name in ("placeholder", "variable") and node.attr("name"):
+            own = named.get(id(node), ())
+            if not node.inputs and node.op.name in _NAMED and node.attr("name"):
                 own = (node.attr("name"), *own)
             for name in own:
                 if name in found and found[name] is not node:
@@ -417,7 +432,7 @@ class Graph(Scope):
     def _check_inputs(self) -> None:
         listed = {id(t) for _, t in self.inputs}
         for node in self.nodes:
-            if node.op.name == "placeholder" and id(node) not in listed:
+            if not node.inputs and node.op.name == "placeholder" and id(node) not in listed:
                 raise GraphError(
                     message(
                         f"graph {self.name!r}: the placeholder "
@@ -515,71 +530,6 @@ def _check_updates(updates: tuple[tuple[Tensor, Tensor], ...]) -> None:
                     "variable's",
                 )
             )
-
-
-def evaluate_node(
-    node: Node,
-    arrays: Sequence[Any],
-    sizes: Mapping[str, int],
-    run_body: Callable[..., Any] | None = None,
-) -> Any:
-    """The reference meaning of one node on arrays in reference form, rounded to the node's dtype.
-
-    Symbolic sizes in attributes are bound by `sizes` first. run_body: evaluates a body, called as
-    `evaluate_body` is (the default).
-    """
-    value = unrounded_value(node, arrays, sizes, run_body)
-    if isinstance(node.type, TensorType):
-        return normalize(value, node.type)
-    return tuple(normalize(v, t) for v, t in zip(value, node.type.items, strict=True))
-
-
-def unrounded_value(
-    node: Node,
-    arrays: Sequence[Any],
-    sizes: Mapping[str, int],
-    run_body: Callable[..., Any] | None = None,
-) -> Any:
-    """What the reference of a node gives, in whatever dtype it computes."""
-    if node.op.reference is None:
-        raise GraphError(
-            message(
-                f"the {node.op.name} has no value without a feed",
-                operands=[describe(node)],
-                hint="pass feeds={placeholder or name: array}",
-            )
-        )
-    attrs = {k: bind_sizes(v, sizes, run_body) for k, v in node.attributes.items()}
-    with np.errstate(all="ignore"):
-        value = node.op.reference(*arrays, **attrs)
-    if isinstance(node.type, TensorType) or len(value) == len(node.type.items):
-        return value
-    # A loop of no turns stacks nothing.
-    empty = node.type.items[len(value) :]
-    return (*value, *(np.zeros(bind_sizes(t.shape, sizes), t.dtype.numpy) for t in empty))
-
-
-def normalize(value: Any, tensor_type: TensorType) -> Array:
-    """A reference result as an array of the type's dtype, in reference form."""
-    array = np.asarray(value)
-    dtype = tensor_type.dtype
-    with np.errstate(all="ignore"):
-        if dtype.name == "bfloat16":
-            return from_storage(to_storage(array.astype(np.float32), dtype), dtype)
-        return array.astype(dtype.numpy, copy=False)
-
-
-def bind_sizes(
-    value: Any, sizes: Mapping[str, int], run_body: Callable[..., Any] | None = None
-) -> Any:
-    """An attribute with its dims replaced by ints; a body becomes a function of arrays."""
-    if isinstance(value, dims.Dim):
-        return value.evaluate(sizes)
-    if isinstance(value, tuple):
-        return tuple(bind_sizes(v, sizes) for v in value)
-    if isinstance(value, Graph):
-        return functools.partial(run_body or EVALUATOR["body"], value, sizes)
-    return value
 
 
 def interned(body: Graph) -> Graph:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from graphc.ir.opdef import OpDef
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class TensorType:
     """Shape and dtype of one tensor; prints as `f32[n, 64]`."""
 
@@ -35,7 +35,7 @@ class TensorType:
         return self.dtype.short + shape_text(self.shape)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class TupleType:
     """The type of an op with several results."""
 
@@ -49,6 +49,8 @@ Type = TensorType | TupleType
 OPERATORS: dict[str, Callable[..., Tensor]] = {}
 HOOKS: dict[str, Callable[..., Any]] = {}  # what gives something else than a tensor
 _NODES: InternTable[Node] = InternTable()
+_TENSOR_TYPES: InternTable[TensorType] = InternTable()
+_TUPLE_TYPES: InternTable[TupleType] = InternTable()
 _uids = itertools.count()
 
 
@@ -391,12 +393,19 @@ def make(op: OpDef, inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> Node:
         node.op = op
         node.inputs = inputs  # type: ignore[assignment]  # tuple-typed inputs only reach `get`
         node.attrs = attrs
-        node.type = node_type
+        node.type = _shared_type(node_type)
         return node
 
     node = _NODES.get(key, build)
     provenance.record(node)
     return node
+
+
+def _shared_type(found: Type) -> Type:
+    """The living type that is equal: a thousand layers have few types, and walks see each once."""
+    if isinstance(found, TensorType):
+        return _TENSOR_TYPES.get((found.shape, found.dtype), lambda: found)
+    return _TUPLE_TYPES.get(found.items, lambda: found)
 
 
 def attr_key(value: Any) -> Any:

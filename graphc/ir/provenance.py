@@ -11,7 +11,7 @@ import linecache
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import CodeType, FrameType
@@ -270,6 +270,11 @@ def add_name(node: Node, name: str) -> None:
 def names(node: Node) -> tuple[str, ...]:
     """The user's names of a node, in the order given."""
     return _names.get(node, ())
+
+
+def names_among(nodes: Iterable[Node]) -> dict[int, tuple[str, ...]]:
+    """The users' names of those nodes that have some, by id."""
+    return _names.among(nodes)
 
 
 LOCATOR["here"] = here

@@ -65,7 +65,7 @@ def _functions(graph: Graph) -> Functions:
     for part in (*graph.bodies, graph):
         for node in part.nodes:
             for value in node.attrs:
-                if isinstance(value, Graph):
+                if type(value) is Graph:
                     uses[value] = uses.get(value, 0) + 1
     found: Functions = {}
     taken: set[str] = set()
@@ -96,13 +96,14 @@ def _inner_text(
     for symbol, count in graph.bindings:
         sizes.setdefault(id(count), []).append(symbol)
     inputs = {id(t): name for name, t in graph.inputs}
+    # A thousand layers share their types, and most nodes have no name.
+    types = {id(n.type): str(n.type) for n in graph.typed}
+    named = graph._names_of
     for node in graph.nodes:
-        lines.append(
-            inner
-            + _node_text(node, labels, inputs, inner, inline, functions, initial)
-            + _names_text(graph, node, labels)
-        )
-        computed = sizes.get(id(node), ())
+        text = _node_text(node, labels, inputs, inner, inline, functions, initial)
+        line = f"{inner}{text} : {types[id(node.type)]}"
+        lines.append(line + _names_text(graph, node, labels) if id(node) in named else line)
+        computed = sizes.get(id(node), ()) if sizes else ()
         lines += [f"{inner}{_symbol_text(s)} = %{labels[id(node)]}" for s in computed]
     lines += [f"{inner}output {json.dumps(name)} = %{labels[id(t)]}" for name, t in graph.outputs]
     lines += [f"{inner}update %{labels[id(v)]} = %{labels[id(t)]}" for v, t in graph.updates]
@@ -143,23 +144,20 @@ def _node_text(
 ) -> str:
     label = labels[id(node)]
     if id(node) in inputs:
-        return f"input %{label} {json.dumps(inputs[id(node)])} : {node.type}"
+        return f"input %{label} {json.dumps(inputs[id(node)])}"
     if node.op.name == "variable":
-        trainable = "true" if node.attr("trainable") else "false"
-        name = node.attr("name")
-        own = "" if name is None else json.dumps(name) + " "
-        value = value_text(node.attr("value"), indent, inline) if initial else ""
-        return f"variable %{label} {own}trainable={trainable} = {value} : {node.type}"
-    operands = ", ".join("%" + labels[id(i)] for i in node.inputs)
-    attrs = ", ".join(
-        f"{k}={value_text(v, indent, inline, functions)}"
-        for k, v in zip(node.op.attributes, node.attrs, strict=True)
-    )
-    return (
-        f"%{label} = {node.op.name}({operands})"
-        + (f" {{{attrs}}}" if attrs else "")
-        + f" : {node.type}"
-    )
+        attrs = node.attributes
+        trainable = "true" if attrs["trainable"] else "false"
+        own = "" if attrs["name"] is None else json.dumps(attrs["name"]) + " "
+        value = value_text(attrs["value"], indent, inline) if initial else ""
+        return f"variable %{label} {own}trainable={trainable} = {value}"
+    operands = ", ".join(["%" + labels[id(i)] for i in node.inputs])
+    text = f"%{label} = {node.op.name}({operands})"
+    if not node.attrs:
+        return text
+    pairs = zip(node.op.attributes, node.attrs, strict=True)
+    texts = [f"{k}={value_text(v, indent, inline, functions)}" for k, v in pairs]
+    return f"{text} {{{', '.join(texts)}}}"
 
 
 def _names_text(graph: Graph, node: Node, labels: dict[int, str]) -> str:
@@ -177,6 +175,8 @@ def value_text(
     value: Any, indent: str = "", inline: int = INLINE_BYTES, functions: Functions | None = None
 ) -> str:
     """An attribute as text; a graph of `functions` as its label."""
+    if functions and isinstance(value, Graph) and value in functions:
+        return functions[value]
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -204,7 +204,7 @@ def value_text(
     if isinstance(value, Graph):
         if functions is None:
             return graph_text(value, indent, inline)
-        return functions.get(value) or _inner_text(value, indent, inline, functions)
+        return _inner_text(value, indent, inline, functions)
     raise TypeError(f"an attribute of type {type(value).__name__} has no textual form")
 
 

@@ -9,7 +9,7 @@ expression over a loop variable is only ever evaluated inside the loop: its exte
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from graphc.base.dims import Atom, Dim, Size, Symbol, divide
 from graphc.base.dtypes import int64
@@ -91,7 +91,7 @@ class Ranges:
                 self._polynomials[node] = self._polynomial_of(node)
         return self._polynomials[expr]
 
-    def _polynomial_children(self, node: Expr) -> Iterable[Expr]:
+    def _polynomial_children(self, node: Expr) -> Sequence[Expr]:
         if node in self._polynomials or not isinstance(node, Op):
             return ()
         return node.args if node.name in _POLYNOMIAL_OPS else ()

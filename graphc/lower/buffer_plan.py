@@ -73,9 +73,12 @@ class BufferPlan:
 
         A slot whose size the graph computes is in the block of its phase: kind "block".
         """
-        found, elements = self._memory(stored)
+        found: Stored = stored
+        offset: Size = 0
+        if self.joins.parts or isinstance(stored, Shifted):
+            found, elements = self._memory(stored)
+            offset = elements * stored.dtype.itemsize
         kind, index = self.places[id(found)]
-        offset = elements * stored.dtype.itemsize
         if kind == "arena" and index in self._in_blocks:
             phase, start = self._in_blocks[index]
             return "block", self.first_block + phase - 1, start + offset
@@ -157,7 +160,13 @@ def plan_buffers(
     for k, (_, value) in enumerate(graph.updates):
         _fix(plan, storage_root(value), ("update", k))
     last: dict[int, int] = {}
-    used = [[(a, plan.memory(a)) for a in lowered.args] for lowered in steps]
+    if joins.parts:
+        used = [[(a, plan.memory(a)) for a in lowered.args] for lowered in steps]
+    else:
+        used = [
+            [(a, a.root if isinstance(a, Shifted) else a) for a in lowered.args]
+            for lowered in steps
+        ]
     for step, pairs in enumerate(used):
         for _, memory in pairs:
             last[id(memory)] = step
@@ -170,11 +179,13 @@ def plan_buffers(
             if isinstance(stored, Tensor) and isinstance(stored.op.form, Constant):
                 _fix(plan, stored, ("constant", constants.place(stored.attr("value"))))
                 continue
-            ending = dying.get(step, [])
+            ending = dying.get(step)
+            heir_of = None
             # A part never takes over memory: it would start in the middle of it.
-            may_die = _overwritten(plan, lowered) if ending and stored is argument else ()
-            heir_of = next((o for o in may_die if any(o is e for e in ending)), None)
-            if heir_of is not None and arena.inherit(stored, heir_of):
+            if ending and stored is argument and lowered.overwrites:
+                may_die = _overwritten(plan, lowered)
+                heir_of = next((o for o in may_die if any(o is e for e in ending)), None)
+            if ending and heir_of is not None and arena.inherit(stored, heir_of):
                 dying[step] = [e for e in ending if e is not heir_of]
             else:
                 arena.take(stored)

@@ -34,7 +34,7 @@ class LoweredControl:
     @property
     def args(self) -> tuple[Stored, ...]:
         """Everything that must be in memory while the step runs."""
-        return self.values + tuple(a for a in self.arenas if a is not None)
+        return self.values + tuple([a for a in self.arenas if a is not None])
 
     @property
     def overwrites(self) -> tuple[int, ...]:
@@ -50,7 +50,7 @@ def control_node(node: Node) -> Node | None:
 
 def bodies_of(node: Node) -> tuple[Graph, ...]:
     """The bodies of a node, in the order of its attributes."""
-    return tuple(a for a in node.attrs if isinstance(a, Graph))
+    return tuple([a for a in node.attrs if isinstance(a, Graph)])
 
 
 def lower_control(
@@ -65,7 +65,9 @@ def lower_control(
         for k, t in enumerate(node.type.items)
     ]
     kind = node.op.name
-    values = [*given, *made, *map(_temporary, _places(node))]
+    values = [*given, *made]
+    if kind != "call":
+        values += map(_temporary, _places(node))
     if kind == "while_loop":
         values.append(Temporary((), bool_))
     together = kind in ("cond", "while_loop")  # bodies that never run at the same time

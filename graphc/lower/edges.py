@@ -51,7 +51,11 @@ def effective(shape: Shape) -> Shape:
 
 def is_view(node: Node) -> bool:
     """Nodes that cost nothing by themselves: index arithmetic, generators, shared memory."""
-    form = node.op.form
+    return is_view_form(node.op.form)
+
+
+def is_view_form(form: object) -> bool:
+    """Whether nodes of ops of that form are views."""
     return isinstance(form, _SHARING) or (isinstance(form, Map) and form.kind != "gather")
 
 

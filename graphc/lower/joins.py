@@ -80,6 +80,8 @@ def find_joins(graph: Graph, forced: Iterable[Tensor], fixed: Iterable[Tensor]) 
     memory is the caller's, which never move.
     """
     joins = Joins()
+    if not any(op.name == "concat" for op in graph.ops):
+        return joins
     in_memory, elsewhere = {id(t) for t in forced}, {id(t) for t in fixed}
     wholes: dict[int, list[Tensor]] = {}  # by id of their operands
     for node in reversed(graph.nodes):

@@ -289,8 +289,9 @@ def prepare(
     """
     forced: list[Tensor] = []
     if not any(isinstance(op.form, _PREPARED) or op.name == "concat" for op in graph.ops):
-        for node in graph.nodes:
-            if isinstance(node.op.form, Control):
+        runs = {op for op in graph.ops if isinstance(op.form, Control)}
+        for node in graph.nodes if runs else ():
+            if node.op in runs:
                 forced += map(storage_root, node.inputs)
         return graph, forced
 

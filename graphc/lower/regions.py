@@ -22,12 +22,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from graphc.base.dims import Shape, product
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor
 from graphc.lower.dynamic import Phases
-from graphc.lower.edges import MAX_VIEW_DEPTH, Edge, EdgeFinder, effective, is_view, view_depth
+from graphc.lower.edges import (
+    MAX_VIEW_DEPTH,
+    Edge,
+    EdgeFinder,
+    effective,
+    is_view,
+    is_view_form,
+    view_depth,
+)
 from graphc.lower.elements import storage_root
 from graphc.lower.joins import Joins
 from graphc.lower.panel_layout import has_parts
@@ -78,8 +87,7 @@ class Region:
         return "_".join(list(seen)[-3:]) or self.kind
 
 
-@dataclass(frozen=True, slots=True)
-class _Use:
+class _Use(NamedTuple):
     region: Region
     reader: Tensor
     edge: Edge
@@ -122,8 +130,9 @@ class Partitioner:
 
     def _cut_view_chains(self) -> None:
         depths: dict[int, int] = {}
-        for node in self.graph.nodes:
-            if isinstance(node, Tensor) and is_view(node):
+        views = {op for op in self.graph.ops if is_view_form(op.form)}
+        for node in self.graph.nodes if views else ():
+            if node.op in views and isinstance(node, Tensor):
                 depth = view_depth(node, depths, self.is_producer)
                 if depth > MAX_VIEW_DEPTH and storage_root(node) is node:
                     self.cut.add(id(node))
@@ -175,10 +184,11 @@ class Partitioner:
         region = Region(len(self.regions), "control", ())
         self.regions.append(region)
         for result in results:
-            users = [u.region for u in self.uses.pop(id(result), [])]
+            users = [u.region for u in self.uses.pop(id(result), ())]
             self._add(result, region, 0, users, True)
         self._register_edges(results[0])  # all results read the operands of the node
-        self.edges.update(dict.fromkeys(map(id, results), self.edges[id(results[0])]))
+        for result in results[1:]:
+            self.edges[id(result)] = self.edges[id(results[0])]
 
     def _start(self, node: Tensor, users: list[Region]) -> None:
         form = node.op.form
@@ -234,8 +244,9 @@ class Partitioner:
             align = min(align, _leading_kept(node))
         found = self.edges[id(node)] = self.finder.edges(node)
         for edge in found:
-            if not isinstance(edge.producer.op.form, _SOURCES):
-                self.uses.setdefault(id(edge.producer), []).append(_Use(region, node, edge, align))
+            producer = edge.producer
+            if producer.inputs or not isinstance(producer.op.form, _SOURCES):
+                self.uses.setdefault(id(producer), []).append(_Use(region, node, edge, align))
 
     # -- may it join? -----------------------------------------------------------------------------
     def _refusal(

@@ -16,6 +16,8 @@ from graphc.ir.graph import Graph
 from graphc.ir.node import Node, TensorType
 from graphc.ops.reduction import ARGMAX, ARGMIN
 
+_POSITIONS = frozenset((ARGMAX, ARGMIN))
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
@@ -39,21 +41,19 @@ def size_conditions(graph: Graph) -> tuple[Condition, ...]:
     """The conditions of a graph, each once, without those that the dims' bounds imply."""
     found: dict[Dim, Condition | None] = {}
 
-    seen: set[int] = set()  # ids of types: a thousand layers share theirs
-
     def want(size: Size, node: Node, op: str = "") -> None:
         if isinstance(size, Dim) and size not in found:
             low, _ = size.bounds()
             sure = low is not None and low >= 0
             found[size] = None if sure else Condition(size, provenance.where(node), op, node)
 
-    for node in itertools.chain(*(g.nodes for g in (graph, *graph.bodies))):
+    parts = (graph, *graph.bodies)
+    for node in itertools.chain(*(g.typed for g in parts)):
         for t in (node.type,) if isinstance(node.type, TensorType) else node.type.items:
-            if id(t) not in seen:
-                seen.add(id(t))
-                for size in t.shape:
-                    want(size, node)
-        if node.op is ARGMAX or node.op is ARGMIN:
+            for size in t.shape:
+                want(size, node)
+    for node in itertools.chain(*(g.nodes for g in parts if g.ops & _POSITIONS)):
+        if node.op in _POSITIONS:
             operand = node.inputs[0].type
             assert isinstance(operand, TensorType)
             want(product(operand.shape[a] for a in node.attr("axes")) - 1, node, node.op.name)

@@ -35,6 +35,12 @@ def is_control(node: Node) -> bool:
     return isinstance(node.op.form, Control)
 
 
+def _control_nodes(graph: Graph) -> list[Node]:
+    """The nodes of a graph that run bodies."""
+    ops = {op for op in graph.ops if isinstance(op.form, Control)}
+    return [node for node in graph.nodes if node.op in ops]
+
+
 def _used_results(graph: Graph) -> dict[int, list[int]]:
     """The numbers of the results that are used, by id of the node."""
     used: dict[int, list[int]] = {}
@@ -107,7 +113,7 @@ def merge_control(graph: Graph) -> Graph:
     operands that make others equal.
     """
     while True:
-        shares = _shares([n for n in graph.nodes if is_control(n)])
+        shares = _shares(_control_nodes(graph))
         if not shares:
             return graph
 
@@ -211,7 +217,7 @@ class PruneControl:
 
     def run(self, graph: Graph, context: Context) -> Graph:
         """The graph with smaller control nodes; the same graph where all of it matters."""
-        runs = [node for node in graph.nodes if is_control(node)]
+        runs = _control_nodes(graph)
         plans: _Plans = {}
         if all(n.op.name == "call" for n in runs):  # a thousand layers of which nothing changes
             used = _used_results(graph)
@@ -432,7 +438,7 @@ class DissolveControl:
 
     def run(self, graph: Graph, context: Context) -> Graph:
         """The graph with fewer control nodes."""
-        runs = [node for node in graph.nodes if is_control(node)]
+        runs = _control_nodes(graph)
         calls = Counter(id(n.attr("body")) for n in runs if n.op.name == "call")
         if all(n.op.name == "call" for n in runs):
             bodies = {id(n.attr("body")): n.attr("body") for n in runs}

@@ -20,7 +20,7 @@ import numpy as np
 from graphc.base.dtypes import ALL, DType
 from graphc.base.errors import GraphcError, GraphError, message
 from graphc.ir.constant import ConstantValue
-from graphc.ir.graph import normalize
+from graphc.ir.meaning import normalize
 from graphc.ir.node import Tensor, TensorType
 from graphc.ir.opdef import REGISTRY
 

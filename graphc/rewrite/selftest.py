@@ -18,7 +18,8 @@ from graphc.base.dims import product
 from graphc.base.dtypes import ALL, Array, DType, bfloat16, bool_, float16, round_bfloat16
 from graphc.base.errors import GraphcError
 from graphc.ir.constant import constant_value
-from graphc.ir.graph import Graph, evaluate_node
+from graphc.ir.graph import Graph
+from graphc.ir.meaning import evaluate_node
 from graphc.ir.node import Node, Tensor
 from graphc.ir.opdef import REGISTRY
 from graphc.ops.families import Composite, Contraction, Elementwise, Reduction

@@ -21,7 +21,8 @@ from graphc.base.errors import ExecutionError, NumericsError, message
 from graphc.base.order import topological
 from graphc.ir import provenance
 from graphc.ir.bindings import SizeBinder, edges
-from graphc.ir.graph import Graph, evaluate_node
+from graphc.ir.graph import Graph
+from graphc.ir.meaning import evaluate_node
 from graphc.ir.node import Node, Tensor, TensorType
 from graphc.lower.elements import storage_root
 from graphc.ops.families import Contraction, Elementwise, Map, Reduction

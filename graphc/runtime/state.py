@@ -134,7 +134,7 @@ class Cell:
     def sharing(values: Sequence[Array]) -> list[Cell]:
         """Cells that hold these arrays, which nobody writes, as long as nothing is assigned."""
         records = np.zeros((len(values), 2), np.int64)
-        addresses = records[:, 0] = [buffers.address(value) for value in values]
+        addresses = records[:, 0] = buffers.addresses(values)
         start, step = buffers.address(records), 2 * records.itemsize
         of_records = range(start, start + len(values) * step, step)
         return list(map(Cell, values, addresses, records, of_records))

@@ -17,11 +17,16 @@ import numpy as np
 from graphc.base.dims import shape_text
 from graphc.base.dtypes import Array
 from graphc.base.errors import DTypeError, FormatError, GraphError, ShapeError, message
+from graphc.ir import provenance
 from graphc.ir.constant import ConstantValue, from_owned
 from graphc.ir.node import Tensor, describe
+from graphc.ops.state import VARIABLE
 from graphc.runtime.feeding import here
 from graphc.runtime.signature import ArraySpec, CallSignature, read_arguments, to_user
 from graphc.runtime.state import CallLock, Cell, exchange, store_all
+
+# The places of attributes: a thousand variables enter at once.
+_NAME, _VALUE, _UID = map(VARIABLE.attributes.index, ("name", "value", "uid"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,15 +148,16 @@ class Variables:
             return
         names: dict[str, Tensor] = {}
         unnamed = self._unnamed
+        given = provenance.names_among(fresh.values())
         for variable in sorted(fresh.values(), key=_creation):
-            own = variable.attr("name") or variable.name
+            own = variable.attrs[_NAME] or given.get(id(variable), (None,))[0]
             if own is None:
                 own = f"variable_{unnamed}"
                 unnamed += 1
             name, k = own, 1
             while name in self._names or name in names:  # two graphs may use the same name
                 name, k = f"{own}__{k}", k + 1
-            if name in self._pending:
+            if self._pending and name in self._pending:
                 _check(variable, name, self._pending[name], self._origin)
             names[name] = variable
         cells = Cell.sharing([self._first_value(name, v) for name, v in names.items()])
@@ -163,16 +169,16 @@ class Variables:
 
     def _first_value(self, name: str, variable: Tensor) -> Array:
         """What a new variable holds; nobody writes the array."""
-        saved = self._pending.get(name)
+        saved = self._pending.get(name) if self._pending else None
         if saved is not None:
             return saved.stored
-        value: ConstantValue = variable.attr("value")
+        value: ConstantValue = variable.attrs[_VALUE]
         # What lies in a file is copied: somebody may change the file.
         return value.stored if value.in_memory else value.stored.copy()
 
 
 def _creation(variable: Tensor) -> int:
-    return int(variable.attr("uid"))
+    return int(variable.attrs[_UID])
 
 
 def _spec(entry: _Entry) -> ArraySpec:

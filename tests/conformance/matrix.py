@@ -17,7 +17,8 @@ import numpy as np
 from graphc.base.dims import Dim, Size
 from graphc.base.dtypes import Array, DType, from_storage
 from graphc.base.errors import GraphcError
-from graphc.ir.graph import Graph, evaluate_node
+from graphc.ir.graph import Graph
+from graphc.ir.meaning import evaluate_node
 from graphc.ir.node import Node, Tensor
 from graphc.ir.opdef import OpDef, Sample
 from graphc.ir.scalar_numpy import value

@@ -11,7 +11,8 @@ import graphc
 import graphc.ops.convolution
 import graphc.ops.random  # noqa: F401  # the ops register themselves
 from graphc.base.dtypes import Array, DType, bfloat16, bool_, dtype_of, float16, float32, float64
-from graphc.ir.graph import Graph, evaluate_node
+from graphc.ir.graph import Graph
+from graphc.ir.meaning import evaluate_node
 from graphc.ir.node import Tensor, make
 from graphc.ir.opdef import REGISTRY, OpDef, Sample
 from graphc.ops.families import Composite, Map, Opaque, Reduction

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from graphc.base.dtypes import Array, DType
-from graphc.ir.graph import evaluate_node
+from graphc.ir.meaning import evaluate_node
 from graphc.ir.node import Node, Tensor, make
 from graphc.ir.opdef import REGISTRY, OpDef
 from graphc.ops.families import Contraction, Elementwise, Map, Reduction

@@ -9,7 +9,8 @@ import pytest
 
 from graphc.base.dims import evaluate
 from graphc.base.dtypes import dtype_of
-from graphc.ir.graph import Graph, evaluate_node
+from graphc.ir.graph import Graph
+from graphc.ir.meaning import evaluate_node
 from graphc.ir.node import Node, Tensor
 from graphc.ir.opdef import REGISTRY, OpDef
 from graphc.ir.parse import parse

@@ -10,7 +10,8 @@ import pytest
 
 import graphc
 from graphc.base.dtypes import Array, float64
-from graphc.ir.graph import Graph, evaluate_node
+from graphc.ir.graph import Graph
+from graphc.ir.meaning import evaluate_node
 from graphc.ir.node import Tensor
 from graphc.ir.opdef import OpDef
 from graphc.ops.declaration import ElementwiseSamples

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from graphc.base.dims import Dim, product
 from graphc.base.errors import ExecutionError
 from graphc.ir.constant import constant_value
-from graphc.ir.graph import evaluate_node
+from graphc.ir.meaning import evaluate_node
 from graphc.ir.node import Tensor
 from graphc.ops.families import Map, Opaque, Reshape
 from graphc.ops.state import constant_node
