@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.base.dims import product
 from graphc.base.dtypes import ALL, FLOAT, NUMERIC, Array, DType, DTypeLike, bool_, int64, uint64
 from graphc.ir.node import Node, Tensor, TensorType
 from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error, shape_error
@@ -41,6 +42,15 @@ def line_extents(node: Tensor, axis: int) -> tuple[Any, ...]:
     return (*node.shape[:axis], *node.shape[axis + 1 :])
 
 
+def _place_in(b: Any, flat: Any, extents: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The index of the flat-th element of a grid."""
+    index: list[Any] = []
+    for extent in reversed(extents[1:]):
+        index.insert(0, b.op("mod", flat, b.size(extent)))
+        flat = b.op("floordiv", flat, b.size(extent))
+    return (flat, *index) if extents else ()
+
+
 def _lower(step: Step) -> Callable[[Any, Tensor], None]:
     """Loops that carry step(s, accumulator, element) along each line; the first element enters as
     it is.
@@ -51,21 +61,40 @@ def _lower(step: Step) -> Callable[[Any, Tensor], None]:
         dtype = node.inputs[0].dtype
         size = node.shape[axis]
 
-        def line(index: tuple[Any, ...]) -> None:
-            running = b.local((), dtype.compute)
+        def walk(indices: list[tuple[Any, ...]]) -> None:
+            """The lines at the indices, an element of each in turn."""
+            running = [b.local((), dtype.compute) for _ in indices]
 
-            def visit(i: Any) -> None:
+            def visit(i: Any, following: bool) -> None:
                 place = b.sub(b.size(size - 1), i) if reverse else i
-                x = b.cast(b.load(0, along(index, axis, place)), dtype.compute)
-                first = b.eq(i, b.size(0))
-                # What the accumulator holds before the first element is not used.
-                b.put(running, b.select(first, x, step(b, b.get(running), x)))
-                b.store(along(index, axis, place), b.cast(b.get(running), node.dtype))
+                for index, total in zip(indices, running, strict=True):
+                    at = along(index, axis, place)
+                    x = b.cast(b.load(0, at), dtype.compute)
+                    b.put(total, step(b, b.get(total), x) if following else x)
+                    b.store(at, b.cast(b.get(total), node.dtype))
 
-            b.put(running, b.constant(0 if not dtype.is_bool else False, dtype.compute))
-            b.loop(size, visit)
+            def line() -> None:
+                visit(b.size(0), False)
+                b.loop(size - 1, lambda i: visit(b.add(i, b.size(1)), True))
 
-        b.parallel(line_extents(node, axis), line)
+            if not isinstance(size, int):
+                b.when(b.gt(b.size(size), b.size(0)), line)
+            elif size > 0:
+                line()
+
+        extents = line_extents(node, axis)
+        if not all(isinstance(s, int) for s in extents) or product(extents) < 4 * _LINES:
+            b.parallel(extents, lambda index: walk([index]))
+            return
+        last = product(extents) - 1
+
+        def lines(index: tuple[Any, ...]) -> None:
+            first = b.mul(index[0], b.size(_LINES))
+            # The last step may walk the last line several times, to the same results.
+            flat = [b.minimum(b.add(first, b.size(k)), b.size(last)) for k in range(_LINES)]
+            walk([_place_in(b, line, extents) for line in flat])
+
+        b.parallel((last // _LINES + 1,), lines)
 
     def either(b: Any, node: Tensor) -> None:
         last = node.attr("axis") == len(node.shape) - 1
@@ -111,6 +140,8 @@ def _lower_columns(step: Step) -> Callable[[Any, Tensor], None]:
     return lower
 
 
+# Lines of which one step takes an element each: while one waits for its addition the others add.
+_LINES = 4
 _COLUMNS = 256  # lines side by side: their running values stay in the first-level cache
 
 
