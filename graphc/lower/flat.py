@@ -45,7 +45,8 @@ def flat_kernel(region: Region, builder: KernelBuilder) -> LoweredKernel | None:
         max((n.dtype.compute for n in region.nodes), key=lambda d: d.itemsize), total
     )
     extent = imin(literal(elements, block.dtype), isub(size(total), start))
-    vectors = policy.vectors_of_map((n.op.name for n in region.nodes), total, width)
+    usual = policy.vectors_of_map((n.op.name for n in region.nodes), total, width)
+    vectors = builder.choice.vectors(usual)
     loop = For(element, extent, tuple(body), "vector" if width > 1 else "serial", width, vectors)
     count = (total + (elements - 1)) // elements
     outer = For(block, size(count), (loop,), "parallel")

@@ -21,7 +21,8 @@ _TILES = (
     *((8, 2), (12, 2), (6, 2), (4, 2), (6, 4), (4, 4), (16, 1), (8, 1)),
     *((6, 1), (4, 1), (3, 2), (2, 2)),
 )
-# Elements of a parallel step of a flat loop.
+# Of maps: vectors at once, and elements of a parallel step of a flat loop.
+_VECTORS = (4, 1, 2, 8)
 _BLOCKS = (4096, 16384, 32768, 65536, 2048)
 
 
@@ -45,7 +46,8 @@ def candidates(
             found += [Choice(name, _settings(c)) for c in near]
         found += _tiles(region, target)
     elif region.kind == "map" and region.rows is None and usual is None:
-        found += [Choice(None, (("block", b),)) for b in _BLOCKS if b != policy.FLAT_BLOCK]
+        found += [Choice(None, (("vectors", n),)) for n in _VECTORS]
+        found += [Choice(None, (("block", b),)) for b in _BLOCKS]
     known = None if usual is None else Choice(usual[0], _settings(usual[1]))
     return [c for c in dict.fromkeys(found) if c != known]
 

@@ -135,7 +135,8 @@ def _map(region: Region, builder: KernelBuilder) -> LoweredKernel:
     evaluate_in_order(region, builder, domain, variables, wanted)
     for node in region.outputs:
         builder.store(node, index_in(node.shape, variables), body)
-    vectors = policy.vectors_of_map((n.op.name for n in region.nodes), inner, width)
+    usual = policy.vectors_of_map((n.op.name for n in region.nodes), inner, width)
+    vectors = builder.choice.vectors(usual)
     loop = For(column, extent, tuple(body), "vector" if width > 1 else "serial", width, vectors)
     rows = For(row, size(product(outer)), (loop,), "parallel")
     return builder.kernel([rows], product(domain) * (len(region.nodes) + 1))

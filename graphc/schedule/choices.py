@@ -23,7 +23,8 @@ class Choice:
 
     template: who writes them: a name, LOOPS, or None for whoever the compiler would take. settings:
     by name, in this order: fields of the template's configuration, or, of generic loops,
-    `tile_rows` and `tile_vectors` of a register tile, `block` elements of a parallel step.
+    `tile_rows` and `tile_vectors` of a register tile, `block` elements of a parallel step,
+    `vectors` that a map computes at once.
     """
 
     template: str | None = None
@@ -39,6 +40,10 @@ class Choice:
     def block(self, usual: int) -> int:
         """The elements of a parallel step of a flat loop."""
         return dict(self.settings).get("block", usual) if self.settings else usual
+
+    def vectors(self, usual: int) -> int:
+        """The vectors that a map computes at once."""
+        return dict(self.settings).get("vectors", usual) if self.settings else usual
 
     def __str__(self) -> str:
         who = {None: "", LOOPS: "loops"}.get(self.template, str(self.template))
