@@ -3,8 +3,9 @@
 The key is the digest of everything that machine code depends on: the compiler's sources and the
 packages under it, the machine, the options, and the graph without what the code does not depend on
 (first values of variables; values of constants count by their digest).  The bytes hold everything
-that the declared graph does not: constants that it has are named by their digest, because the
-weights of a network would fill the cache, and reading them would take longer than compiling.
+that the declared graph does not: constants that it has are named by their digest, also where a
+template wants them in another order, because the weights of a network would fill the cache, and
+reading them would take longer than compiling.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import numpy as np
 from graphc.base.dims import Size
 from graphc.base.dtypes import dtype_of
 from graphc.ir import provenance
-from graphc.ir.constant import ConstantValue, from_stored
+from graphc.ir.constant import ConstantValue, arrange, from_stored
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
 from graphc.ir.parse import parse_size
@@ -35,7 +36,7 @@ from graphc.runtime.cache import cache_key
 from graphc.runtime.executable import CompileOptions, Site
 from graphc.version import __version__
 
-_FORMAT = 4  # of the cached bytes
+_FORMAT = 5  # of the cached bytes
 _NAMED_BYTES = 4096  # constants of the graph from this size on are named, not stored
 
 
@@ -128,12 +129,13 @@ def _sources(root: str, folder: str) -> Iterator[str]:
 
 def pack(graph: Graph, contents: Contents, checked: Sequence[Node]) -> bytes:
     """Contents as bytes, those of the declared graph left out. checked: the node of each site."""
-    declared = _values(graph)
+    declared = _values(graph) if contents.constants else {}
     constants: list[dict[str, Any]] = []
     stored: list[bytes] = []
     for c in contents.constants:
-        if c.nbytes >= _NAMED_BYTES and c.digest in declared:
-            constants.append({"digest": c.digest})
+        source, steps = (c, ()) if c.digest in declared else c.arranged or (c, ())
+        if c.nbytes >= _NAMED_BYTES and source.digest in declared:
+            constants.append({"digest": source.digest, "steps": steps})
         else:
             size = c.nbytes
             constants.append({"dtype": c.dtype.name, "shape": list(c.shape), "bytes": size})
@@ -162,7 +164,9 @@ def unpack(graph: Graph, packed: bytes) -> Contents:
     constants: list[ConstantValue] = []
     for c in header["constants"]:
         if "digest" in c:
-            constants.append(declared[c["digest"]])
+            steps = tuple((kind, tuple(numbers)) for kind, numbers in c["steps"])
+            source = declared[c["digest"]]
+            constants.append(arrange(source, steps) if steps else source)
             continue
         dtype = dtype_of(c["dtype"])
         elements = np.frombuffer(packed[start : start + c["bytes"]], dtype.storage)

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from graphc.base.dtypes import Array, float32
+from graphc.base.dtypes import float32
 from graphc.base.target import Target
-from graphc.ir.constant import from_stored
+from graphc.ir.constant import Arranged, Step, arrange
 from graphc.ir.node import Tensor, make
 from graphc.kernels.gemm_cpu import classified
 from graphc.kernels.gemm_problem import Problem
@@ -116,21 +114,25 @@ def in_panels(node: Tensor, target: Target, least: Least) -> Tensor | None:
         return None
     number = problem.row_operand
     weights, spec = node.inputs[number], letters(node)[number]
-    values = _values(weights)
-    if values is None:
+    source = _source(weights)
+    if source is None:
         return None
     tile = _tile(problem, _one_line(problem, node), target)
     (row,) = problem.rows
     groups = [c for c in spec if c in problem.outer]
     single = [c for c in spec if problem.sizes[c] == 1]
     order = [*single, *groups, row, *problem.summed]
-    stored = values.transpose([spec.index(c) for c in order])
     outer, inner = (tuple(known(problem.sizes[c]) for c in g) for g in (groups, problem.summed))
     results = known(problem.sizes[row])
-    panels = stored.reshape(*outer, results // tile.results, tile.results, *inner)
-    at, rank = len(outer) + 1, len(outer) + 2 + len(inner)
-    panels = np.moveaxis(panels, at, rank - 1)
-    packed = constant_node(from_stored(panels, weights.dtype))
+    panels = (*outer, results // tile.results, tile.results, *inner)
+    at, rank = len(outer) + 1, len(panels)
+    value, steps = source
+    steps += (
+        ("permute", tuple(spec.index(c) for c in order)),
+        ("reshape", panels),
+        ("permute", (*range(at), *range(at + 1, rank), at)),
+    )
+    packed = constant_node(arrange(value, steps))
     axes = (*range(at), rank - 1, *range(at, rank - 1))
     shape = tuple(known(problem.sizes[c]) for c in order)
     operands, specs = list(node.inputs), list(letters(node)[:2])
@@ -147,21 +149,18 @@ def _is_constant(operand: Tensor) -> bool:
     return isinstance(operand.op.form, Constant)
 
 
-def _values(operand: Tensor) -> Array | None:
-    """The elements of a constant below reshapes and permutations, None of anything else."""
+def _source(operand: Tensor) -> Arranged | None:
+    """The constant below reshapes and permutations, and those as steps; None of anything else."""
     if not _is_constant(operand):
         return None
-    views: list[Tensor] = []
+    steps: list[Step] = []
     while not isinstance(operand.op.form, Constant):
-        views.append(operand)
-        operand = operand.inputs[0]
-    values: Array = operand.attr("value").stored
-    for view in reversed(views):
-        if view.op.name == "permute_dims":
-            values = values.transpose(view.attr("axes"))
+        if operand.op.name == "permute_dims":
+            steps.append(("permute", tuple(operand.attr("axes"))))
         else:
-            values = values.reshape(tuple(map(known, view.shape)))
-    return values
+            steps.append(("reshape", tuple(map(known, operand.shape))))
+        operand = operand.inputs[0]
+    return operand.attr("value"), tuple(reversed(steps))
 
 
 def _panels_of(operand: Tensor) -> Tensor | None:

@@ -32,13 +32,23 @@ class ConstantValue:
     file that nobody has read yet.
     """
 
-    __slots__ = ("__weakref__", "_array", "_failed", "_mapped", "digest", "dtype", "shape")
+    __slots__ = (
+        "__weakref__",
+        "_array",
+        "_failed",
+        "_mapped",
+        "arranged",
+        "digest",
+        "dtype",
+        "shape",
+    )
     _array: Array
     _failed: Callable[[str], FormatError] | None  # None: the bytes are known to have the digest
     _mapped: bool  # whether the array is the memory of a file
     digest: str
     dtype: DType
     shape: tuple[int, ...]
+    arranged: Arranged | None  # what `arrange` made it of
 
     @property
     def stored(self) -> Array:
@@ -90,6 +100,23 @@ class ConstantValue:
         return self
 
 
+Step = tuple[str, tuple[int, ...]]  # "reshape" to a shape, "permute" of axes
+Arranged = tuple[ConstantValue, tuple[Step, ...]]
+
+
+def arrange(source: ConstantValue, steps: tuple[Step, ...]) -> ConstantValue:
+    """The constant with the elements of another one in another order. It knows what it was made of,
+    so that what is kept of a program need not hold it.
+    """
+    elements = source.stored
+    for kind, numbers in steps:
+        elements = elements.reshape(numbers) if kind == "reshape" else elements.transpose(numbers)
+    made = from_stored(elements, source.dtype)
+    if made is not source and made.arranged is None:
+        made.arranged = source, steps
+    return made
+
+
 def constant_value(values: Any, dtype: DType) -> ConstantValue:
     """The interned constant of `values` (reference form) as `dtype`; the array is copied."""
     return from_stored(to_storage(np.asarray(values), dtype), dtype)
@@ -138,6 +165,7 @@ def _new(
     value._array = array
     value._failed = failed
     value._mapped = failed is not None
+    value.arranged = None
     return value
 
 

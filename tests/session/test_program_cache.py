@@ -84,6 +84,23 @@ def test_constants_of_the_graph_are_not_stored(tmp_path: Path) -> None:
     assert 0 < size_of(cache) < values.nbytes / 8
 
 
+def test_constants_that_a_template_rearranged_are_not_stored(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(128, 128, 3, 3)).astype(np.float32)
+    x = graphc.placeholder((1, 128, 14, 14), name="x")
+    y = graphc.nn.conv(x, graphc.constant(values), padding=1)
+    feed = np.random.default_rng(1).normal(size=(1, 128, 14, 14)).astype(np.float32)
+    results = []
+    for attempt in (0, 1):
+        with graphc.Session(cache_dir=tmp_path) as session:
+            f = session.function([x], y)
+            results.append(f(feed).tobytes())
+            constants = f._program.executable.constants
+            assert [c.arranged is not None for c in constants] == [True]
+            assert session.compilations == 1 - attempt
+    assert results[0] == results[1]
+    assert size_of(tmp_path) < values.nbytes / 2
+
+
 def test_constants_that_the_compiler_found_are_stored(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
     x = graphc.placeholder((64, 64), name="x")
