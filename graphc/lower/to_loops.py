@@ -152,7 +152,7 @@ def _merged_tail(domain: Shape) -> tuple[Shape, Shape]:
             inner = product(domain[-count:])
             if not isinstance(inner, int) or inner > policy.MERGED_COLUMNS:
                 break
-            if inner >= policy.FEW_COLUMNS * policy.FEW_COLUMNS:
+            if policy.fills_vectors(inner):
                 return domain[:-count], domain[-count:]
     return domain[:-1], domain[-1:]
 

@@ -12,11 +12,13 @@ from __future__ import annotations
 from graphc.base.dims import product
 from graphc.ir.node import Node, Tensor, make
 from graphc.lower.edges import is_view
-from graphc.ops.families import Reduction, Reshape
+from graphc.ops.families import Elementwise, Reduction, Reshape
 from graphc.ops.view import permuted
+from graphc.schedule import policy_cpu as policy
 
 _WINDOWS = frozenset(("windows", "align_windows", "unalign_windows"))
 _MOST = 256  # elements of one window: longer ones fill vectors by themselves
+_FEW_OPS = 8  # elementwise ops and their operands that are computed again for a reduction
 _FEWEST = 4  # results in a row: fewer fill no vector
 
 
@@ -34,7 +36,7 @@ def along_results(node: Tensor, inputs: tuple[Tensor, ...], forced: list[Tensor]
         tuple(range(len(axes))) if name == "axes" else value
         for name, value in node.attributes.items()
     )
-    return make(node.op, (permuted(operand, (*axes, *kept)),), attrs)
+    return make(node.op, (_turned(operand, (*axes, *kept)),), attrs)
 
 
 def _over_windows(node: Tensor, operand: Tensor) -> bool:
@@ -49,9 +51,50 @@ def _over_windows(node: Tensor, operand: Tensor) -> bool:
     count, row = product(operand.shape[a] for a in reduced), operand.shape[kept[-1]]
     if not isinstance(count, int) or count > _MOST or (isinstance(row, int) and row < _FEWEST):
         return False
+    sources = _sources(operand)
+    if any(s.ndim not in (0, operand.ndim) for s in sources):
+        return False  # dims of size 1 that only broadcasting adds cannot be moved
     # Windows side by side are a reshape, their axes between the others.
-    apart = reduced[0] < kept[-1] and isinstance(operand.op.form, Reshape)
-    return apart or has_windows(operand)
+    apart = reduced[0] < kept[-1] and any(isinstance(s.op.form, Reshape) for s in sources)
+    return apart or any(map(has_windows, sources))
+
+
+def _sources(operand: Tensor) -> list[Tensor]:
+    """What a few cheap elementwise ops read that the operand is computed with, the operand itself
+    where it is something else; nothing where the ops are many or dear, and better stay one kernel.
+    """
+    found: list[Tensor] = []
+    for node in (ops := [operand]):
+        form = node.op.form
+        if not isinstance(form, Elementwise):
+            found.append(node)
+        elif len(ops) > _FEW_OPS or node.op.name in policy.DEAR:
+            return []
+        else:
+            ops.extend(i for i in node.inputs if isinstance(i, Tensor))
+    return found
+
+
+def _turned(operand: Tensor, order: tuple[int, ...]) -> Tensor:
+    """The operand with its axes in this order, its elementwise ops on such operands: they stay in
+    the kernel of the reduction.
+    """
+    done: dict[int, Tensor] = {}
+    stack: list[Tensor] = [operand]
+    while stack:
+        node = stack[-1]
+        inputs = [i for i in node.inputs if isinstance(i, Tensor)]
+        if not isinstance(node.op.form, Elementwise):
+            done[id(node)] = permuted(node, order) if node.ndim == len(order) else node
+        elif missing := [i for i in inputs if id(i) not in done]:
+            stack += missing
+            continue
+        else:
+            made = make(node.op, tuple(done[id(i)] for i in inputs), node.attrs)
+            assert isinstance(made, Tensor)
+            done[id(node)] = made
+        stack.pop()
+    return done[id(operand)]
 
 
 def has_windows(operand: Tensor) -> bool:

@@ -23,7 +23,8 @@ from graphc.ops.creation import filled
 from graphc.ops.joining import concat, padded, take_slice
 from graphc.ops.promotion import TensorLike, as_tensor
 from graphc.ops.reduction import MAX, MEAN, SUM, as_float, lowest
-from graphc.ops.windows import window_count, window_view
+from graphc.ops.view import permuted
+from graphc.ops.windows import lie_side_by_side, split_windows, window_count, window_view
 
 Ints = tuple[int, ...]
 Sizes = tuple[Size, ...]
@@ -61,6 +62,8 @@ def _settings(op: str, x: Tensor, size: Any, stride: Any, padding: Any, dilation
 def _windowed(x: Tensor, window: Ints, steps: Ints, gaps: Ints) -> tuple[Tensor, Ints]:
     """The windows over the spatial axes of x and the axes within a window."""
     axes = tuple(range(2, x.ndim))
+    if lie_side_by_side(x, axes, window, steps, gaps):
+        return split_windows(x, axes, window)
     return window_view(x, axes, window, steps, gaps), tuple(range(x.ndim, 2 * x.ndim - 2))
 
 
@@ -106,7 +109,8 @@ def pool_windows(
     settings = _settings(
         op, _pool_operand(op, x, "channels_first"), size, stride, padding, dilation
     )
-    return _pooled(op, x, settings, ceil_mode, value)[0], settings
+    view, inner = _pooled(op, x, settings, ceil_mode, value)
+    return permuted(view, (*(a for a in range(view.ndim) if a not in inner), *inner)), settings
 
 
 def _pooled(

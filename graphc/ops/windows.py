@@ -271,25 +271,38 @@ def folded(g: Tensor, axes: Ints, stride: Ints, dilation: Ints, sizes: Shape) ->
     return SUM(aligned, axes=tuple(range(g.ndim - len(axes), g.ndim)), keepdims=False)
 
 
-def window_view(x: Tensor, axes: Ints, size: Ints, stride: Ints, dilation: Ints) -> Tensor:
-    """`windows` on checked arguments.
-
-    Windows side by side are a reshape, whose gradient needs no sum.
-    """
+def lie_side_by_side(x: Tensor, axes: Ints, size: Ints, stride: Ints, dilation: Ints) -> bool:
+    """Whether windows along axes of known size neither overlap nor leave gaps."""
     for a, k, s, d in zip(axes, size, stride, dilation, strict=True):
         apart = s == k and (d == 1 or k == 1)
         if not apart or isinstance(x.shape[a], Dim) or x.shape[a] < k:
-            return WINDOWS(x, axes=axes, size=size, stride=stride, dilation=dilation)
+            return False
+    return True
+
+
+def split_windows(x: Tensor, axes: Ints, size: Ints) -> tuple[Tensor, Ints]:
+    """Windows side by side as a reshape: each axis, followed by the places within its windows; and
+    where those are, in the order of `axes`.
+    """
     for a, k in zip(axes, size, strict=True):
-        count = x.shape[a] // k
-        x = take_slice(x, a, 0, count * k)
+        x = take_slice(x, a, 0, x.shape[a] // k * k)
     inner: dict[int, int] = {}
     for a, k in sorted(zip(axes, size, strict=True)):
         place = a + len(inner)
         x = split_axis(x, place, (x.shape[place] // k, k))
         inner[a] = place + 1
-    places = [i for i in range(x.ndim) if i not in inner.values()]
-    return permuted(x, (*places, *(inner[a] for a in axes)))
+    return x, tuple(inner[a] for a in axes)
+
+
+def window_view(x: Tensor, axes: Ints, size: Ints, stride: Ints, dilation: Ints) -> Tensor:
+    """`windows` on checked arguments.
+
+    Windows side by side are a reshape, whose gradient needs no sum.
+    """
+    if not lie_side_by_side(x, axes, size, stride, dilation):
+        return WINDOWS(x, axes=axes, size=size, stride=stride, dilation=dilation)
+    x, inner = split_windows(x, axes, size)
+    return permuted(x, (*(i for i in range(x.ndim) if i not in inner), *inner))
 
 
 def windows(

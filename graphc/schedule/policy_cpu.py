@@ -87,6 +87,14 @@ def lanes(dtype: DType, extent: Size) -> int:
     return width
 
 
+def fills_vectors(columns: int) -> bool:
+    """Whether a loop over so many columns, few of them in a dim, is long enough: one over more dims
+    reads what is broadcast along some of them element by element.
+    """
+    whole = -(-columns // 16) * 16
+    return columns >= FEW_COLUMNS * FEW_COLUMNS or 4 * columns >= 3 * whole
+
+
 def interleave(extent: Size, width: int, wanted: int = REDUCTION_INTERLEAVE) -> int:
     """Vectors in flight for an accumulating loop: less where the known extent has fewer."""
     high = bounds(extent)[1]

@@ -122,3 +122,27 @@ def test_statistics_of_channels_run_along_whole_images(shape: tuple[int, ...]) -
         found = session.function([x], outputs)(array)
     for key, value in expected.items():
         np.testing.assert_allclose(found[key], value, rtol=2e-6, err_msg=key)
+
+
+@pytest.mark.parametrize(("size", "stride"), [(2, 2), (3, 2)])
+def test_ties_of_a_max_pool_are_counted_in_vectors(size: int, stride: int) -> None:
+    """The comparisons of the gradient stay in the kernel that counts them, across results."""
+    x = graphc.placeholder((2, 8, 24, 24), name="x")
+    loss = (graphc.nn.max_pool(graphc.nn.relu(x), size, stride) ** 2).sum()
+    text = loops_of([x], graphc.grad(loss, x))
+    (count,) = [k for k in text.split("kernel ") if "acc <- f32(" in k]
+    head, _, inside = count.partition("vector(8, 1)")
+    assert "==" in inside
+    assert "<-" not in head
+
+
+def test_elements_of_windows_that_tie_share_the_gradient() -> None:
+    x = graphc.placeholder((2, 3, 9, 8), name="x")
+    array = np.random.default_rng(0).integers(0, 3, size=(2, 3, 9, 8)).astype(np.float32)
+    outputs = {f"{k}": graphc.grad((y * y).sum(), x) for k, y in pools(graphc.exp(x)).items()}
+    outputs["cut"] = graphc.grad((graphc.nn.max_pool(x, (4, 3)) ** 2).sum(), x)
+    expected = graphc.Graph([x], outputs).evaluate({x: array})
+    with graphc.Session(cache_dir="") as session:
+        found = session.function([x], outputs)(array)
+    for key, value in expected.items():
+        np.testing.assert_allclose(found[key], value, rtol=1e-5, atol=1e-6, err_msg=key)

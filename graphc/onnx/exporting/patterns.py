@@ -23,7 +23,7 @@ from graphc.onnx.exporting.table import Making
 from graphc.onnx.exporting.writer import Value, takes
 from graphc.ops.reduction import lowest
 from graphc.ops.selection import true_positions
-from graphc.ops.windows import window_view
+from graphc.ops.windows import split_windows
 
 
 def match(node: Any, asked: Asked) -> Match | None:
@@ -115,23 +115,29 @@ class _Windows:
     dilation: tuple[int, ...]
 
 
-def _windows(view: Tensor, rank: int) -> _Windows | None:
-    """The windows that a view is: the op, or reshapes where they lie side by side."""
+def _windows(view: Tensor, inner: tuple[int, ...]) -> _Windows | None:
+    """The windows that a view is, their elements along the axes `inner`: the op, or reshapes where
+    they lie side by side.
+    """
+    rank = len(inner)
     axes = tuple(range(2, 2 + rank))
+    if view.ndim != 2 * rank + 2:
+        return None
     if view.op.name == "windows":
         at, size, stride, dilation = view.attrs
-        return _Windows(view.inputs[0], size, stride, dilation) if at == axes else None
-    size = tuple(n for n in view.shape[-rank:] if isinstance(n, int) and n > 0)
+        trailing = inner == tuple(range(2 + rank, 2 + 2 * rank))
+        return _Windows(view.inputs[0], size, stride, dilation) if trailing and at == axes else None
+    size = tuple(n for a in inner if isinstance(n := view.shape[a], int) and n > 0)
     if len(size) < rank:
         return None
     ones = (1,) * rank
     x = view
-    while x.op.name in ("permute_dims", "reshape", "slice"):
+    while x.op.name in ("reshape", "slice"):
         x = x.inputs[0]
         fits = x.ndim == rank + 2 and all(
             isinstance(n, int) and n >= k for n, k in zip(x.shape[2:], size, strict=True)
         )
-        if fits and window_view(x, axes, size, size, ones) is view:
+        if fits and split_windows(x, axes, size) == (view, inner):
             return _Windows(x, size, size, ones)
     return None
 
@@ -154,10 +160,9 @@ def _padding(x: Tensor, value: bool | int | float) -> tuple[Tensor, tuple[int, .
 def _pool(node: Tensor, asked: Asked) -> Match | None:
     view, axes = node.inputs[0], node.attr("axes")
     rank = len(axes)
-    trailing = tuple(range(view.ndim - rank, view.ndim))
-    if not rank or node.attr("keepdims") or axes != trailing or view.ndim != 2 * rank + 2:
+    if not rank or node.attr("keepdims"):
         return None
-    found = _windows(view, rank)
+    found = _windows(view, axes)
     largest = node.op.name == "max"
     if found is None or (not largest and any(d != 1 for d in found.dilation)):
         return None
@@ -187,12 +192,12 @@ def _average_of_real(node: Tensor, asked: Asked) -> Match | None:
     total = node.inputs[0]
     if total.op.name != "sum" or total.ndim < 3 or not node.dtype.is_float:
         return None
-    found = _windows(total.inputs[0], total.ndim - 2)
+    found = _windows(total.inputs[0], total.attr("axes"))
     padding = None if found is None else _padding(found.x, 0.0)
     if found is None or padding is None or any(d != 1 for d in found.dilation):
         return None
     x, pads = padding
-    rank = total.ndim - 2
+    rank = len(found.size)
     reach = (*found.size, *found.size)
     if not any(pads) or any(p >= k for p, k in zip(pads, reach, strict=True)):
         return None
