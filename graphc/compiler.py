@@ -10,18 +10,17 @@ program is loaded without LLVM, and the stages are recomputed when somebody asks
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import gc
 import importlib
 import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from graphc.base.collector import collector_paused
 from graphc.base.dims import Size
 from graphc.base.errors import GraphError
 from graphc.base.target import Target
@@ -301,28 +300,9 @@ def _executable(
     )
 
 
-@contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
-    """No garbage collection meanwhile: a compilation makes many objects, nearly all alive, and no
-    cycles; walking them again and again cost a third of its time.
-    """
-    running = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if running:
-            if not gc.get_freeze_count():
-                # What was made meanwhile counts as old at once, where the next collection of young
-                # objects would walk all of it.
-                gc.freeze()
-                gc.unfreeze()
-            gc.enable()
-
-
 def compile_for_session(graph: Graph, options: CompileOptions) -> Executable:
     """Compile a graph for this machine, or take it from the cache."""
-    with _collector_paused():
+    with collector_paused():
         return _compiled(graph, options)
 
 

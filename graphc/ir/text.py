@@ -21,6 +21,7 @@ import base64
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,16 +62,12 @@ def _functions(graph: Graph) -> Functions:
     """The graphs inside that stand in more than one place, with labels."""
     if not graph.own_bodies:
         return {}
-    uses: dict[Graph, int] = {}
-    for part in (*graph.bodies, graph):
-        for node in part.nodes:
-            for value in node.attrs:
-                if type(value) is Graph:
-                    uses[value] = uses.get(value, 0) + 1
+    parts = (*graph.bodies, graph)
+    uses = Counter(id(v) for g in parts for n in g.nodes for v in n.attrs if type(v) is Graph)
     found: Functions = {}
     taken: set[str] = set()
     for body in graph.bodies:
-        if uses[body] > 1 and not body.outer_symbols:
+        if uses[id(body)] > 1 and not body.outer_symbols:
             name = _NOT_PLAIN.sub("_", body.name)[:40]
             name = name if _PLAIN.match(name) else "f_" + name
             fresh = (name if not k else f"{name}_{k}" for k in itertools.count())

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
+from graphc.base.collector import collector_paused
 from graphc.base.dtypes import Array
 from graphc.base.errors import DeviceError, GraphError, message
 from graphc.ir.graph import Graph, new_value
@@ -122,7 +123,7 @@ class Session:
         pairs = {v: new_value(v, n) for v, n in (updates or {}).items()}
         parts = [i for pair in pairs.items() for i in map(id, pair)]
         key = (tuple(map(id, placeholders)), structure.key, tuple(parts), name)
-        with self._workshop.lock:
+        with self._workshop.lock, collector_paused():
             found = self._functions.get(key)
             if found is None:
                 graph = Graph(placeholders, structure.named(), pairs, name or "function")
