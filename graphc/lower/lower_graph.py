@@ -33,6 +33,7 @@ from graphc.lower.invariant import filled_once
 from graphc.lower.join_copies import lower_joined
 from graphc.lower.joins import find_joins, is_contiguous_join
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, Sites
+from graphc.lower.narrow import is_narrow, narrow_rows
 from graphc.lower.opaque import lower_opaque
 from graphc.lower.packed_operands import packing
 from graphc.lower.parts import lower_parts
@@ -241,6 +242,8 @@ def _lower(
         return [lower_contraction(region, builder, target)]
     if region.kind == "column":
         return lower_columns(region, builder)
+    if is_narrow(region):
+        return [narrow_rows(region, builder)]
     return lower_region(region, builder)
 
 

@@ -374,6 +374,8 @@ class Innermost:
     ) -> None:
         self.acc = acc
         self.width = policy.lanes(max(acc.dtypes, key=lambda d: d.itemsize), whole)
+        if policy.is_narrow(acc.operand.shape[a] for a in acc.axes):
+            self.width = 1  # in the order of rows that lie side by side
         self.groups = policy.interleave(whole, self.width)
         self.variable = builder.variable("k")
         self.index, self.extent = iadd(start, self.variable), extent

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from graphc.base.dims import Size, bounds
+from graphc.base.dims import Size, bounds, product
 from graphc.base.dtypes import DType
 from graphc.base.target import Target
 
@@ -27,6 +27,11 @@ ROW_CHAIN = 1024
 # Axes that are reduced side by side are one loop where the last has fewer elements: the lanes of a
 # row of 28 are added up as often as there are rows, which takes twice the time of reading them.
 ROW_SHORT = 256
+# Rows of at most so many elements lie side by side in vectors, one row a lane: a vector along such
+# a row would be mostly empty. The elements of longer ones would be gathered, which is slower.
+NARROW_ROW = 4
+# Rows of one step, and the fewest that are worth it.
+NARROW_BLOCK, NARROW_LEAST = 512, 16
 # Elements per partial result when a whole tensor is reduced to one element.
 REDUCTION_BLOCK = 16384
 # Where a reduction runs across rows and rounds, so many rows make a chain, so many chains a group,
@@ -93,6 +98,12 @@ def fills_vectors(columns: int) -> bool:
     """
     whole = -(-columns // 16) * 16
     return columns >= FEW_COLUMNS * FEW_COLUMNS or 4 * columns >= 3 * whole
+
+
+def is_narrow(extents: Iterable[Size]) -> bool:
+    """Whether a reduction over axes of these extents goes one element after another."""
+    count = product(extents)
+    return isinstance(count, int) and count <= NARROW_ROW
 
 
 def interleave(extent: Size, width: int, wanted: int = REDUCTION_INTERLEAVE) -> int:
