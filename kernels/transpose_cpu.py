@@ -4,6 +4,8 @@ A copy whose innermost letter is not the operand's innermost one steps through m
 strides, in its reads or in its writes; with sizes that are powers of two all of them compete for
 the same cache sets. Here a parallel step reads a tile along the operand's rows into scratch memory
 in the first-level cache, whose rows are an odd number of vectors, and writes it along the result's.
+Rows of a result that fill no vector (the channels of an image) are written an element of each at a
+time instead, a vector of rows at once.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from graphc.schedule import policy_cpu as policy
 
 # Elements of a tile along the result's and along the operand's rows: with float32 16 KB.
 ALONG_RESULT, ALONG_OPERAND = 64, 64
+FEW = 16  # elements of a row of the result that is written by columns
+ROWS_OF_FEW = 512
 LEAST_BYTES = 1 << 18  # below, the caches hold operand and result
 
 
@@ -57,7 +61,10 @@ class TransposeTemplate:
         read = max(long, key=lambda d: int(axes[d]))
         low = [bounds(s)[0] or 0 for s in shape]
         worth = product(low) * node.dtype.itemsize >= self.least and low[read] >= 16
-        if read == long[-1] or low[long[-1]] < 16 or not worth:
+        if read == long[-1] or not worth:
+            return None
+        last = node.shape[long[-1]]
+        if low[long[-1]] < FEW and not (isinstance(last, int) and _follows(read, long)):
             return None
         return Transpose(region, node, read)
 
@@ -71,6 +78,9 @@ class TransposeTemplate:
         """The kernel."""
         node, read = problem.node, problem.read
         write = max(d for d, s in enumerate(node.shape) if s != 1)
+        last = node.shape[write]
+        if isinstance(last, int) and last < FEW:
+            return [_rows_of_few(node, read, write, builder)]
         tall, wide = config
         width = policy.lanes(node.dtype, 16)
         others = [d for d, s in enumerate(node.shape) if s != 1 and d not in (read, write)]
@@ -105,3 +115,26 @@ class TransposeTemplate:
         body.append(For(r, rows, (For(c, columns, tuple(inside), "vector", width),)))
         loop = For(step, size(product(grid)), tuple(body), "parallel")
         return [builder.kernel([loop], product(node.shape))]
+
+
+def _follows(read: int, long: list[int]) -> bool:
+    """Whether the operand's rows run along the dim before the result's last one."""
+    return read == long[-2]
+
+
+def _rows_of_few(node: Tensor, read: int, write: int, builder: KernelBuilder) -> LoweredKernel:
+    """A parallel step reads the operand's rows in blocks and scatters each within its lines."""
+    rows, width = node.shape[read], policy.lanes(node.dtype, 16)
+    others = [d for d, s in enumerate(node.shape) if s != 1 and d not in (read, write)]
+    grid: tuple[Size, ...] = (*(node.shape[d] for d in others), count(rows, ROWS_OF_FEW))
+    step, c, r = builder.variable("i"), builder.variable("c"), builder.variable("r")
+    *places, block = unflatten(step, grid)
+    first = imul(block, const(ROWS_OF_FEW))
+    at = dict(zip(others, places, strict=True)) | {read: iadd(first, r), write: c}
+    index = tuple(at.get(d, ZERO) for d in range(node.ndim))
+    builder.elements.value(node, index)
+    body: list[Stmt] = [*builder.checks()]
+    builder.store(node, index, body)
+    across = For(r, extent(rows, first, ROWS_OF_FEW), tuple(body), "vector", width)
+    loop = For(step, size(product(grid)), (For(c, size(node.shape[write]), (across,)),), "parallel")
+    return builder.kernel([loop], product(node.shape))

@@ -3,12 +3,11 @@
 In a vector loop an access whose offset is linear in the loop's variable with coefficient 1 is a
 vector load, with -1 a vector load reversed, with 2 to 4 as many vector loads and what is wanted of
 them; coefficient 0 is one scalar load, splat; where 2, 4 or 8 lanes read the same element, a
-shorter vector spread; anything else is a gather over per-lane pointers. The constant part of an
-offset is added last: accesses to neighbouring rows share one address and differ in the displacement
-of their instructions. A false
-predicate never touches memory: uniform predicates redirect the pointer to a dummy slot, varying
-ones use the target's masked instructions or redirect lane by lane. Alignment is that of one
-element.
+shorter vector spread; anything else is a gather over per-lane pointers. Stores likewise, those with
+2 to 4 by masks. The constant part of an offset is added last: accesses to neighbouring rows share
+one address and differ in the displacement of their instructions. A false predicate never touches
+memory: uniform predicates redirect the pointer to a dummy slot, varying ones use the target's
+masked instructions or redirect lane by lane. Alignment is that of one element.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 
+from graphc.backend import strides
 from graphc.backend.llvm_types import (
     compute_type,
     is_literal,
@@ -356,13 +356,7 @@ class MemoryEmitter(ValueEmitter):
         assert vector is not None
         coefficient, rest, displacement = access
         stride, width, t = int(coefficient.names[0]), vector.width, memory_type(dtype)
-        start = self._address(buffer, rest)
-        key = ("row", start, vector.base, stride)
-        row = self.memo.get(key)
-        if row is None:
-            step = self.here().op("mul", int64, 1, vector.base, str(stride))
-            row = Entry((self._offset(t, start, step),), 1, self.top)
-            self._remember(key, row)
+        row = self._strided_row(buffer, rest, stride)
         starts = [k * width for k in range(stride)]
         masks: list[str] | None = None
         if vector.mask:
@@ -374,10 +368,38 @@ class MemoryEmitter(ValueEmitter):
             place = displacement + group * width * stride
             parts = []
             for k, first in enumerate(starts):
-                address = self._offset(t, row.names[0], str(place + first))
+                address = self._offset(t, row, str(place + first))
                 parts.append(self._load_row(address, masks[k] if masks else None, dtype, width))
             names.append(self._every(parts, starts, stride, dtype))
         return names
+
+    def _strided_row(self, buffer: Buffer, rest: Entry, stride: int) -> str:
+        """The address of the first lane's element where the offset is rest + stride * lane."""
+        vector, start = self.vector, self._address(buffer, rest)
+        assert vector is not None
+        key = ("row", start, vector.base, stride)
+        row = self.memo.get(key)
+        if row is None:
+            step = self.here().op("mul", int64, 1, vector.base, str(stride))
+            row = Entry((self._offset(memory_type(buffer.dtype), start, step),), 1, self.top)
+            self._remember(key, row)
+        return row.names[0]
+
+    def _store_strided(
+        self, buffer: Buffer, access: tuple[Entry, Entry, int], names: list[str]
+    ) -> None:
+        """Per group as many stores as the stride, each of the lanes that lie there."""
+        vector, dtype = self.vector, buffer.dtype
+        assert vector is not None
+        stride, width = int(access[0].names[0]), vector.width
+        row, t = self._strided_row(buffer, access[1], stride), memory_type(dtype, width)
+        for group, name in enumerate(names):
+            for k in range(stride):
+                order, mask = strides.scattered(width, stride, k)
+                place = access[2] + (group * stride + k) * width
+                address = self._offset(memory_type(dtype), row, str(place))
+                moved = self.here().emit(f"shufflevector {t} {name}, {t} poison, {order}")
+                self._store_row(moved, address, mask, dtype, width)
 
     def _prefixes(self, stride: int, starts: list[int]) -> list[str]:
         """The lanes of each of the loads of a tail that are not behind its last element."""
@@ -399,15 +421,8 @@ class MemoryEmitter(ValueEmitter):
         t = memory_type(dtype, width)
         whole = parts[0]
         for k in range(1, stride):
-            lanes = []
-            for lane in range(width):
-                inside = stride * lane - starts[k]
-                if k == 1 and stride * lane < width:
-                    lanes.append(stride * lane)
-                else:
-                    lanes.append(width + inside if 0 <= inside < width else lane)
-            order = ", ".join(f"i32 {lane}" for lane in lanes)
-            whole = e.emit(f"shufflevector {t} {whole}, {t} {parts[k]}, <{width} x i32> <{order}>")
+            order = strides.gathered(width, starts, stride, k)
+            whole = e.emit(f"shufflevector {t} {whole}, {t} {parts[k]}, {order}")
         return whole
 
     def _lane_addresses(
@@ -526,6 +541,11 @@ class MemoryEmitter(ValueEmitter):
                     self._store_row(stored[group], address, _mask_of(masks, group), dtype, width)
                 else:
                     self._store_first(stored[group], address, dtype, width)
+            return
+        # Two lanes at least in each part: see `_store_row`.
+        known = coefficient.names[0] in _STRIDES and width >= 2 * int(coefficient.names[0])
+        if masks is None and known and rest.width == 1 and self._native_mask(dtype):
+            self._store_strided(stmt.buffer, access, stored)
             return
         addresses = self._lane_addresses(stmt.buffer, access, masks)
         t, m = memory_type(dtype, width), vector_type("i1", width)

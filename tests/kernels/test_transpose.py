@@ -49,3 +49,18 @@ def test_sizes_that_run_time_knows(monkeypatch: pytest.MonkeyPatch, target: Targ
     for shape in ((16, 16), (100, 65), (64, 128)):
         x = np.random.default_rng(2).standard_normal(shape).astype(np.float32)
         np.testing.assert_array_equal(compiled({"x": x})["out"], x.T, strict=True)
+
+
+@pytest.mark.parametrize("target", RUNNABLE, ids=lambda t: t.name)
+@pytest.mark.parametrize("dtype", ["float64", "int16"])
+@pytest.mark.parametrize("few", [2, 3, 5])
+def test_rows_of_few_elements(
+    monkeypatch: pytest.MonkeyPatch, few: int, dtype: str, target: Target
+) -> None:
+    monkeypatch.setattr(compiler, "TEMPLATES", (TransposeTemplate(least=0),))
+    shape = (2, few, 21, 27)  # a block and a part of one, which ends within a vector
+    graph = _graph(shape, (0, 2, 3, 1), dtype)
+    compiled = Compiled(graph, optimize=True, numerics="standard", target=target)
+    assert f"for c in {few} {{" in compiled.compilation.stage("loops"), "the template was not used"
+    x = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+    np.testing.assert_array_equal(compiled({"x": x})["out"], x.transpose(0, 2, 3, 1), strict=True)
