@@ -118,7 +118,7 @@ def _sources(root: str, folder: str) -> Iterator[str]:
         for entry in entries:
             if entry.name.endswith(".py"):
                 status = entry.stat()
-                place = os.path.relpath(entry.path, root)
+                place = entry.path[len(root) :]
                 yield f"{place} {status.st_size} {status.st_mtime_ns};"
             elif entry.name != "__pycache__" and entry.is_dir():
                 yield from _sources(root, entry.path)
