@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 import graphc
@@ -18,7 +19,16 @@ NIGHTLY = 600
 BATCH = 10
 # What the evaluators cannot do of what ONNX says; the graph is then only exported and checked.
 REFERENCE_GAPS = ("Scan is not implemented", "Softsign")
-RUNTIME_GAPS = ("NOT_IMPLEMENTED", "expected: (tensor(bfloat16))")
+RUNTIME_GAPS = (
+    "NOT_IMPLEMENTED",
+    "expected: (tensor(bfloat16))",
+    "No corresponding Numpy type for Tensor Type. bfloat16",
+    "data type is not supported with ScatterND",
+    "is not defined for empty set with bool type",
+    # Tensors without elements: sequences of Scan, and GatherElements behind a transpose.
+    "Invalid dim0_offset of 0. Dimension 0 is 0",
+    "'indices' shape should have values within bounds of 'data' shape",
+)
 # The reference evaluator's Erf has eight digits in float64.
 ROUGH = ("erf", "erfc")
 
@@ -36,11 +46,31 @@ def problems_of(seed: int) -> list[str]:
         return [] if "export to ONNX: " in str(error) else [str(error)]
     feeds = {name: made.feeds[name] for name, _ in graph.inputs}
     expected = expect(graph, made.feeds)
-    wide = any(n.op.name in ROUGH and "float64" in str(n.type.dtype) for n in _tensors(graph))
-    found = [] if wide else _compare(run_reference, REFERENCE_GAPS, graph, model, feeds, expected)
-    if RUNTIME:
+    found = []
+    if not any(map(_is_beyond_reference, _tensors(graph))):
+        found += _compare(run_reference, REFERENCE_GAPS, graph, model, feeds, expected)
+    if RUNTIME and not _is_position_of_nan(graph, feeds):
         found += _compare(run_runtime, RUNTIME_GAPS, graph, model, feeds, expected)
     return found
+
+
+def _is_beyond_reference(node: graphc.Tensor) -> bool:
+    """Whether ONNX's reference evaluator gives other values, or none: rough functions in float64,
+    transposed convolutions in groups.
+    """
+    if node.op.name == "conv":
+        return node.attr("groups") != 1 and set(node.attr("input_dilation")) != {1}
+    return node.op.name in ROUGH and "float64" in str(node.type.dtype)
+
+
+def _is_position_of_nan(graph: graphc.Graph, feeds: dict[str, Array]) -> bool:
+    """Whether a position depends on how NaN compares, about which ONNX says nothing."""
+    nodes = [n for n in _tensors(graph) if n.op.name in ("argmin", "argmax")]
+    if not nodes:
+        return False
+    operands = {f"operand_{k}": node.inputs[0] for k, node in enumerate(nodes)}
+    found = graphc.Graph([t for _, t in graph.inputs], operands).evaluate(feeds)
+    return any(v.dtype.kind == "f" and np.isnan(v).any() for v in found.values())
 
 
 def _tensors(graph: graphc.Graph) -> list[graphc.Tensor]:
