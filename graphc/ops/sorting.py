@@ -182,6 +182,7 @@ def _sort_samples(dtype: DType) -> list[Sample]:
         ((5, 3), 0),
         ((2, 3, 4), 1),
         ((3, 70), 1),
+        ((2, 300), 1),
     ]
     found = []
     for descending in (False, True):
