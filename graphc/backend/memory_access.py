@@ -150,7 +150,7 @@ class MemoryEmitter(ValueEmitter):
         e = self.here()
         row = self._offset(t, start, e.op("floordiv", int64, 1, vector.base, str(count)))
         mask = None
-        if vector.mask:
+        if vector.mask and few > 1:  # the first lane of a tail always exists
             last = e.op("floordiv", int64, 1, e.op("sub", int64, 1, vector.count, "1"), str(count))
             lanes, kind = ", ".join(f"i64 {lane}" for lane in range(few)), vector_type("i64", few)
             mask = e.emit(f"icmp sle {kind} <{lanes}>, {e.splat(last, 'i64', few)}")
@@ -158,12 +158,10 @@ class MemoryEmitter(ValueEmitter):
         for group in range(vector.groups):
             address = self._offset(t, row, str(displacement + group * few))
             raw = self._load_row(address, mask, dtype, few)
+            e, kind = self.here(), memory_type(dtype, few)
             order = ", ".join(f"i32 {lane // count}" for lane in range(width))
-            kind = memory_type(dtype, few)
-            e = self.here()
-            names.append(
-                e.emit(f"shufflevector {kind} {raw}, {kind} poison, <{width} x i32> <{order}>")
-            )
+            spread = f"shufflevector {kind} {raw}, {kind} poison, <{width} x i32> <{order}>"
+            names.append(e.splat(raw, t, width) if few == 1 else e.emit(spread))
         deps = frozenset((node.buffer,)) if node.buffer in self.mutable else NOTHING
         values = tuple(self.here().from_memory(raw, dtype, width) for raw in names)
         return Entry(values, width, self.top, deps | rest.deps)

@@ -146,3 +146,19 @@ def test_elements_of_windows_that_tie_share_the_gradient() -> None:
         found = session.function([x], outputs)(array)
     for key, value in expected.items():
         np.testing.assert_allclose(found[key], value, rtol=1e-5, atol=1e-6, err_msg=key)
+
+
+def test_an_element_that_all_lanes_of_a_vector_share() -> None:
+    """Windows of 3 × 2 × 2 in double precision: eight neighbours read one element."""
+    x = graphc.placeholder((1, 2, 8, 6, 8), "float64", name="x")
+    array = np.random.default_rng(0).normal(size=(1, 2, 8, 6, 8))
+    y = graphc.nn.max_pool(x, 2)
+    outputs = {"apart": graphc.grad((y * y).sum(), x)}
+    for k, settings in enumerate([(3, (1, 2, 2), (0, 1, 1)), (2, 1, 1), (2, 2, 1)]):
+        y = graphc.nn.max_pool(x, *settings)
+        outputs[f"{k}"] = graphc.grad((y * y).sum(), x)
+    expected = graphc.Graph([x], outputs).evaluate({x: array})
+    with graphc.Session(cache_dir="") as session:
+        found = session.function([x], outputs)(array)
+    for key, value in expected.items():
+        np.testing.assert_allclose(found[key], value, rtol=1e-12, err_msg=key)
