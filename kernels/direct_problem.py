@@ -15,11 +15,11 @@ from graphc.base.dtypes import float32
 from graphc.base.target import Target
 from graphc.ir.constant import Arranged, Step, arrange
 from graphc.ir.node import Tensor, make
+from graphc.kernels.gemm_blocks import one_line
 from graphc.kernels.gemm_cpu import classified
 from graphc.kernels.gemm_problem import Problem
 from graphc.lower.contraction import is_dot, letters
-from graphc.lower.edges import is_view
-from graphc.ops.families import Alias, Constant, Reshape
+from graphc.ops.families import Constant, Reshape
 from graphc.ops.reshape import to_shape
 from graphc.ops.state import constant_node
 from graphc.ops.view import permute_dims
@@ -99,7 +99,7 @@ def found_direct(node: Tensor, target: Target, least: Least) -> Direct | None:
         return None
     own = letters(node)[problem.row_operand]
     groups = tuple(c for c in own if c in problem.outer)
-    whole = _one_line(problem, node)
+    whole = one_line(problem, node)
     return Direct(problem, packed, _tile(problem, whole, target), whole, groups)
 
 
@@ -117,7 +117,7 @@ def in_panels(node: Tensor, target: Target, least: Least) -> Tensor | None:
     source = _source(weights)
     if source is None:
         return None
-    tile = _tile(problem, _one_line(problem, node), target)
+    tile = _tile(problem, one_line(problem, node), target)
     (row,) = problem.rows
     groups = [c for c in spec if c in problem.outer]
     single = [c for c in spec if problem.sizes[c] == 1]
@@ -180,7 +180,7 @@ def _problem(node: Tensor, target: Target, least: Least) -> Problem | None:
         return None
     sizes = (problem.size(g) for g in (problem.rows, problem.columns, problem.summed))
     results, places, summed = (s if isinstance(s, int) else 0 for s in sizes)
-    one = _one_line(problem, node)
+    one = one_line(problem, node)
     width = policy.VECTOR_BYTES // node.dtype.itemsize
     across = problem.sizes[problem.columns[-1]]
     if not isinstance(across, int) or (places if one else across) < least.places:
@@ -190,19 +190,6 @@ def _problem(node: Tensor, target: Target, least: Least) -> Problem | None:
     if results < width or results % width or summed < least.summed:
         return None
     return problem if results * places * summed >= least.work else None
-
-
-def _one_line(problem: Problem, node: Tensor) -> bool:
-    """Whether the columns are neighbours in the operand's memory in the result's order."""
-    number = 1 - problem.row_operand
-    own = [c for c in letters(node)[number] if problem.sizes[c] != 1]
-    at = own.index(problem.columns[0])
-    if own[at : at + len(problem.columns)] != problem.columns:
-        return False
-    operand = node.inputs[number]
-    while isinstance(operand.op.form, Reshape | Alias):
-        operand = operand.inputs[0]
-    return not is_view(operand)
 
 
 def _tile(problem: Problem, whole: bool, target: Target) -> Tile:

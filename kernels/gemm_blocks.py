@@ -136,3 +136,11 @@ def in_memory(node: Tensor, operand: int) -> bool:
     while isinstance(found.op.form, Reshape | Alias):
         found = found.inputs[0]
     return not is_view(found)
+
+
+def one_line(problem: Problem, node: Tensor) -> bool:
+    """Whether the columns are neighbours in their operand's memory in the result's order."""
+    number = 1 - problem.row_operand
+    own = [c for c in letters(node)[number] if problem.sizes[c] != 1]
+    at = own.index(problem.columns[0])
+    return own[at : at + len(problem.columns)] == problem.columns and in_memory(node, number)

@@ -10,6 +10,9 @@ A separate pass that packs the column operand, as in `gemm_loops`, takes as long
 eight rows and more. Here the first tile reads each element where it is; the others find it in the
 first-level cache, in order, whatever the size of a row in memory. The row operand is read where it
 is. One row alone has a loop of its own: it needs neither scratch, and several columns at once.
+Columns may be several letters that lie side by side, as the pixels of an image do: a convolution
+with a window of one pixel is such a product. Where one panel is the whole sum, cheap work that
+follows is done in registers.
 
 Rows past the last one of a tile repeat that one, so one register tile serves all numbers of rows,
 and what is not known before the run may be any number. Each result is the same chain in the same
@@ -25,7 +28,7 @@ from graphc.base.dims import Shape, Size, bounds, product
 from graphc.base.dtypes import float32, float64
 from graphc.base.target import Target
 from graphc.ir.node import Tensor
-from graphc.kernels.gemm_blocks import in_memory, tile_height
+from graphc.kernels.gemm_blocks import in_memory, one_line, tile_height
 from graphc.kernels.gemm_cpu import classified
 from graphc.kernels.gemm_problem import Operand, Problem, count, extent, up
 from graphc.loops.build import (
@@ -89,6 +92,9 @@ class Strips:
 STRIP_BYTES, ROWS, FEW_ROWS = 512, 256, 64
 # Steps along columns that are enough.
 STEPS = 4
+# Cheap ops of a region whose results leave the registers at once where one panel is the whole sum:
+# each row of a tile has code of its own for them.
+AT_ONCE = 8
 # Accumulators of tiles of few rows, and of one row: wide tiles read long runs of the operand.
 ACCUMULATORS, WIDEST = 16, 8
 
@@ -119,7 +125,7 @@ class StripTemplate:
         if target.kind != "cpu" or node.dtype not in (float32, float64) or is_dot(node):
             return None
         problem = classified(node)
-        if problem is None or len(problem.columns) != 1:
+        if problem is None or (len(problem.columns) != 1 and not one_line(problem, node)):
             return None
         if not all(isinstance(problem.sizes[c], int) for c in problem.leading):
             return None
@@ -201,8 +207,7 @@ class _Strips:
     def body(self) -> list[Stmt]:
         """The parallel loop."""
         problem, strips = self.problem, self.strips
-        (letter,) = problem.columns
-        columns = problem.sizes[letter]
+        columns = problem.size(problem.columns)
         step = self.builder.variable("i")
         grid: tuple[Size, ...] = (
             *problem.shape(problem.outer),
@@ -212,8 +217,9 @@ class _Strips:
         *outer, row_block, strip = unflatten(step, grid)
         self.at: dict[str, Expr] = dict(zip(problem.outer, outer, strict=True))
         self.first_row = imul(row_block, const(strips.rows))
-        self.first_column = imul(strip, const(strips.columns))
         body: list[Stmt] = []
+        # A name, so that the index of a column of several letters is one again in memory.
+        self.first_column = self._named("first", imul(strip, const(strips.columns)), body)
         self.rows = self._named("rows", extent(self.total, self.first_row, strips.rows), body)
         across = extent(columns, self.first_column, strips.columns)
         self.columns = self._named("columns", across, body)
@@ -249,8 +255,8 @@ class _Strips:
         return self.left.value(self.at, [(self.problem.rows, row), (self.problem.inner, k)])
 
     def _column_value(self, column: Expr, k: Expr) -> Expr:
-        place = self.at | {self.problem.columns[0]: iadd(self.first_column, column)}
-        return self.right.value(place, [(self.problem.inner, k)])
+        columns = (self.problem.columns, iadd(self.first_column, column))
+        return self.right.value(self.at, [columns, (self.problem.inner, k)])
 
     def _ordered(self, a: Expr, b: Expr) -> tuple[Expr, Expr]:
         return (a, b) if self.left.number == 0 else (b, a)
@@ -279,14 +285,19 @@ class _Strips:
         """Tiles of rows, and the results."""
         strips = self.strips
         few = isinstance(self.total, int) and self.total <= strips.height
-        body: list[Stmt] = [Alloc(self.c)]
-        if not few:
-            body.append(Alloc(self.b))
+        body: list[Stmt] = []
         leading, block = self._leading(), self.builder.variable("p")
         turns = iadd(block, *leading.values())
         depths = count(self.problem.size(self.problem.inner), self.problem.depth)
         one = not self.problem.leading and isinstance(depths, int) and depths <= 1
         self.follows = FALSE if one else EXPR.op("gt", turns, ZERO)
+        ops = [node.op.name for node in self.plan.region.nodes]
+        cheap = len(ops) <= AT_ONCE and not policy.DEAR.intersection(ops)
+        self.at_once = one and cheap and self._exact()
+        if not self.at_once:
+            body.append(Alloc(self.c))
+        if not few:
+            body.append(Alloc(self.b))
         panel, tile = self.builder.variable("q"), self.builder.variable("t")
         first = imul(panel, const(strips.panel))
         here: list[Stmt] = []
@@ -299,7 +310,7 @@ class _Strips:
             here.append(For(tile, isub(tiles, ONE), (other,)))
         panels = ifloordiv(iadd(self.columns, const(strips.panel - 1)), const(strips.panel))
         body += self._over_panels(block, leading, [For(panel, panels, tuple(here))])
-        return body + self._results()
+        return body if self.at_once else body + self._results()
 
     def _tile(
         self, row: Expr, first: Expr, wide: Expr, block: Expr, reads: bool, keeps: bool
@@ -328,7 +339,10 @@ class _Strips:
             inside += self.builder.checks()
             inside.append(Accumulate(chain, self._ordered(a, b)))
             place = (iadd(row, const(u)), column)
-            after.append(Store(self.c, place, self._added(place, chain.vars[0])))
+            if self.at_once:
+                self._stored(iadd(self.first_row, place[0]), column, chain.vars[0], after)
+            else:
+                after.append(Store(self.c, place, self._added(place, chain.vars[0])))
         if keeps:
             inside.append(Store(self.b, (k, lane), b))
         body = (*before, For(k, self._deep(block), tuple(inside)), *after)
@@ -336,10 +350,13 @@ class _Strips:
 
     def _existing(self, row: Expr) -> Expr:
         """The row of the operand for a row of the block; past the last one, that one."""
-        found, rows, strips = iadd(self.first_row, row), self.total, self.strips
-        if isinstance(rows, int) and rows % strips.height == strips.rows % strips.height == 0:
-            return found
-        return imin(found, isub(size(rows), ONE))
+        found = iadd(self.first_row, row)
+        return found if self._exact() else imin(found, isub(size(self.total), ONE))
+
+    def _exact(self) -> bool:
+        """Whether tiles end where the rows do."""
+        rows, strips = self.total, self.strips
+        return isinstance(rows, int) and rows % strips.height == strips.rows % strips.height == 0
 
     def _added(self, place: tuple[Expr, Expr], panel: Expr) -> Expr:
         """The sum of the panels so far: the first one as it is, the others added to C."""
@@ -360,7 +377,8 @@ class _Strips:
         problem = self.problem
         places = unflatten(row, problem.shape(problem.rows))
         at = self.at | dict(zip(problem.rows, places, strict=True))
-        at |= {problem.columns[0]: iadd(self.first_column, column)}
+        columns = unflatten(iadd(self.first_column, column), problem.shape(problem.columns))
+        at |= dict(zip(problem.columns, columns, strict=True))
         index = tuple(at[c] for c in self.plan.out if self.plan.sizes[c] != 1)
         store_results(self.plan, index, value, body)
 
