@@ -68,9 +68,8 @@ def _cut(direct: Direct) -> _Cut:
     """As many parts as make enough steps, and as keep the results of a step in the cache."""
     tile = direct.tile
     problem = direct.problem
-    panels = known(problem.sizes[problem.rows[0]]) // tile.results
     outer = problem.size(problem.outer)
-    panels *= outer if isinstance(outer, int) else 1
+    panels = direct.panels * (outer if isinstance(outer, int) else 1)
     tiles = direct.line // tile.places
     units = tiles if direct.whole else direct.lines
     bytes_ = (tile.places if direct.whole else direct.line) * tile.results * 4
@@ -121,8 +120,7 @@ class _Direct:
         step = self._variable("i")
         units = direct.line // tile.places if direct.whole else direct.lines
         blocks = count(units, self.cut.tiles if direct.whole else self.cut.lines)
-        panels = known(problem.sizes[problem.rows[0]]) // tile.results
-        grid = (*problem.shape(problem.outer), blocks, panels)
+        grid = (*problem.shape(problem.outer), blocks, direct.panels)
         *outer, block, self.panel = unflatten(step, grid)
         self.at: dict[str, Expr] = dict(zip(problem.outer, outer, strict=True))
         body: list[Stmt] = []
@@ -302,6 +300,9 @@ class _Direct:
         if rest is not ZERO:
             last = ifloordiv(self.places, const(width))
             body += self._stored(last, rest, result, high, low)
+        if self.direct.results % self.tile.results:
+            exists = EXPR.op("lt", result, const(self.direct.results))
+            body = [If(exists, tuple(body))]
         each = For(high, const(4), (For(low, const(4), tuple(body)),))
         return [For(vector, const(self.tile.vectors), (turn, each))]
 

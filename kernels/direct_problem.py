@@ -4,7 +4,7 @@ results, columns and sums, how the weights lie in memory, sizes of tiles.
 Vectors run across the results of one place (the channels of a pixel), so an image needs no copy of
 its windows: its elements are read one at a time and spread. The weights are put in that order once,
 when the graph is compiled: panels of `Tile.results` results, each with all summed elements one
-after another.
+after another; zeros fill the last panel, whose results are not stored.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from graphc.ir.constant import Arranged, Step, arrange
 from graphc.ir.node import Tensor, make
 from graphc.kernels.gemm_blocks import one_line
 from graphc.kernels.gemm_cpu import classified
-from graphc.kernels.gemm_problem import Problem
+from graphc.kernels.gemm_problem import Problem, up
 from graphc.lower.contraction import is_dot, letters
 from graphc.ops.families import Constant, Reshape
+from graphc.ops.gather import SLICE
 from graphc.ops.reshape import to_shape
 from graphc.ops.state import constant_node
 from graphc.ops.view import permute_dims
@@ -28,8 +29,8 @@ from graphc.schedule import policy_cpu as policy
 
 @dataclass(frozen=True, slots=True)
 class Least:
-    """What a product must be at least for direct loops: multiply-adds, summed elements, places of a
-    line. Below, plain loops are as fast.
+    """What a product must be at least for direct loops: multiply-adds, the part of the vectors of
+    results that is filled, summed elements, places of a line. Below, plain loops are as fast.
 
     Without windows an element is read once per panel, and results are turned in memory before they
     are stored: there, over `many` places or more, shorter sums than `alone` are as fast by vectors
@@ -37,6 +38,7 @@ class Least:
     """
 
     work: int = 1 << 20
+    filled: float = 0.75
     summed: int = 16
     places: int = 4
     alone: int = 512
@@ -76,6 +78,16 @@ class Direct:
         """The places of a line."""
         columns = self.problem.columns
         return known(self.problem.size(columns if self.whole else columns[-1:]))
+
+    @property
+    def results(self) -> int:
+        """The results of a place."""
+        return known(self.problem.sizes[self.problem.rows[0]])
+
+    @property
+    def panels(self) -> int:
+        """The panels of weights; the last one may have results that do not exist."""
+        return up(self.results, self.tile.results) // self.tile.results
 
     @property
     def lines(self) -> int:
@@ -124,19 +136,25 @@ def in_panels(node: Tensor, target: Target, least: Least) -> Tensor | None:
     order = [*single, *groups, row, *problem.summed]
     outer, inner = (tuple(known(problem.sizes[c]) for c in g) for g in (groups, problem.summed))
     results = known(problem.sizes[row])
-    panels = (*outer, results // tile.results, tile.results, *inner)
+    padded = up(results, tile.results)
+    panels = (*outer, padded // tile.results, tile.results, *inner)
     at, rank = len(outer) + 1, len(panels)
     value, steps = source
+    shape = tuple(known(problem.sizes[c]) for c in order)
+    steps += (("permute", tuple(spec.index(c) for c in order)),)
+    if padded != results:
+        steps += (("pad", tuple(padded - results if c == row else 0 for c in order)),)
     steps += (
-        ("permute", tuple(spec.index(c) for c in order)),
         ("reshape", panels),
         ("permute", (*range(at), *range(at + 1, rank), at)),
     )
     packed = constant_node(arrange(value, steps))
     axes = (*range(at), rank - 1, *range(at, rank - 1))
-    shape = tuple(known(problem.sizes[c]) for c in order)
+    filled = tuple(padded if c == row else n for c, n in zip(order, shape, strict=True))
+    whole = to_shape(permute_dims(packed, axes), filled)
+    rank = len(shape)
     operands, specs = list(node.inputs), list(letters(node)[:2])
-    operands[number] = to_shape(permute_dims(packed, axes), shape)
+    operands[number] = SLICE(whole, starts=(0,) * rank, steps=(1,) * rank, shape=shape)
     specs[number] = "".join(order)
     found = make(node.op, tuple(operands), (f"{specs[0]},{specs[1]}->{letters(node)[2]}",))
     assert isinstance(found, Tensor)
@@ -165,6 +183,9 @@ def _source(operand: Tensor) -> Arranged | None:
 
 def _panels_of(operand: Tensor) -> Tensor | None:
     """The constant of panels below the views that `in_panels` makes."""
+    if operand.op is not SLICE:
+        return None
+    (operand,) = operand.inputs
     if not isinstance(operand.op.form, Reshape) or operand.inputs[0].op.name != "permute_dims":
         return None
     (packed,) = operand.inputs[0].inputs
@@ -187,13 +208,13 @@ def _problem(node: Tensor, target: Target, least: Least) -> Problem | None:
         return None
     if one and summed < least.alone and places >= least.many:
         return None
-    if results < width or results % width or summed < least.summed:
+    if results < least.filled * up(results, width) or summed < least.summed:
         return None
     return problem if results * places * summed >= least.work else None
 
 
 def _tile(problem: Problem, whole: bool, target: Target) -> Tile:
-    """The tile for a machine that takes the fewest cycles for a line; results fill the panels.
+    """The tile for a machine that takes the fewest cycles for all results of a line.
 
     Seven eighths of the vector registers are accumulators, the rest holds weights and an element.
     """
@@ -204,14 +225,17 @@ def _tile(problem: Problem, whole: bool, target: Target) -> Tile:
     line = known(problem.size(columns))
     best: tuple[float, Tile] | None = None
     for vectors in (2, 4, 3, 1):
-        if results % (vectors * width) or vectors > budget:
+        if vectors > budget:
             continue
+        panels = -(-results // (vectors * width))
         for places in range(min(budget // vectors, line), 0, -1):
             rest = line % places
             cycles = line // places * _cycles(places, vectors)
             cycles += _cycles(rest, vectors) if rest else 0
-            if best is None or cycles / vectors < best[0] * 0.99:
-                best = cycles / vectors, Tile(places, vectors, width)
+            # Panels of more vectors than the first-level cache likes.
+            cycles *= panels * (1.02 if vectors > 2 else 1)
+            if best is None or cycles < best[0] * 0.99:
+                best = cycles, Tile(places, vectors, width)
     assert best is not None
     return best[1]
 

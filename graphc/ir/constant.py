@@ -100,17 +100,23 @@ class ConstantValue:
         return self
 
 
-Step = tuple[str, tuple[int, ...]]  # "reshape" to a shape, "permute" of axes
+# "reshape" to a shape, "permute" of axes, "pad" with so many zeros at the end of each axis
+Step = tuple[str, tuple[int, ...]]
 Arranged = tuple[ConstantValue, tuple[Step, ...]]
 
 
 def arrange(source: ConstantValue, steps: tuple[Step, ...]) -> ConstantValue:
-    """The constant with the elements of another one in another order. It knows what it was made of,
-    so that what is kept of a program need not hold it.
+    """The constant with the elements of another one in another order, and zeros. It knows what it
+    was made of, so that what is kept of a program need not hold it.
     """
     elements = source.stored
     for kind, numbers in steps:
-        elements = elements.reshape(numbers) if kind == "reshape" else elements.transpose(numbers)
+        if kind == "pad":
+            elements = np.pad(elements, [(0, n) for n in numbers])
+        elif kind == "reshape":
+            elements = elements.reshape(numbers)
+        else:
+            elements = elements.transpose(numbers)
     made = from_stored(elements, source.dtype)
     if made is not source and made.arranged is None:
         made.arranged = source, steps

@@ -23,7 +23,7 @@ from graphc.loops.interpret import interpret
 from graphc.ops.families import Constant, Contraction
 from tests.conformance.running import HOST, RUNNABLE, Compiled
 
-ANY = DirectTemplate(Least(0, 2, 2, 0, 0))
+ANY = DirectTemplate(Least(work=0, filled=0, summed=2, places=2, alone=0, many=0))
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,9 @@ CASES = {
     "pixels in a row": Case(24, 64, 7, 7, kernel=(1, 1), padding=0),
     "blocks of pixels": Case(16, 16, 21, 23, kernel=(1, 1), padding=0, batch=2),
     "long sums of pixels": Case(600, 32, 4, 5, kernel=(1, 1), padding=0),
+    "results that fill no vector": Case(4, 41, 5, 11),
+    "groups that fill no vector": Case(12, 40, 7, 7, groups=2),
+    "pixels of few results": Case(24, 7, 6, 6, kernel=(1, 1), padding=0),
     "pixels apart": Case(24, 32, 9, 9, kernel=(1, 1), stride=2, padding=0),
 }
 
@@ -116,7 +119,10 @@ def test_batches_that_run_time_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(direct(arrays)["out"], plain(arrays)["out"], strict=True)
 
 
-@pytest.mark.parametrize("name", ["a narrower last tile", "blocks of the sum", "pixels in a row"])
+@pytest.mark.parametrize(
+    "name",
+    ["a narrower last tile", "blocks of the sum", "pixels in a row", "pixels of few results"],
+)
 def test_loops_mean_what_runs(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     graph, arrays = _graph(CASES[name])
     _, direct = _both(monkeypatch, graph)
@@ -159,6 +165,7 @@ def test_what_direct_loops_leave_to_others() -> None:
     assert takes((1, 64, 30, 30), (64, 64, 3, 3))
     assert takes((1, 512, 7, 7), (512, 512, 1, 1))
     assert not takes((1, 64, 30, 30), (64, 64, 3, 3), constant=False)
-    assert not takes((1, 64, 30, 30), (60, 64, 3, 3)), "results that fill no vector"
+    assert takes((1, 512, 13, 13), (1000, 512, 1, 1))
+    assert not takes((1, 64, 30, 30), (20, 64, 3, 3)), "results that leave much of a vector empty"
     assert not takes((1, 64, 56, 56), (256, 64, 1, 1)), "short sums over many places"
     assert not takes((1, 8, 9, 9), (16, 8, 3, 3)), "too small"
