@@ -9,7 +9,7 @@ expression over a loop variable is only ever evaluated inside the loop: its exte
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from graphc.base.dims import Atom, Dim, Size, Symbol, divide
 from graphc.base.dtypes import int64
