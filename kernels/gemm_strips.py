@@ -4,7 +4,7 @@
       for panels of the summed letters, columns of a register tile
         the first tile of rows reads the column operand and lays it down in a scratch block
         the other tiles read that block: C += A B
-      results = elementwise work (C)
+        after the last panel, for each tile: results = elementwise work (C)
 
 A separate pass that packs the column operand, as in `gemm_loops`, takes as long as the products of
 eight rows and more. Here the first tile reads each element where it is; the others find it in the
@@ -36,6 +36,7 @@ from graphc.loops.build import (
     FALSE,
     ONE,
     ZERO,
+    both,
     iadd,
     ifloordiv,
     imax,
@@ -127,7 +128,8 @@ class StripTemplate:
         problem = classified(node)
         if problem is None or (len(problem.columns) != 1 and not one_line(problem, node)):
             return None
-        if not all(isinstance(problem.sizes[c], int) for c in problem.leading):
+        around = [problem.sizes[c] for c in problem.leading]
+        if not all(isinstance(turns, int) and turns > 0 for turns in around):
             return None
         if not in_memory(node, problem.row_operand):
             return None
@@ -199,7 +201,11 @@ class _Strips:
         across = up(strips.columns, strips.width) // strips.width | 1
         tall = up(strips.rows, strips.height)
         self.b = self._scratch("b", (problem.depth, strips.panel))
-        self.c = self._scratch("c", (tall, across * strips.width))
+        # One panel is all that is ever added up: each tile is done before the next one begins.
+        depths = count(problem.size(problem.inner), problem.depth)
+        self.one = not problem.leading and isinstance(depths, int) and depths <= 1
+        rows = strips.height if self.one else tall
+        self.c = self._scratch("c", (rows, across * strips.width))
 
     def _scratch(self, label: str, shape: Shape) -> Buffer:
         return Buffer(self.builder.names.fresh(f"{label}_block"), shape, self.plan.dtype, "local")
@@ -235,11 +241,13 @@ class _Strips:
 
     def _over_panels(self, block: Var, leading: dict[str, Var], body: list[Stmt]) -> list[Stmt]:
         """The loops over panels of the summed letters around statements."""
+        around = [(v, self.problem.sizes[c]) for c, v in leading.items()]
+        return self.builder.nest(around, [For(block, self._depths(), tuple(body))])
+
+    def _depths(self) -> Expr:
+        """The number of panels: a sum of nothing is one, its results are zero."""
         problem = self.problem
-        # A sum of nothing is one panel: its results are zero.
-        depths = imax(size(count(problem.size(problem.inner), problem.depth)), ONE)
-        around = [(v, problem.sizes[c]) for c, v in leading.items()]
-        return self.builder.nest(around, [For(block, depths, tuple(body))])
+        return imax(size(count(problem.size(problem.inner), problem.depth)), ONE)
 
     def _leading(self) -> dict[str, Var]:
         """Variables for the summed letters around panels."""
@@ -282,35 +290,35 @@ class _Strips:
 
     # -- tiles ----------------------------------------------------------------------------------
     def _blocked(self) -> list[Stmt]:
-        """Tiles of rows, and the results."""
+        """Tiles of rows; where the last panel is added to a tile, its results are stored."""
         strips = self.strips
         few = isinstance(self.total, int) and self.total <= strips.height
-        body: list[Stmt] = []
         leading, block = self._leading(), self.builder.variable("p")
         turns = iadd(block, *leading.values())
-        depths = count(self.problem.size(self.problem.inner), self.problem.depth)
-        one = not self.problem.leading and isinstance(depths, int) and depths <= 1
-        self.follows = FALSE if one else EXPR.op("gt", turns, ZERO)
+        self.follows = FALSE if self.one else EXPR.op("gt", turns, ZERO)
         ops = [node.op.name for node in self.plan.region.nodes]
         cheap = len(ops) <= AT_ONCE and not policy.DEAR.intersection(ops)
-        self.at_once = one and cheap and self._exact()
-        if not self.at_once:
-            body.append(Alloc(self.c))
+        self.at_once = self.one and cheap and self._exact()
+        body: list[Stmt] = [] if self.at_once else [Alloc(self.c)]
         if not few:
             body.append(Alloc(self.b))
         panel, tile = self.builder.variable("q"), self.builder.variable("t")
         first = imul(panel, const(strips.panel))
         here: list[Stmt] = []
         wide = self._named("wide", extent_of(self.columns, first, strips.panel), here)
-        here.append(self._tile(ZERO, first, wide, block, True, not few))
-        if not few:
+        if few:
+            alone = self._tile(ZERO, first, wide, block, True, False)
+            here += [alone, *self._results(ZERO, first, wide, leading, block)]
+        else:
             tiles = ifloordiv(iadd(self.rows, const(strips.height - 1)), const(strips.height))
-            row = imul(iadd(tile, ONE), const(strips.height))
+            row = imul(tile, const(strips.height))
+            start = self._tile(ZERO, first, wide, block, True, True)
             other = self._tile(row, first, wide, block, False, False)
-            here.append(For(tile, isub(tiles, ONE), (other,)))
+            each = If(EXPR.op("eq", tile, ZERO), (start,), (other,))
+            results = self._results(row, first, wide, leading, block)
+            here.append(For(tile, tiles, (each, *results)))
         panels = ifloordiv(iadd(self.columns, const(strips.panel - 1)), const(strips.panel))
-        body += self._over_panels(block, leading, [For(panel, panels, tuple(here))])
-        return body if self.at_once else body + self._results()
+        return body + self._over_panels(block, leading, [For(panel, panels, tuple(here))])
 
     def _tile(
         self, row: Expr, first: Expr, wide: Expr, block: Expr, reads: bool, keeps: bool
@@ -338,9 +346,10 @@ class _Strips:
             a = self._row_value(self._existing(iadd(row, const(u))), at_k)
             inside += self.builder.checks()
             inside.append(Accumulate(chain, self._ordered(a, b)))
-            place = (iadd(row, const(u)), column)
+            place = self._in_c(row, const(u), column)
             if self.at_once:
-                self._stored(iadd(self.first_row, place[0]), column, chain.vars[0], after)
+                at = iadd(self.first_row, row, const(u))
+                self._stored(at, column, chain.vars[0], after)
             else:
                 after.append(Store(self.c, place, self._added(place, chain.vars[0])))
         if keeps:
@@ -365,13 +374,33 @@ class _Strips:
         before = load(self.c, place, self.follows, literal(-0.0, self.plan.dtype))
         return EXPR.add(before, panel)
 
-    def _results(self) -> list[Stmt]:
-        row, column = self.builder.variable("r"), self.builder.variable("j")
+    def _in_c(self, first: Expr, row: Expr, column: Expr) -> tuple[Expr, Expr]:
+        """Where C holds an element of a tile; tiles that one panel makes follow each other in the
+        same place.
+        """
+        return (row if self.one else iadd(first, row), column)
+
+    def _results(
+        self, first: Expr, column: Expr, wide: Expr, leading: dict[str, Var], block: Var
+    ) -> list[Stmt]:
+        """The results of a tile, if this was its last panel: while they are near, and so that the
+        writes to memory go on beside the products of the next tile.
+        """
+        problem, strips = self.problem, self.strips
+        row, lane = self.builder.variable("r"), self.builder.variable("j")
+        at = iadd(column, lane)
         body: list[Stmt] = []
-        self._stored(iadd(self.first_row, row), column, load(self.c, (row, column)), body)
-        strips = self.strips
-        along = For(column, self.columns, tuple(body), "vector", strips.width, strips.vectors)
-        return [For(row, self.rows, (along,))]
+        value = load(self.c, self._in_c(first, row, at))
+        self._stored(iadd(self.first_row, first, row), at, value, body)
+        along = For(lane, wide, tuple(body), "vector", strips.width, strips.vectors)
+        stored = For(row, extent_of(self.rows, first, strips.height), (along,))
+        if self.at_once:
+            return []
+        if self.one:
+            return [stored]
+        left = [EXPR.op("eq", iadd(block, ONE), self._depths())]
+        left += [EXPR.op("eq", iadd(v, ONE), size(problem.sizes[c])) for c, v in leading.items()]
+        return [If(both(*left), (stored,))]
 
     def _stored(self, row: Expr, column: Expr, value: Expr, body: list[Stmt]) -> None:
         problem = self.problem

@@ -22,7 +22,7 @@ _ANY = Limits(1, 1, 1, 0, 0)
 
 # Those that a search may choose, whatever their estimate of what pays.
 SEARCHED: tuple[KernelTemplate, ...] = (
-    GemmTemplate(limits=_ANY, short=_ANY),
+    GemmTemplate(limits=_ANY, plain=_ANY, short=_ANY),
     StripTemplate(columns=0, operand_bytes=0),
 )
 

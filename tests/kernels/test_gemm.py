@@ -93,7 +93,8 @@ def _both(
 ) -> tuple[Compiled, Compiled]:
     """The graph by generic lowering and by the template."""
     plain = _compiled(monkeypatch, graph, (), target)
-    blocked = _compiled(monkeypatch, graph, (_Forced(ANY, ANY, CHOICES[choice]),), target)
+    forced = _Forced(ANY, ANY, ANY, CHOICES[choice])
+    blocked = _compiled(monkeypatch, graph, (forced,), target)
     assert "c_block" in blocked.compilation.stage("loops"), "the template was not used"
     return plain, blocked
 
@@ -212,13 +213,18 @@ def test_loops_mean_what_runs(monkeypatch: pytest.MonkeyPatch, choice: str) -> N
 
 
 def test_only_large_products_are_blocked() -> None:
-    def takes(m: int, k: int, n: int) -> bool:
-        x, y = graphc.placeholder((m, k), name="x"), graphc.placeholder((k, n), name="y")
-        return GemmTemplate().problem(graphc.matmul(x, y), HOST) is not None
+    def takes(m: int, k: int, n: int, spec: str = "mk,kn->mn") -> bool:
+        sizes = {"m": m, "k": k, "n": n}
+        left, right = spec.split("->")[0].split(",")
+        x = graphc.placeholder([sizes[c] for c in left], name="x")
+        y = graphc.placeholder([sizes[c] for c in right], name="y")
+        return GemmTemplate().problem(graphc.einsum(spec, x, y), HOST) is not None
 
-    assert takes(1024, 1024, 1024)
-    assert takes(128, 768, 3072)
-    assert not takes(256, 256, 256)
+    assert takes(2048, 2048, 2048)
+    assert not takes(1024, 1024, 1024)  # left to strips, unless an operand is turned
+    assert takes(1024, 1024, 1024, "km,kn->mn")
+    assert takes(128, 768, 3072, "mk,nk->mn")
+    assert not takes(256, 256, 256, "km,kn->mn")
     assert not takes(8, 4096, 4096)
 
 
