@@ -18,7 +18,6 @@ from graphc.kernels.direct_problem import Direct, Least, found_direct, in_panels
 from graphc.lower.contraction import ContractionPlan
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel
 from graphc.lower.regions import Region
-from graphc.ops.families import Contraction
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,8 @@ class DirectTemplate:
 
     def match(self, region: Region, target: Target) -> tuple[Region, Direct] | None:
         """The direct form of a region of one contraction."""
-        found = [n for n in region.nodes if isinstance(n.op.form, Contraction)]
-        direct = found_direct(found[0], target, self.least) if len(found) == 1 else None
+        node = region.contraction
+        direct = None if node is None else found_direct(node, target, self.least)
         return None if direct is None else (region, direct)
 
     def configs(self, problem: tuple[Region, Direct], target: Target) -> Iterable[Direct]:

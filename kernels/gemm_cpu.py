@@ -38,7 +38,6 @@ from graphc.lower.contraction import (
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel
 from graphc.lower.panel_layout import in_panels
 from graphc.lower.regions import Region
-from graphc.ops.families import Contraction
 from graphc.schedule.panels import cut
 
 # Elements along a letter that make few vectors, the last of which may be nearly empty.
@@ -78,8 +77,8 @@ class GemmTemplate:
 
     def match(self, region: Region, target: Target) -> tuple[Region, Problem] | None:
         """The problem of a contraction region, with the region."""
-        found = [n for n in region.nodes if isinstance(n.op.form, Contraction)]
-        problem = self.problem(found[0], target) if len(found) == 1 else None
+        node = region.contraction
+        problem = None if node is None else self.problem(node, target)
         return None if problem is None else (region, problem)
 
     def problem(self, node: Tensor, target: Target) -> Problem | None:
@@ -96,8 +95,8 @@ class GemmTemplate:
     def configs(self, problem: tuple[Region, Problem], target: Target) -> Iterable[Blocks]:
         """Block sizes for the machine."""
         region, found = problem
-        (node,) = [n for n in region.nodes if isinstance(n.op.form, Contraction)]
-        yield self.blocks or blocks_for(found, node, target)
+        assert region.contraction is not None, "matched"
+        yield self.blocks or blocks_for(found, region.contraction, target)
 
     def build(
         self, problem: tuple[Region, Problem], config: Blocks, builder: KernelBuilder

@@ -65,7 +65,6 @@ from graphc.loops.nodes import (
 from graphc.lower.contraction import ContractionPlan, combine_for, is_dot, store_results, total_of
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel
 from graphc.lower.regions import Region
-from graphc.ops.families import Contraction
 from graphc.schedule import policy_cpu as policy
 
 
@@ -117,8 +116,8 @@ class StripTemplate:
 
     def match(self, region: Region, target: Target) -> tuple[Region, Problem] | None:
         """The problem of a contraction region, with the region."""
-        found = [n for n in region.nodes if isinstance(n.op.form, Contraction)]
-        problem = self.problem(found[0], target) if len(found) == 1 else None
+        node = region.contraction
+        problem = None if node is None else self.problem(node, target)
         return None if problem is None else (region, problem)
 
     def problem(self, node: Tensor, target: Target) -> Problem | None:
@@ -144,8 +143,8 @@ class StripTemplate:
     def configs(self, problem: tuple[Region, Problem], target: Target) -> Iterable[Strips]:
         """Sizes for the machine."""
         region, found = problem
-        (node,) = [n for n in region.nodes if isinstance(n.op.form, Contraction)]
-        yield self.strips or strips_for(found, node, target)
+        assert region.contraction is not None, "matched"
+        yield self.strips or strips_for(found, region.contraction, target)
 
     def build(
         self, problem: tuple[Region, Problem], config: Strips, builder: KernelBuilder

@@ -86,6 +86,12 @@ class Region:
         seen = dict.fromkeys(n.op.name for n in self.nodes)
         return "_".join(list(seen)[-3:]) or self.kind
 
+    @property
+    def contraction(self) -> Tensor | None:
+        """The contraction among the nodes, None where there is not exactly one."""
+        found = [n for n in self.nodes if isinstance(n.op.form, Contraction)]
+        return found[0] if len(found) == 1 else None
+
 
 class _Use(NamedTuple):
     region: Region
