@@ -53,13 +53,18 @@ class ControlEmitter(MemoryEmitter):
             del self.memo[param]
         return results
 
-    def _fold_lanes(self, combine: Combine, entries: list[Entry], dtypes: list[str]) -> list[Entry]:
-        """Lane accumulators to one value each: groups in order, then lanes by halving."""
+    def _join_groups(self, combine: Combine, entries: list[Entry]) -> list[Entry]:
+        """The accumulators of interleaved groups to those of one, in order."""
         width, top = entries[0].width, self.top
         total = [Entry(x.names[:1], width, top) for x in entries]
         for group in range(1, len(entries[0].names)):
             more = [Entry((x.names[group],), width, top) for x in entries]
             total = self._combine(combine, total, more)
+        return total
+
+    def _fold_lanes(self, combine: Combine, total: list[Entry], dtypes: list[str]) -> list[Entry]:
+        """Lane accumulators to one value each, by halving."""
+        width = total[0].width
         while width > 1:
             width //= 2
             low = [self._part(x, t, 0, width) for x, t in zip(total, dtypes, strict=True)]

@@ -49,6 +49,7 @@ from graphc.loops.nodes import (
     SizeOf,
     Stmt,
     Store,
+    Var,
 )
 from graphc.loops.walk import statements
 
@@ -251,42 +252,17 @@ class LoopEmitter(ControlEmitter):
     def _accumulate(self, stmt: Accumulate) -> None:
         values = [self.value(v) for v in stmt.values]
         before = [self.memo[v] for v in stmt.target.vars]
-        if self.vector is not None and self.vector.mask and before[0].width == 1:
-            self._accumulate_tail(stmt, values)
-            return
         after = self._combine(stmt.target.combine, before, values)
-        for variable, entry in zip(stmt.target.vars, after, strict=True):
-            self._set(variable, entry)
+        for variable, old, new in zip(stmt.target.vars, before, after, strict=True):
+            masked = self.vector is not None and stmt.target in self.vector.targets
+            self._set(variable, self._existing(variable, old, new) if masked else new)
 
-    def _accumulate_tail(self, stmt: Accumulate, values: list[Entry]) -> None:
-        """The existing lanes of a tail, one after another."""
-        vector, variables = self.vector, stmt.target.vars
-        assert vector is not None
-        slots = []
-        for entry, expr in zip(values, stmt.values, strict=True):
-            scalar = "i8" if expr.dtype.is_bool else compute_type(expr.dtype)
-            (name,) = self.spread(entry, expr, vector.width, 1)
-            e = self.here()
-            stored = e.to_memory(name, expr.dtype, vector.width) if expr.dtype.is_bool else name
-            slot = self._alloca(f"[{vector.width} x {scalar}]")
-            e.do(f"store {vector_type(scalar, vector.width)} {stored}, ptr {slot}, align 64")
-            slots.append((slot, scalar, expr.dtype))
-
-        def body(k: str) -> None:
-            e, right = self.here(), []
-            for slot, scalar, dtype in slots:
-                address = e.emit(f"getelementptr {scalar}, ptr {slot}, i64 {k}")
-                x = e.emit(f"load {scalar}, ptr {address}, align {dtype.itemsize}")
-                x = e.from_memory(x, dtype, 1) if dtype.is_bool else x
-                right.append(Entry((x,), 1, self.top))
-            after = self._combine(stmt.target.combine, [self.memo[v] for v in variables], right)
-            for variable, entry in zip(variables, after, strict=True):
-                self._set(variable, entry)
-
-        self.vector = None
-        changed = Effects(tuple((v, stmt.target) for v in variables), ())
-        self._loop("0", vector.count, 1, changed, body)
-        self.vector = vector
+    def _existing(self, variable: Var, old: Entry, new: Entry) -> Entry:
+        """`new` in the lanes of a tail that exist, `old` in the others."""
+        assert self.vector is not None
+        (a,), (b,) = new.names, old.names
+        chosen = self.here().select(self.vector.mask, a, b, variable.dtype, new.width)
+        return Entry((chosen,), new.width, self.top)
 
     # -- control --------------------------------------------------------------------------------
     def _effects_of(self, stmt: For | If) -> Effects:
@@ -369,18 +345,35 @@ class LoopEmitter(ControlEmitter):
         changed = self._effects_of(stmt)
         start = self._whole(stop, stmt.width * stmt.interleave)
         some = self.here().op("lt", int64, 1, "0", start)
-        self._guarded(some, changed, lambda: self._vector_main(stmt, start))
         left = self.here().op("lt", int64, 1, start, stop)
-        if _maskable(stmt, changed):
-            self._guarded(left, changed, lambda: self._vector_tail(stmt, start, stop))
-        else:
-            self._guarded(left, changed, lambda: self._serial(stmt, start, stop))
+        before = {v: self.memo[v] for v, _ in changed.accumulators}
+        groups = 1 if some == "false" else stmt.interleave
+        for variable, declared in changed.accumulators:
+            k = declared.vars.index(variable)
+            self._set(variable, self._identity(declared.combine, k, stmt.width, groups))
+        self._guarded(some, changed, lambda: self._vector_main(stmt, start))
+        targets = tuple(dict.fromkeys(a for _, a in changed.accumulators))
+        for declared in targets:
+            lanes = [self.memo[v] for v in declared.vars]
+            self._set_all(declared, self._join_groups(declared.combine, lanes))
+        self._guarded(left, changed, lambda: self._vector_tail(stmt, start, stop))
+        for declared in targets:
+            lanes = [self.memo[v] for v in declared.vars]
+            dtypes = [compute_type(v.dtype) for v in declared.vars]
+            total = self._fold_lanes(declared.combine, lanes, dtypes)
+            first = [before[v] for v in declared.vars]
+            self._set_all(declared, self._combine(declared.combine, first, total))
+
+    def _set_all(self, declared: Accumulators, entries: list[Entry]) -> None:
+        for variable, entry in zip(declared.vars, entries, strict=True):
+            self._set(variable, entry)
 
     def _vector_tail(self, stmt: For, start: str, stop: str) -> None:
         """Vectors of which only the first lanes exist, so that short loops are vector code as
         well.
         """
         changed, width = self._effects_of(stmt), stmt.width
+        targets = frozenset(a for _, a in changed.accumulators)
 
         def body(base: str) -> None:
             e = self.here()
@@ -389,7 +382,7 @@ class LoopEmitter(ControlEmitter):
             t = vector_type("i64", width)
             lanes = ", ".join(f"i64 {lane}" for lane in range(width))
             mask = e.emit(f"icmp ult {t} <{lanes}>, {e.splat(count, 'i64', width)}")
-            self.vector = VectorContext(stmt.var, base, width, 1, count, mask)
+            self.vector = VectorContext(stmt.var, base, width, 1, count, mask, targets)
             self.block(stmt.body)
             self.vector = None
 
@@ -409,38 +402,13 @@ class LoopEmitter(ControlEmitter):
         return e.emit(f"sub i64 {stop}, {e.emit(f'urem i64 {stop}, {step}')}")
 
     def _vector_main(self, stmt: For, stop: str) -> None:
-        groups = stmt.interleave
-        changed = self._effects_of(stmt)
-        before = {v: self.memo[v] for v, _ in changed.accumulators}
-        for variable, declared in changed.accumulators:
-            k = declared.vars.index(variable)
-            self._set(variable, self._identity(declared.combine, k, stmt.width, groups))
-
         def body(counter: str) -> None:
-            self.vector = VectorContext(stmt.var, counter, stmt.width, groups)
+            self.vector = VectorContext(stmt.var, counter, stmt.width, stmt.interleave)
             self.block(stmt.body)
             self.vector = None
 
-        self._loop("0", stop, stmt.width * groups, changed, body)
-        for declared in dict.fromkeys(a for _, a in changed.accumulators):
-            lanes = [self.memo[v] for v in declared.vars]
-            dtypes = [compute_type(v.dtype) for v in declared.vars]
-            total = self._fold_lanes(declared.combine, lanes, dtypes)
-            results = self._combine(declared.combine, [before[v] for v in declared.vars], total)
-            for variable, entry in zip(declared.vars, results, strict=True):
-                self._set(variable, entry)
-
-
-def _maskable(stmt: For, changed: Effects) -> bool:
-    """Whether the tail may run as masked vectors and still accumulate element after element.
-
-    Not where one element accumulates twice, or in an inner loop: its values must come before the
-    next's.
-    """
-    outer = {a for _, a in changed.accumulators}
-    direct = [s.target for s in stmt.body if isinstance(s, Accumulate) and s.target in outer]
-    every = [s for s in statements(stmt.body) if isinstance(s, Accumulate) and s.target in outer]
-    return len(direct) == len(every) == len(set(direct))
+        step = stmt.width * stmt.interleave
+        self._loop("0", stop, step, self._effects_of(stmt), body)
 
 
 def _known_positive(extent: Expr) -> bool:

@@ -20,7 +20,7 @@ from graphc.backend.scalar_emitter import ScalarEmitter
 from graphc.base.dims import Dim, Quotient, Size
 from graphc.base.dtypes import int64
 from graphc.base.errors import CompileError
-from graphc.loops.nodes import Buffer, Const, Expr, Load, SizeOf, Var
+from graphc.loops.nodes import Accumulators, Buffer, Const, Expr, Load, SizeOf, Var
 
 NOTHING: frozenset[Hashable] = frozenset()
 
@@ -65,6 +65,7 @@ class VectorContext:
     """The vector loop being written: lanes `base + group * width + lane` of its variable.
 
     In the tail there is one group, of whose lanes only the first `count` exist; `mask` says which.
+    targets: the accumulators from outside, which only existing lanes may change.
     """
 
     var: Var
@@ -73,6 +74,7 @@ class VectorContext:
     groups: int
     count: str = ""
     mask: str = ""
+    targets: frozenset[Accumulators] = frozenset()
 
 
 class ValueEmitter(ABC):

@@ -307,18 +307,35 @@ class _Interpreter:
             lanes = _expand(frame, loop, extent, start, start + step, epoch)
             lanes.cells.update(partial)
             self._block(loop.body, lanes)
-        for target in targets if main else ():
+        for target in targets if extent else ():
+            partial[target] = self._join(target, partial[target], loop, frame)
+        for start in range(main, extent, loop.width):
+            stop = min(start + loop.width, extent)
+            lanes = _expand(frame, loop, extent, start, stop, epoch)
+            existing = np.s_[:, : stop - start]
+            for target in targets:
+                some = _part(partial[target], existing)
+                lanes.cells[target] = [Value(p.array.reshape(-1), p.dtype) for p in some]
+            self._block(loop.body, lanes)
+            for target in targets:
+                for whole, cell in zip(partial[target], lanes.cells[target], strict=True):
+                    whole.array[existing] = cell.array.reshape(frame.lanes, -1)
+        for target in targets if extent else ():
             self._fold(target, partial[target], loop, frame)
-        for k in range(main, extent):
-            self._block(loop.body, _expand(frame, loop, extent, k, k + 1, epoch))
 
-    def _fold(self, target: Accumulators, partial: list[Value], loop: For, frame: _Frame) -> None:
-        """Groups of W in order, lanes by halving, then the value from before the loop with it."""
+    def _join(
+        self, target: Accumulators, partial: list[Value], loop: For, frame: _Frame
+    ) -> list[Value]:
+        """Groups of W in order: lanes x W."""
         shape = (frame.lanes, loop.interleave, loop.width)
         groups = [Value(p.array.reshape(shape), p.dtype) for p in partial]
         result = _part(groups, np.s_[:, 0])
         for k in range(1, loop.interleave):
             result = self._combine(target.combine, result, _part(groups, np.s_[:, k]))
+        return [Value(np.array(p.array), p.dtype) for p in result]
+
+    def _fold(self, target: Accumulators, result: list[Value], loop: For, frame: _Frame) -> None:
+        """Lanes by halving, then the value from before the loop with it."""
         width = loop.width
         while width > 1:
             width //= 2

@@ -6,12 +6,13 @@ time. Semantics that every handler (text, verify, interpret, emit) must share:
 - Index arithmetic is int64 and never wraps. `Load.predicate` false gives `fill` without touching
   memory.
 - `For(kind="vector", width=W, interleave=U)`: iterations are independent except for `Accumulate`;
-  the handler may run W at a time, with a scalar tail. Loops do not change results except through
-  the *accumulation order*, which is fixed: a vector loop of extent n over one accumulator keeps U*W
-  lanes; element i < n - n % (U*W) goes to lane i % (U*W); the U groups of W are combined in order
-  (((g0, g1), g2), g3), then lanes by halving (lane l with lane l + W/2, then W/4 …), the
-  accumulator's value before the loop is combined first with that result, then the tail elements one
-  after another. Serial, parallel and unrolled loops accumulate in index order.
+  the handler may run W at a time. Loops do not change results except through the *accumulation
+  order*, which is fixed: a vector loop of extent n over one accumulator keeps U*W lanes, which
+  start at the identity; element i < n - n % (U*W) goes to lane i % (U*W); the U groups of W are
+  combined in order (((g0, g1), g2), g3); each element i that is left goes to lane i % W of that;
+  then lanes are combined by halving (lane l with lane l + W/2, then W/4 …), and the accumulator's
+  value before the loop first with the result. Serial, parallel and unrolled loops accumulate in
+  index order.
 - `parallel` loops are outermost; iterations touch no common memory. Never more than one per kernel.
 - 16-bit floats: each operation computes in float32 and rounds to the dtype.
 """

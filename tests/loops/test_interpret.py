@@ -27,23 +27,20 @@ def run(
 def sum_in_order(values: np.ndarray[Any, Any], width: int, interleave: int) -> np.float32:
     """The order of `loops.nodes`, written out."""
     n, step = len(values), width * interleave
-    before = np.float32(0)
     main = n - n % step
-    if main:
-        lanes = np.zeros(step, np.float32)
-        for i in range(main):
-            lanes[i % step] += values[i]
-        groups = [lanes[g * width : (g + 1) * width] for g in range(interleave)]
-        result = groups[0]
-        for group in groups[1:]:
-            result = result + group
-        while len(result) > 1:
-            half = len(result) // 2
-            result = result[:half] + result[half:]
-        before = before + result[0]
-    for value in values[main:]:
-        before = np.float32(before + value)
-    return before
+    lanes = np.zeros(step, np.float32)
+    for i in range(main):
+        lanes[i % step] += values[i]
+    groups = [lanes[g * width : (g + 1) * width] for g in range(interleave)]
+    result = groups[0]
+    for group in groups[1:]:
+        result = result + group
+    for i in range(main, n):
+        result[i % width] += values[i]
+    while len(result) > 1:
+        half = len(result) // 2
+        result = result[:half] + result[half:]
+    return result[0]
 
 
 SUM = """\
@@ -98,11 +95,11 @@ kernel rows(in %a: f32[n, m, 3], out %o: f32[n]) {
             for k in range(3):
                 lanes[j % 8] += a[i, j, k]
         groups = lanes[:4] + lanes[4:]
-        halves = groups[:2] + groups[2:]
-        total = np.float32(0) + (halves[0] + halves[1])
         for j in range(16, 21):
             for k in range(3):
-                total = np.float32(total + a[i, j, k])
+                groups[j % 4] += a[i, j, k]
+        halves = groups[:2] + groups[2:]
+        total = np.float32(0) + (halves[0] + halves[1])
         assert out[i] == total
 
 
