@@ -19,10 +19,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from graphc import checkout as _checkout
-from graphc import compiler as _compiler
-from graphc import debug, linalg, nn, onnx, optimizers, random, testing
+from graphc import late as _late
+from graphc import linalg, nn, onnx, optimizers, random, testing
+from graphc import program_lookup as _program_lookup
 from graphc.aot import compile
-from graphc.artifact import load
 from graphc.autodiff import (
     checkpoint,
     custom_gradient,
@@ -297,11 +297,15 @@ from graphc.other_names import missing as _missing
 from graphc.other_names import missing_method as _missing_method
 from graphc.runtime.function import Function
 from graphc.runtime.session import Session
-from graphc.tuning import tune
 from graphc.version import __version__
 
+if _TYPE_CHECKING:
+    from graphc import debug
+    from graphc.artifact import load
+    from graphc.tuning import tune
+
 # Imported for what they register on lower floors.
-_LOADED = (_attribute_rules, _checkout, _compiler, _evaluate, _operators, _text)
+_LOADED = (_attribute_rules, _checkout, _evaluate, _operators, _program_lookup, _text)
 
 __array_api_version__ = _namespace_info.VERSION
 __array_namespace_info__ = _namespace_info.array_namespace_info
@@ -555,7 +559,10 @@ def __dir__() -> list[str]:
 if not _TYPE_CHECKING:  # a type checker knows which names exist
 
     def __getattr__(name: str) -> object:
-        """Say how a name of another library is written here."""
+        """Load what is loaded late, or say how a name of another library is written here."""
+        if name in _late.NAMES:
+            globals()[name] = _late.NAMES[name]()
+            return globals()[name]
         raise AttributeError(_missing("graphc", name, __all__))
 
 

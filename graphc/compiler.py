@@ -4,23 +4,19 @@ place.
     declared graph -> optimize (passes) -> expand -> lower (regions, loops, buffers)
     -> program -> LLVM -> object bytes
 
-Object bytes are cached by the digest of everything that they depend on (`program_cache`). A cached
-program is loaded without LLVM, and the stages are recomputed when somebody asks to see them.
+`program_lookup` asks for it where no cached program serves; it is not loaded otherwise.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
-import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from graphc.base.collector import collector_paused
 from graphc.base.dims import Size
 from graphc.base.errors import GraphError
 from graphc.base.target import Target
@@ -37,16 +33,14 @@ from graphc.lower.regions import Region
 from graphc.lower.search_space import candidates
 from graphc.lower.work import Work, work_of_steps
 from graphc.passes.pipeline import lowerable, optimize
-from graphc.program_cache import Contents, pack, program_key, unpack
-from graphc.runtime.cache import ObjectCache, default_directory
-from graphc.runtime.executable import COMPILER, CompileOptions, Executable, KernelInfo, Site
+from graphc.program_cache import Contents
+from graphc.program_lookup import executable
+from graphc.runtime.executable import CompileOptions, Executable, KernelInfo, Site
 from graphc.schedule.choices import Choice, Choices
-from graphc.tuned_schedules import Tuned, stored
 
 if TYPE_CHECKING:
     from graphc.backend.program import Program
 
-_log = logging.getLogger("graphc.compiler")
 STAGES = ("graph", "optimized", "regions", "loops", "llvm", "assembly", "memory")
 _NAMES_PER_KERNEL = 8
 _LINES_PER_KERNEL = 4
@@ -241,7 +235,8 @@ def _has_parallel(compilation: Compilation) -> bool:
     )
 
 
-def _contents(compilation: Compilation, data: bytes) -> Contents:
+def contents_of(compilation: Compilation, data: bytes) -> Contents:
+    """What an executable needs of a compilation, beside its object bytes `data`."""
     return Contents(
         data,
         tuple(compilation.lowered.plan.constants),
@@ -252,90 +247,17 @@ def _contents(compilation: Compilation, data: bytes) -> Contents:
     )
 
 
+def compilation_here(graph: Graph, options: CompileOptions, choices: Choices | None) -> Compilation:
+    """The compilation of a graph for this machine."""
+    return Compilation(graph, options, _backend().host_target(), choices)
+
+
 def executable_of(compilation: Compilation) -> Executable:
     """The executable of a compilation for this machine, compiled now."""
-    contents = _contents(compilation, compilation.object())
-    return _executable(compilation.graph, contents, lambda: compilation, False)
+    contents = contents_of(compilation, compilation.object())
+    return executable(compilation.graph, contents, lambda: compilation, False)
 
 
 def schedules_to_try(region: Region, target: Target) -> list[Choice]:
     """What a search may try for a region, the best guesses first."""
     return candidates(region, target, TEMPLATES, SEARCHED, variants)
-
-
-def schedules_of(folder: str | None) -> Tuned | None:
-    """The schedules that were found on this machine, in a cache folder (None or "": no folder)."""
-    return stored(cache_of(folder)) if folder else None
-
-
-def schedules_of_user() -> Tuned | None:
-    """Those in the user's cache folder."""
-    folder = default_directory()
-    return None if folder is None else schedules_of(os.fspath(folder))
-
-
-def _executable(
-    graph: Graph, contents: Contents, compilation: Callable[[], Compilation], cached: bool
-) -> Executable:
-    stages = functools.lru_cache(maxsize=1)(compilation)
-
-    return Executable(
-        graph,
-        contents.object,
-        graph.symbols,
-        tuple((name, t.type) for name, t in graph.inputs),
-        tuple(graph.variables),
-        tuple((name, t.type) for name, t in graph.outputs),
-        tuple(v for v, _ in graph.updates),
-        contents.constants,
-        contents.sites,
-        contents.flops,
-        contents.parallel,
-        lambda name: stages().stage(name),
-        cached,
-        optimized=lambda: stages().optimized,
-        describe_kernels=lambda: stages().kernel_infos,
-        computed=graph.computed,
-        blocks=contents.blocks,
-    )
-
-
-def compile_for_session(graph: Graph, options: CompileOptions) -> Executable:
-    """Compile a graph for this machine, or take it from the cache."""
-    with collector_paused():
-        return _compiled(graph, options)
-
-
-@functools.lru_cache(maxsize=16)
-def cache_of(directory: str | None) -> ObjectCache:
-    """The cache of a folder: it knows how much was put into it since the folder was measured."""
-    return ObjectCache(directory)
-
-
-def _compiled(graph: Graph, options: CompileOptions) -> Executable:
-    cache = None if options.profile or options.cache_dir == "" else cache_of(options.cache_dir)
-    tuned = schedules_of(options.cache_dir)
-
-    def compilation_of() -> Compilation:
-        return Compilation(graph, options, _backend().host_target(), tuned)
-
-    key = ""
-    if cache is not None:
-        key = program_key(graph, options, tuned.digest if tuned else "")
-        packed = cache.get(key)
-        if packed is not None:
-            return _executable(graph, unpack(graph, packed), compilation_of, True)
-    compilation = compilation_of()
-    contents = _contents(compilation, compilation.object())
-    if cache is not None:
-        checked = [node for node, _ in compilation.lowered.sites.entries]
-        cache.put(key, pack(graph, contents, checked))
-    _log.info(
-        "compiled %s: %s",
-        graph.name,
-        {k: round(v * 1e3, 2) for k, v in compilation.seconds.items()},
-    )
-    return _executable(graph, contents, lambda: compilation, False)
-
-
-COMPILER["compile"] = compile_for_session

@@ -6,7 +6,6 @@ A record that cannot be read is reported and counts as none: kernels are then sc
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import logging
@@ -14,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from graphc.base.errors import FormatError
-from graphc.program_cache import machine, toolchain
-from graphc.runtime.cache import ObjectCache, cache_key
+from graphc.program_lookup import schedules_key
+from graphc.runtime.cache import ObjectCache
 from graphc.schedule.choices import Choice, Found
 
 _log = logging.getLogger("graphc.tune")
@@ -28,16 +27,14 @@ class Tuned(Found):
     digest: str
 
 
-@functools.lru_cache(maxsize=1)
-def _key() -> str:
-    return cache_key("tuned schedules 1", toolchain(), machine())
-
-
 def stored(cache: ObjectCache) -> Tuned | None:
     """What was found on this machine; None where nothing was."""
-    data = cache.get(_key())
-    if data is None:
-        return None
+    data = cache.get(schedules_key())
+    return None if data is None else read(data)
+
+
+def read(data: bytes) -> Tuned | None:
+    """A record as choices; None where it holds none, or cannot be read."""
     try:
         records = json.loads(data)
         by_key = {key: Choice.read(record) for key, record in records.items()}
@@ -55,4 +52,4 @@ def store(cache: ObjectCache, choices: Mapping[str, Choice], tried: set[str]) ->
     kept = {} if before is None else {k: c for k, c in before.by_key.items() if k not in tried}
     records = {key: choice.record() for key, choice in sorted({**kept, **choices}.items())}
     if records or before is not None:
-        cache.put(_key(), json.dumps(records).encode())
+        cache.put(schedules_key(), json.dumps(records).encode())

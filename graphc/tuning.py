@@ -21,10 +21,11 @@ import numpy as np
 
 from graphc.base.dtypes import Array
 from graphc.base.errors import GraphError, message
-from graphc.compiler import Compilation, cache_of, executable_of, schedules_to_try
+from graphc.compiler import Compilation, executable_of, schedules_to_try
 from graphc.loops.text import kernel_text
 from graphc.lower.kernel_builder import LoweredKernel
 from graphc.lower.regions import Region
+from graphc.program_lookup import cache_of
 from graphc.runtime.executable import FIRST_PROFILE_SLOT, WHOLE_PROFILE_SLOT
 from graphc.runtime.feeding import here
 from graphc.runtime.function import Function

@@ -28,10 +28,10 @@ from graphc.aot.options import Options
 from graphc.aot.program_text import program_text
 from graphc.aot.sizes import SizeReport, size_report
 from graphc.base.errors import CompileError, UnsupportedError, message
-from graphc.compiler import schedules_of_user
 from graphc.ir import provenance
 from graphc.ir.graph import Graph
 from graphc.ir.node import describe
+from graphc.program_lookup import schedules_of_user
 from graphc.runtime.executable import CompileOptions
 from graphc.version import __version__
 

@@ -17,7 +17,7 @@ from graphc.artifact.places import located_nodes, provenance_bytes
 from graphc.artifact.tensors import parts_of, table_of
 from graphc.base.atomic_file import replacing
 from graphc.ir.constant import ConstantValue
-from graphc.ir.graph import SAVER, Graph
+from graphc.ir.graph import Graph
 from graphc.ir.text import LITERAL_ELEMENTS, graph_text, prints_as_numbers
 
 Part = bytes | memoryview
@@ -103,6 +103,3 @@ def named_values(graph: Graph) -> Mapping[str, ConstantValue]:
                 name = inside.name_of(node) if node.op.name == "variable" else value.digest
                 found[value.digest if name in found or name == "__metadata__" else name] = value
     return found
-
-
-SAVER["save"] = save

@@ -135,7 +135,7 @@ def cotangents(
     return [zeros_like_type(w) if f is None else f for w, f in zip(wrt, found, strict=True)]
 
 
-# Filled by `passes/pipeline.py`: outputs to the same values in the form that loses no digits. It
+# Filled by `graphc/late.py`: outputs to the same values in the form that loses no digits. It
 # leaves `barrier` alone.
 STABILIZER: dict[str, Callable[[Sequence[Tensor]], list[Tensor]]] = {}
 

@@ -19,12 +19,13 @@ from typing import Any
 import graphc
 from graphc.base.atomic_file import replacing
 from graphc.base.errors import FormatError, GraphError, message
-from graphc.compiler import Compilation, schedules_of_user
+from graphc.compiler import Compilation
 from graphc.ir.bindings import rebuilt
 from graphc.ir.constant import constant_value
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, fresh_uid, make
 from graphc.ir.opdef import REGISTRY
+from graphc.program_lookup import schedules_of_user
 from graphc.runtime.executable import CompileOptions
 from graphc.runtime.function import Function
 from graphc.runtime.session import Session

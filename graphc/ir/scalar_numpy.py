@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, Final
 
 import numpy as np
@@ -222,11 +221,12 @@ def _fused_exactly(a: float, b: float, c: float) -> float:
         return plain
     if not math.isfinite(c):
         return c
-    exact = Fraction(a) * Fraction(b) + Fraction(c)
+    (p, q), (r, s), (t, u) = a.as_integer_ratio(), b.as_integer_ratio(), c.as_integer_ratio()
+    exact = p * r * u + t * q * s
     if exact == 0:
         return plain
     try:
-        return exact.numerator / exact.denominator
+        return exact / (q * s * u)  # of whole numbers: rounded once
     except OverflowError:
         return math.inf if exact > 0 else -math.inf
 

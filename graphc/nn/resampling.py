@@ -8,9 +8,9 @@ expressions, written in NumPy's words, are computed by the graph. The cubic kern
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -192,15 +192,16 @@ def _scaled_size(x: Tensor, n: Size, scale: float) -> Size:
     """floor(n * scale); of a symbolic size only for scales that are simple fractions."""
     if not isinstance(n, Dim):
         return math.floor(n * scale)
-    ratio = Fraction(scale).limit_denominator(1024)
-    if not math.isclose(float(ratio), scale, rel_tol=1e-6):
+    ratio = importlib.import_module("graphc.nn.simple_fractions").simple_fraction(scale)
+    if ratio is None:
         fail(
             UnsupportedError,
             f"resize: the symbolic size {n} times {scale} is no size",
             [x],
             "scale symbolic sizes by simple fractions such as 2, 0.5 or 1.5, or give the size",
         )
-    return n * ratio.numerator // ratio.denominator
+    above, below = ratio
+    return n * int(above) // int(below)
 
 
 def _settings(x: Tensor, axes: tuple[int, ...], size: Any, scale: Any) -> list[tuple[Size, Any]]:

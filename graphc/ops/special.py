@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any
 
 from graphc.base.dtypes import FLOAT, DType, float32
@@ -62,18 +61,20 @@ digamma: Unary = unary(
 )
 
 _SHIFT = 16  # the series is used from here on: x + 16 > 16
-_TERMS = 10
-
-
-def _bernoulli(count: int) -> list[Fraction]:
-    numbers: list[Fraction] = []
-    for m in range(2 * count + 1):
-        total = sum((Fraction(math.comb(m + 1, k)) * numbers[k] for k in range(m)), Fraction(0))
-        numbers.append(Fraction(1) if m == 0 else -total / (m + 1))
-    return numbers
-
-
-_BERNOULLI = _bernoulli(_TERMS)
+# Bernoulli's numbers B2, B4, …, B20: numerators and denominators.
+_BERNOULLI = (
+    (1, 6),
+    (-1, 30),
+    (1, 42),
+    (-1, 30),
+    (5, 66),
+    (-691, 2730),
+    (7, 6),
+    (-3617, 510),
+    (43867, 798),
+    (-174611, 330),
+)
+_TERMS = len(_BERNOULLI)
 
 
 def _cotangent_derivative(n: int) -> list[int]:
@@ -124,8 +125,9 @@ def _polygamma_right(s: Any, y: Any, n: int) -> Any:
     squared = s.mul(inverse, inverse)
     series = s.like(y, 0.0)
     for k in range(_TERMS, 0, -1):
-        factor = _BERNOULLI[2 * k] * math.factorial(2 * k + n - 1) / math.factorial(2 * k)
-        series = s.mul(s.add(series, s.like(y, float(factor))), squared)
+        above, below = _BERNOULLI[k - 1]
+        factor = above * math.factorial(2 * k + n - 1) / (below * math.factorial(2 * k))
+        series = s.mul(s.add(series, s.like(y, factor)), squared)
     series = s.add(series, s.mul(inverse, s.like(y, math.factorial(n) / 2)))
     series = s.add(series, s.like(y, float(math.factorial(n - 1))))
     result = s.add(s.mul(series, _inverse_power(s, z, n)), total)

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from graphc.autodiff.reverse import STABILIZER
 from graphc.ir import provenance
-from graphc.ir.graph import OPTIMIZER, Graph, interned
+from graphc.ir.graph import Graph, interned
 from graphc.ir.node import Node, Tensor, make
 from graphc.passes.context import Context, Pass
 from graphc.passes.control import DissolveControl, MergeControl, PruneControl
@@ -24,7 +23,6 @@ from graphc.passes.simplify import (
     SimplifyAlgebra,
     StabilizeNumerics,
 )
-from graphc.passes.stable import stabilize
 from graphc.rewrite.trace import Trace
 
 
@@ -144,7 +142,3 @@ def lowerable(graph: Graph) -> Graph:
     optimization.
     """
     return optimize(graph, "exact", passes=NECESSARY)
-
-
-OPTIMIZER["optimize"] = optimize
-STABILIZER["stabilize"] = stabilize

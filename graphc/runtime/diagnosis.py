@@ -8,6 +8,7 @@ bad.  Values are dropped as soon as no node needs them.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import time
 from collections.abc import Iterable, Mapping
@@ -24,7 +25,6 @@ from graphc.ir.bindings import SizeBinder, edges
 from graphc.ir.graph import Graph
 from graphc.ir.meaning import evaluate_node
 from graphc.ir.node import Node, Tensor, TensorType
-from graphc.lower.elements import storage_root
 from graphc.ops.families import Contraction, Elementwise, Map, Reduction
 from graphc.runtime.executable import Executable, Site
 
@@ -42,6 +42,7 @@ def unwatched(executable: Executable) -> tuple[int, ...]:
     graph = executable.optimized()
     news = {id(v): new for v, new in graph.updates}
     results = [*(t for _, t in graph.outputs), *(news.get(id(v), v) for v in executable.updates)]
+    storage_root = importlib.import_module("graphc.lower.elements").storage_root
     watched = Elementwise | Map | Reduction | Contraction
     return tuple(
         k

@@ -15,7 +15,7 @@ import pytest
 import graphc
 from graphc import tuning
 from graphc.base.errors import GraphError
-from graphc.compiler import cache_of, schedules_of
+from graphc.program_lookup import cache_of, schedules_of
 from graphc.schedule.choices import LOOPS, Choice
 from graphc.tuned_schedules import store
 from graphc.tuning import Contestant, Search, Tuning
