@@ -30,6 +30,15 @@ class ControlEmitter(MemoryEmitter):
         names = (literal(const.value, const.dtype, width),) * groups
         return Entry(names, width, self.top)
 
+    def _is_identity(self, combine: Combine, entries: list[Entry]) -> bool:
+        """Whether values are literally the identity: combined with what lanes that started at the
+        identity came to, they change no bit of it.
+        """
+        return all(
+            entry.width == 1 and entry.names == (literal(c.value, c.dtype, 1),)
+            for entry, c in zip(entries, combine.identity, strict=True)
+        )
+
     def _set(self, variable: Var, entry: Entry) -> None:
         """Give an accumulator its new value."""
         self.invalidate(variable)

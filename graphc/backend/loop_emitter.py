@@ -362,7 +362,9 @@ class LoopEmitter(ControlEmitter):
             dtypes = [compute_type(v.dtype) for v in declared.vars]
             total = self._fold_lanes(declared.combine, lanes, dtypes)
             first = [before[v] for v in declared.vars]
-            self._set_all(declared, self._combine(declared.combine, first, total))
+            if not self._is_identity(declared.combine, first):
+                total = self._combine(declared.combine, first, total)
+            self._set_all(declared, total)
 
     def _set_all(self, declared: Accumulators, entries: list[Entry]) -> None:
         for variable, entry in zip(declared.vars, entries, strict=True):

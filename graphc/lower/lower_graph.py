@@ -38,6 +38,7 @@ from graphc.lower.opaque import lower_opaque
 from graphc.lower.packed_operands import packing
 from graphc.lower.parts import lower_parts
 from graphc.lower.regions import Partitioner, Region, partition
+from graphc.lower.row_blocks import rows_in_blocks
 from graphc.lower.signature import LoweredRegions, RegionKey
 from graphc.lower.template import KernelTemplate, from_choice, from_templates
 from graphc.lower.to_loops import lower_region
@@ -244,6 +245,9 @@ def _lower(
         return lower_columns(region, builder)
     if is_narrow(region):
         return [narrow_rows(region, builder)]
+    blocks = rows_in_blocks(region, builder)
+    if blocks is not None:
+        return [blocks]
     return lower_region(region, builder)
 
 

@@ -181,7 +181,7 @@ def _rows(region: Region, builder: KernelBuilder) -> LoweredKernel:
     staging = Staging(region, builder, variables)
     for node in region.nodes:
         if isinstance(node.op.form, Reduction):
-            body += _row_reduction(region, builder, node, variables, staging)
+            body += row_reduction(region, builder, node, variables, staging)
             work = work + product(node.inputs[0].shape) * 4
     body += _row_results(region, builder, variables, staging)
     body = staging.allocations() + body
@@ -476,13 +476,14 @@ def finished(
     return body + builder.checks()
 
 
-def _row_reduction(
+def row_reduction(
     region: Region,
     builder: KernelBuilder,
     node: Tensor,
     variables: tuple[Expr, ...],
     staging: Staging,
 ) -> list[Stmt]:
+    """One row's loops of a reduction, and its result's value."""
     acc = Accumulation(builder, node)
     kept, shape = variables[: len(effective(node.shape))], acc.operand.shape
     if not acc.axes:

@@ -32,6 +32,11 @@ ROW_SHORT = 256
 NARROW_ROW = 4
 # Rows of one step, and the fewest that are worth it.
 NARROW_BLOCK, NARROW_LEAST = 512, 16
+# Rows of one step where what is computed from their reductions is dear: a vector of the logarithms
+# of 16 rows takes as long as one alone (6 ns). Of long rows there must be enough for all threads,
+# of short ones for a vector.
+ROW_BLOCK = 16
+ROW_BLOCK_ROWS, ROW_BLOCK_SHORT = 512, 256
 # Elements per partial result when a whole tensor is reduced to one element.
 REDUCTION_BLOCK = 16384
 # Where a reduction runs across rows and rounds, so many rows make a chain, so many chains a group,
@@ -104,6 +109,14 @@ def is_narrow(extents: Iterable[Size]) -> bool:
     """Whether a reduction over axes of these extents goes one element after another."""
     count = product(extents)
     return isinstance(count, int) and count <= NARROW_ROW
+
+
+def takes_blocks_of_rows(rows: Size, longest: int | None) -> bool:
+    """Whether so many rows, of at most `longest` elements, are worked on by blocks."""
+    low = rows if isinstance(rows, int) else 0
+    if longest is not None and longest <= ROW_BLOCK_SHORT:
+        return not isinstance(rows, int) or low >= ROW_BLOCK
+    return low >= ROW_BLOCK_ROWS
 
 
 def interleave(extent: Size, width: int, wanted: int = REDUCTION_INTERLEAVE) -> int:
