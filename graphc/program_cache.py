@@ -28,15 +28,15 @@ from graphc.base.dims import Size
 from graphc.base.dtypes import dtype_of
 from graphc.ir import provenance
 from graphc.ir.constant import ConstantValue, arrange, from_stored
+from graphc.ir.digest import graph_digest
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
 from graphc.ir.parse import parse_size
-from graphc.ir.text import graph_text
 from graphc.runtime.cache import cache_key
 from graphc.runtime.executable import CompileOptions, Site
 from graphc.version import __version__
 
-_FORMAT = 5  # of the cached bytes
+_FORMAT = 6  # of the cached bytes
 _NAMED_BYTES = 4096  # constants of the graph from this size on are named, not stored
 
 
@@ -65,9 +65,7 @@ def program_key(graph: Graph, options: CompileOptions, schedules: str = "") -> s
         f"{options.device} {options.numerics} {options.check_numerics} "
         f"{options.optimize} {options.fuse}"
     )
-    # Values by digest: writing out those of large models takes longer than compiling them.
-    described = graph_text(graph, inline=0, initial=False)
-    return cache_key(toolchain(), machine(), settings, schedules, described)
+    return cache_key(toolchain(), machine(), settings, schedules, graph_digest(graph))
 
 
 @functools.lru_cache(maxsize=1)

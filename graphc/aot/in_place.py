@@ -99,7 +99,7 @@ def _place(program: Program, update: int, variable: int) -> _Place | None:
         (number, step, position, ref)
         for number, step in enumerate(program.steps)
         for position, ref in enumerate(step.args)
-        if (ref.kind, ref.index) in (("update", update), ("variable", variable))
+        if (ref.kind, ref.number) in (("update", update), ("variable", variable))
     ]
     results = [t for t in touching if t[3].kind == "update"]
     sources = [t for t in touching if t[3].kind == "variable"]

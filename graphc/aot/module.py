@@ -136,7 +136,7 @@ def _program(
         numbers.append(places[id(value)])
 
     def place(ref: BufferRef) -> BufferRef:
-        return replace(ref, index=numbers[ref.index]) if ref.kind == "constant" else ref
+        return ref._replace(number=numbers[ref.number]) if ref.kind == "constant" else ref
 
     return program.with_refs(place)
 

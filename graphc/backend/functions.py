@@ -394,21 +394,21 @@ class FunctionEmitter:
         if ref.kind == "nothing":
             return "null"
         if ref.offset != 0:
-            start = self.pointer(BufferRef(ref.kind, ref.index))
+            start = self.pointer(BufferRef(ref.kind, ref.number))
             return e.emit(f"getelementptr i8, ptr {start}, i64 {self.sizes.value(ref.offset)}")
         if ref.kind == "block":
-            place = len(self.code.program.all_symbols) + ref.index
+            place = len(self.code.program.all_symbols) + ref.number
             address = e.emit(f"getelementptr ptr, ptr %dims, i64 {place}")
             return e.emit(f"load ptr, ptr {address}, align 8")
         if ref.kind == "arena":
-            offset = self.sizes.value(self.frame.offsets[ref.index])
+            offset = self.sizes.value(self.frame.offsets[ref.number])
             if offset == "0":
                 return "%arena"
             return e.emit(f"getelementptr i8, ptr %arena, i64 {offset}")
         buffers, starts = "%buffers", self.frame.starts
         if ref.kind not in starts:  # a body's constants are the program's
             buffers, starts = self._of_context("_globals", BUFFERS_SLOT), self.code.starts
-        slot = starts[ref.kind] + ref.index
+        slot = starts[ref.kind] + ref.number
         address = e.emit(f"getelementptr ptr, ptr {buffers}, i64 {slot}")
         return e.emit(f"load ptr, ptr {address}, align 8")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from graphc.base.dims import Size, Symbol
 from graphc.base.errors import CompileError
@@ -20,17 +21,16 @@ from graphc.lower.buffer_plan import slot_offsets
 KINDS = ("input", "variable", "output", "update", "constant")
 
 
-@dataclass(frozen=True, slots=True)
-class BufferRef:
+class BufferRef(NamedTuple):
     """One buffer of a program or body: kind is one of KINDS (a body has inputs and outputs, and
-    the constants are the program's), "arena" with the index of a slot, "block" with the number of a
+    the constants are the program's), "arena" with the number of a slot, "block" with that of a
     block of memory that is found while the program runs, or "nothing".
 
     offset: bytes from its start.
     """
 
     kind: str
-    index: int
+    number: int
     offset: Size = 0
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
 
 from graphc.backend.program import BufferRef
 from graphc.base.dims import Dim, Monomial, Size
@@ -52,7 +51,7 @@ class RunTable:
 
     def add(self, step: int, slot: int, refs: tuple[BufferRef, ...]) -> None:
         """One more column; refs: one per row."""
-        bytes_ = [self._bytes(ref) for ref in refs]
+        bytes_ = [self._start(ref) if ref.kind == "arena" else ref.offset for ref in refs]
         kinds = {ref.kind for ref in refs}
         kind = "any"
         if kinds == {"arena"}:
@@ -78,17 +77,18 @@ class RunTable:
     def _words(self, column: Column) -> list[tuple[int, ...]]:
         """For each place that the column has in a row, the words of all rows."""
         if column.kind == "buffer":
-            return [tuple([self.slots[ref.kind] + ref.index for ref in column.refs])]
+            return [tuple([self.slots[ref.kind] + ref.number for ref in column.refs])]
         if column.kind == "arena" and not column.symbolic:
             return [tuple([int(size) for size in column.bytes])]
-        entries = map(self._entry, repeat(column), column.refs, column.bytes)
-        return list(zip(*entries, strict=True))
+        known: dict[BufferRef, list[int]] = {}  # carries go to and fro between few places
+        for ref, size in zip(column.refs, column.bytes, strict=True):
+            if ref not in known:
+                known[ref] = self._entry(column, ref, size)
+        return list(zip(*[known[ref] for ref in column.refs], strict=True))
 
-    def _bytes(self, ref: BufferRef) -> Size:
-        """Bytes from the start."""
-        if ref.kind != "arena":
-            return ref.offset
-        start = self.offsets[ref.index]
+    def _start(self, ref: BufferRef) -> Size:
+        """Bytes from the start of the arena."""
+        start = self.offsets[ref.number]
         return start if isinstance(ref.offset, int) and not ref.offset else start + ref.offset
 
     def _entry(self, column: Column, ref: BufferRef, size: Size) -> list[int]:
@@ -96,9 +96,9 @@ class RunTable:
         if column.kind == "arena":
             return words
         if ref.kind in self.slots:
-            slot = self.slots[ref.kind] + ref.index
+            slot = self.slots[ref.kind] + ref.number
         else:
-            start = ARENA if ref.kind == "arena" else BufferRef(ref.kind, ref.index)
+            start = ARENA if ref.kind == "arena" else BufferRef(ref.kind, ref.number)
             slot = ~self.starts.setdefault(start, len(self.starts))
         return [slot, *words]
 

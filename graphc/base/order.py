@@ -13,22 +13,26 @@ def topological(roots: Iterable[N], children: Callable[[N], Sequence[N]]) -> lis
 
     Linear in nodes and edges; nodes are compared by identity and must outlive the call.
     """
-    done: set[int] = set()
-    open_: set[int] = set()  # their children are above them in the stack, or done
+    seen: set[int] = set()
     result: list[N] = []
     for root in roots:
-        stack = [root]
-        while stack:
-            node = stack[-1]
-            key = id(node)
-            if key not in done:
-                if key not in open_:
-                    below = children(node)
-                    if below:  # the node stays below them, and is looked at again after them
-                        open_.add(key)
-                        stack += below[::-1]
-                        continue
-                done.add(key)
+        if id(root) in seen:
+            continue
+        seen.add(id(root))
+        open_ = [(root, iter(children(root)))]
+        while open_:
+            node, rest = open_[-1]
+            for child in rest:
+                key = id(child)
+                if key in seen:
+                    continue
+                seen.add(key)
+                below = children(child)
+                if below:
+                    open_.append((child, iter(below)))
+                    break
+                result.append(child)
+            else:
                 result.append(node)
-            stack.pop()
+                open_.pop()
     return result

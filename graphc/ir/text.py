@@ -42,11 +42,9 @@ _NOT_PLAIN = re.compile(r"[^A-Za-z0-9_./]")
 Functions = dict[Graph, str]  # labels of the graphs that are written at the top
 
 
-def graph_text(
-    graph: Graph, indent: str = "", inline: int = INLINE_BYTES, initial: bool = True
-) -> str:
+def graph_text(graph: Graph, indent: str = "", inline: int = INLINE_BYTES) -> str:
     """The text of a graph. Constants of more than `inline` bytes (and more than 16 elements) are
-    named by digest. initial=False: without the first values of variables (no text to be parsed).
+    named by digest.
     """
     functions = _functions(graph)
     known: Functions = {}
@@ -55,7 +53,7 @@ def graph_text(
         text = _inner_text(function, indent + "  ", inline, known)
         lines.append(f"{indent}  function {label} = {text}")
         known[function] = label
-    return _inner_text(graph, indent, inline, functions, lines, initial)
+    return _inner_text(graph, indent, inline, functions, lines)
 
 
 def _functions(graph: Graph) -> Functions:
@@ -82,13 +80,12 @@ def _inner_text(
     inline: int,
     functions: Functions,
     first: Sequence[str] = (),
-    initial: bool = True,
 ) -> str:
     labels = _labels(graph)
     inner = indent + "  "
     lines = [f"graph {json.dumps(graph.name)} {{", *first]
     # Sizes that the graph around this one computes are known here as they are.
-    lines += [inner + _symbol_text(s) for s in graph.symbols if s.origin is None]
+    lines += [inner + symbol_text(s) for s in graph.symbols if s.origin is None]
     sizes: dict[int, list[Symbol]] = {}
     for symbol, count in graph.bindings:
         sizes.setdefault(id(count), []).append(symbol)
@@ -97,11 +94,11 @@ def _inner_text(
     types = {id(n.type): str(n.type) for n in graph.typed}
     named = graph._names_of
     for node in graph.nodes:
-        text = _node_text(node, labels, inputs, inner, inline, functions, initial)
+        text = _node_text(node, labels, inputs, inner, inline, functions)
         line = f"{inner}{text} : {types[id(node.type)]}"
         lines.append(line + _names_text(graph, node, labels) if id(node) in named else line)
         computed = sizes.get(id(node), ()) if sizes else ()
-        lines += [f"{inner}{_symbol_text(s)} = %{labels[id(node)]}" for s in computed]
+        lines += [f"{inner}{symbol_text(s)} = %{labels[id(node)]}" for s in computed]
     lines += [f"{inner}output {json.dumps(name)} = %{labels[id(t)]}" for name, t in graph.outputs]
     lines += [f"{inner}update %{labels[id(v)]} = %{labels[id(t)]}" for v, t in graph.updates]
     return "\n".join(lines) + f"\n{indent}}}"
@@ -121,7 +118,8 @@ def _labels(graph: Graph) -> dict[int, str]:
     return labels
 
 
-def _symbol_text(symbol: Symbol) -> str:
+def symbol_text(symbol: Symbol) -> str:
+    """The declaration of a size that comes with a call."""
     text = f"dim {symbol.name} min={symbol.min}"
     if symbol.max is not None:
         text += f" max={symbol.max}"
@@ -137,7 +135,6 @@ def _node_text(
     indent: str,
     inline: int,
     functions: Functions,
-    initial: bool,
 ) -> str:
     label = labels[id(node)]
     if id(node) in inputs:
@@ -146,7 +143,7 @@ def _node_text(
         attrs = node.attributes
         trainable = "true" if attrs["trainable"] else "false"
         own = "" if attrs["name"] is None else json.dumps(attrs["name"]) + " "
-        value = value_text(attrs["value"], indent, inline) if initial else ""
+        value = value_text(attrs["value"], indent, inline)
         return f"variable %{label} {own}trainable={trainable} = {value}"
     operands = ", ".join(["%" + labels[id(i)] for i in node.inputs])
     text = f"%{label} = {node.op.name}({operands})"

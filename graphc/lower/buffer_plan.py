@@ -13,7 +13,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from graphc.base.dims import Shape, Size, product
+from graphc.base.dims import Size, product
 from graphc.base.errors import CompileError
 from graphc.ir.constant import ConstantValue
 from graphc.ir.graph import Graph
@@ -150,30 +150,26 @@ def plan_buffers(
     first_block: the number of the block of phase 1; joins: the values that are parts of others.
     """
     plan = BufferPlan(variables, constants, phases, joins, first_block)
-    for k, (_, tensor) in enumerate(graph.inputs):
-        _fix(plan, tensor, ("input", k))
-    for k, variable in enumerate(variables):
-        _fix(plan, variable, ("variable", k))
+    _fix_all(plan, "input", [t for _, t in graph.inputs])
+    _fix_all(plan, "variable", variables)
     for k, (_, tensor) in enumerate(graph.outputs):
         if not phases.of_shape(tensor.shape):  # others are in a block when the program ends
             _fix(plan, storage_root(tensor), ("output", k))
     for k, (_, value) in enumerate(graph.updates):
         _fix(plan, storage_root(value), ("update", k))
     last: dict[int, int] = {}
-    if joins.parts:
-        used = [[(a, plan.memory(a)) for a in lowered.args] for lowered in steps]
-    else:
-        used = [
-            [(a, a.root if isinstance(a, Shifted) else a) for a in lowered.args]
-            for lowered in steps
-        ]
-    for step, pairs in enumerate(used):
-        for _, memory in pairs:
-            last[id(memory)] = step
+    used = []  # the memory of each argument of each step
+    for step, lowered in enumerate(steps):
+        if joins.parts:
+            memory = [plan.memory(a) for a in lowered.args]
+        else:
+            memory = [a.root if isinstance(a, Shifted) else a for a in lowered.args]
+        used.append(memory)
+        last.update(dict.fromkeys(map(id, memory), step))
     arena = _Arena(plan)
     dying: dict[int, list[Memory]] = {}
     for step, lowered in enumerate(steps):
-        for argument, stored in used[step]:
+        for number, stored in enumerate(used[step]):
             if id(stored) in plan.places:
                 continue
             if isinstance(stored, Tensor) and isinstance(stored.op.form, Constant):
@@ -182,7 +178,7 @@ def plan_buffers(
             ending = dying.get(step)
             heir_of = None
             # A part never takes over memory: it would start in the middle of it.
-            if ending and stored is argument and lowered.overwrites:
+            if ending and lowered.overwrites and stored is lowered.args[number]:
                 may_die = _overwritten(plan, lowered)
                 heir_of = next((o for o in may_die if any(o is e for e in ending)), None)
             if ending and heir_of is not None and arena.inherit(stored, heir_of):
@@ -219,18 +215,26 @@ def _fix(plan: BufferPlan, stored: Memory, place: Place) -> None:
     plan.keep.append(stored)
 
 
+def _fix_all(plan: BufferPlan, kind: str, sources: Sequence[Tensor]) -> None:
+    """Sources live in the program's own buffers of their kind, in order."""
+    plan.places.update({id(t): (kind, k) for k, t in enumerate(sources)})
+    plan.keep += sources
+
+
 class _Arena:
     def __init__(self, plan: BufferPlan) -> None:
         self.plan = plan
         self.free_fixed: list[tuple[int, int]] = []  # (bytes, slot), sorted
         self.free_symbolic: dict[Size, list[int]] = {}
-        self.sizes: dict[tuple[Shape, int], Size] = {}
+        # By ids of shape (which the plan keeps alive, and equal types share) and dtype.
+        self.sizes: dict[tuple[int, int], Size] = {}
 
     def _bytes(self, stored: Memory) -> Size:
-        key = (stored.shape, stored.dtype.itemsize)
+        shape, dtype = stored.shape, stored.dtype
+        key = (id(shape), id(dtype))
         size = self.sizes.get(key)
         if size is None:
-            size = self.sizes[key] = product(stored.shape) * stored.dtype.itemsize
+            size = self.sizes[key] = product(shape) * dtype.itemsize
         return size
 
     def take(self, stored: Memory) -> None:

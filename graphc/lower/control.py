@@ -6,19 +6,19 @@ a temporary of the step that runs it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from graphc.base.dims import Dim, Size
 from graphc.base.dtypes import bool_, uint8
 from graphc.ir.graph import Graph
-from graphc.ir.node import Node, TensorType, TupleType
-from graphc.lower.elements import storage_root
+from graphc.ir.node import Node, Tensor, TensorType, TupleType
+from graphc.lower.elements import storage_roots
 from graphc.lower.kernel_builder import Stored, Temporary
 from graphc.ops.families import Control
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class LoweredControl:
     """A node that runs bodies, with the memory of its buffers in the order of `backend.program`.
 
@@ -54,25 +54,26 @@ def bodies_of(node: Node) -> tuple[Graph, ...]:
 
 
 def lower_control(
-    node: Node, results: Sequence[Node], arena_bytes: Sequence[Size]
+    node: Node, results: Sequence[Tensor], arenas_of: Mapping[Graph, Size]
 ) -> LoweredControl:
-    """The step of a node. results: its `get` nodes that are used; arena_bytes: of each body."""
+    """The step of a node. results: its `get` nodes that are used; arenas_of: bytes by body."""
     assert isinstance(node.type, TupleType)
     used = {r.attrs[0]: r for r in results}
-    given: list[Stored] = [storage_root(i) for i in node.inputs]
+    given = storage_roots(node.inputs)
     made: list[Stored] = [
-        storage_root(used[k]) if k in used else Temporary(t.shape, t.dtype)
-        for k, t in enumerate(node.type.items)
+        used[k] if k in used else Temporary(t.shape, t.dtype) for k, t in enumerate(node.type.items)
     ]
     kind = node.op.name
-    values = [*given, *made]
+    values: list[Stored] = [*given, *made]
     if kind != "call":
         values += map(_temporary, _places(node))
     if kind == "while_loop":
         values.append(Temporary((), bool_))
+    bodies = bodies_of(node)
+    arena_bytes = [arenas_of[body] for body in bodies]
     together = kind in ("cond", "while_loop")  # bodies that never run at the same time
     arenas = _shared(arena_bytes) if together else tuple(map(_arena, arena_bytes))
-    return LoweredControl(node, bodies_of(node), tuple(values), arenas)
+    return LoweredControl(node, bodies, tuple(values), arenas)
 
 
 def _places(node: Node) -> tuple[TensorType, ...]:

@@ -15,12 +15,11 @@ from graphc.base.dims import Shape
 from graphc.ir.node import Node, Tensor
 from graphc.loops.build import ZERO
 from graphc.loops.nodes import Const, Expr, Op, var
-from graphc.lower.elements import Elements, Index, storage_root
+from graphc.lower.elements import Elements, Index
 from graphc.ops.families import (
     Alias,
     Contraction,
     Elementwise,
-    Item,
     Map,
     Opaque,
     Reduction,
@@ -83,8 +82,6 @@ class EdgeFinder:
             return self._recorded(node, own_index(node.shape), node)
         if isinstance(form, Reduction):
             return self._recorded(node.inputs[0], own_index(node.inputs[0].shape), node)
-        if isinstance(form, Item):
-            return [Edge(storage_root(i), 0, False) for i in node.inputs[0].inputs]
         if isinstance(form, Contraction | Opaque):
             found = []
             for operand in node.inputs:

@@ -244,4 +244,9 @@ def storage_root(node: Node) -> Tensor:
     return node  # type: ignore[return-value]  # what is in memory has one result
 
 
+def storage_roots(nodes: Sequence[Tensor]) -> list[Tensor]:
+    """The storage root of each of `nodes`."""
+    return [storage_root(n) if isinstance(n.op.form, _SHARING) else n for n in nodes]
+
+
 _SHARING = (Reshape, Alias)

@@ -25,10 +25,10 @@ from graphc.lower.buffer_plan import (
 )
 from graphc.lower.columns import lower_columns
 from graphc.lower.contraction import lower_contraction, prepare_contraction
-from graphc.lower.control import LoweredControl, bodies_of, control_node, lower_control
+from graphc.lower.control import LoweredControl, control_node, lower_control
 from graphc.lower.depthwise import lower_depthwise, memory_of_depthwise, windowed_operand
 from graphc.lower.dynamic import Phases, counts_of, lower_bindings, lower_results
-from graphc.lower.elements import storage_root
+from graphc.lower.elements import storage_root, storage_roots
 from graphc.lower.invariant import filled_once
 from graphc.lower.join_copies import lower_joined
 from graphc.lower.joins import find_joins, is_contiguous_join
@@ -194,8 +194,7 @@ def _steps_of(
     if region.kind == "control":
         node = control_node(region.nodes[0])
         assert node is not None, "a region of results"
-        sizes = [shared.arenas[body] for body in bodies_of(node)]
-        return [lower_control(node, region.nodes, sizes)]
+        return [lower_control(node, region.nodes, shared.arenas)]
     sites = shared.sites
     if region.kind == "joined":
         members = {id(region.nodes[0])}
@@ -299,7 +298,7 @@ def prepare(
         runs = {op for op in graph.ops if isinstance(op.form, Control)}
         for node in graph.nodes if runs else ():
             if node.op in runs:
-                forced += map(storage_root, node.inputs)
+                forced += storage_roots(node.inputs)
         return graph, forced
 
     def visit(node: Node, inputs: tuple[Tensor, ...]) -> Node:
@@ -307,7 +306,7 @@ def prepare(
             return node
         form = node.op.form
         if isinstance(form, Control):
-            forced.extend(map(storage_root, inputs))
+            forced.extend(storage_roots(inputs))
         many = node.op.name == "concat" and len(inputs) > _MAX_JOINED
         many = many and not is_contiguous_join(node)
         if not isinstance(form, _PREPARED) and not many:

@@ -37,7 +37,7 @@ from graphc.lower.edges import (
     is_view_form,
     view_depth,
 )
-from graphc.lower.elements import storage_root
+from graphc.lower.elements import storage_root, storage_roots
 from graphc.lower.joins import Joins
 from graphc.lower.panel_layout import has_parts
 from graphc.ops.families import (
@@ -101,6 +101,12 @@ class _Use(NamedTuple):
 
 
 _SOURCES = (Source, Constant)
+_APART = (*_SOURCES, Control, Item)  # forms of nodes that no kernel computes
+
+
+def is_source(node: Tensor) -> bool:
+    """Whether nothing computes a node."""
+    return not node.inputs and isinstance(node.op.form, _SOURCES)
 
 
 class Partitioner:
@@ -147,15 +153,20 @@ class Partitioner:
 
     def run(self) -> list[Region]:
         results: dict[int, list[Tensor]] = {}  # of nodes that run bodies, by id
+        # By op: a thousand layers have few ops.
+        forms = {
+            op: next((f for f in _APART if isinstance(op.form, f)), None) for op in self.graph.ops
+        }
+        views = {op for op in self.graph.ops if is_view_form(op.form)}
         for node in reversed(self.graph.nodes):
-            if isinstance(node.op.form, Control):
-                self._control(node, results.pop(id(node), []))
-            if not isinstance(node, Tensor) or isinstance(node.op.form, _SOURCES):
-                continue
-            if isinstance(node.op.form, Item):
+            form = forms[node.op]
+            if form is Control:
+                self._control(node, results.pop(id(node)))
+            elif form is Item and isinstance(node, Tensor):
                 results.setdefault(id(node.inputs[0]), []).append(node)
+            if form is not None or not isinstance(node, Tensor):
                 continue
-            if is_view(node) and not self.is_producer(node):
+            if node.op in views and not self.is_producer(node):
                 continue
             uses = self.uses.pop(id(node), [])
             if not uses and id(node) not in self.stored:
@@ -192,9 +203,12 @@ class Partitioner:
         for result in results:
             users = [u.region for u in self.uses.pop(id(result), ())]
             self._add(result, region, 0, users, True)
-        self._register_edges(results[0])  # all results read the operands of the node
-        for result in results[1:]:
-            self.edges[id(result)] = self.edges[id(results[0])]
+        # All results read the operands of the node.
+        read = [Edge(i, 0, False) for i in storage_roots(node.inputs) if not is_source(i)]
+        for edge in read:
+            self.uses.setdefault(id(edge.producer), []).append(_Use(region, results[0], edge, 0))
+        for result in results:
+            self.edges[id(result)] = read
 
     def _start(self, node: Tensor, users: list[Region]) -> None:
         form = node.op.form
@@ -251,7 +265,7 @@ class Partitioner:
         found = self.edges[id(node)] = self.finder.edges(node)
         for edge in found:
             producer = edge.producer
-            if producer.inputs or not isinstance(producer.op.form, _SOURCES):
+            if not is_source(producer):
                 self.uses.setdefault(id(producer), []).append(_Use(region, node, edge, align))
 
     # -- may it join? -----------------------------------------------------------------------------
@@ -405,10 +419,10 @@ def _in_order(
     A region that reads through a `barrier` waits for what the barrier waits for, as long as
     anything else can run: fusion may have tied both together, and this order only saves memory.
     """
-    waiting: dict[int, int] = {}
-    held: dict[int, int] = {}
-    users: dict[int, list[Region]] = {r.number: [] for r in regions}
-    releases: dict[int, list[Region]] = {r.number: [] for r in regions}
+    waiting: list[int] = []  # this and the others by number, in which order `regions` are
+    held: list[int] = []
+    users: list[list[Region]] = [[] for _ in regions]
+    releases: list[list[Region]] = [[] for _ in regions]
     for region in regions:
         sources: set[int] = set()
         later: set[int] = set()
@@ -423,7 +437,8 @@ def _in_order(
                 found = _awaited(node, is_producer)
                 later.update(home[p].number for p in found if p in home)
         later -= sources | {region.number}
-        waiting[region.number], held[region.number] = len(sources), len(later)
+        waiting.append(len(sources))
+        held.append(len(later))
         for number in sources:
             users[number].append(region)
         for number in later:

@@ -23,8 +23,8 @@ import pytest
 import graphc
 
 # Of Python functions and of functions in C, per call of the layer (with two weights of its own).
-MOST_PYTHON = {"": 120, "cached": 140}
-MOST_NATIVE = {"": 285, "cached": 330}
+MOST_PYTHON = {"": 95, "cached": 97}
+MOST_NATIVE = {"": 240, "cached": 262}
 
 
 @graphc.function
