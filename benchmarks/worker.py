@@ -73,8 +73,9 @@ class Desk:
         """Build, call, compare; the reason if it cannot run, what was raised if it fails."""
         begin = time.perf_counter()
         try:
-            running = self._contestant.build(named(workload))
-            values = running.values()
+            described = named(workload)
+            running = self._contestant.build(described)
+            values = running.every_value(described.data())
         except Unsupported as reason:
             return {"missing": str(reason)}
         except Exception as error:  # any failure of a peer is a row's reason, never a lost table
@@ -124,12 +125,14 @@ def _load(path: Path) -> list[Array]:
 
 def errors(values: list[Array], expected: list[Array]) -> dict[str, float]:
     """The largest over outputs of: root mean square error over root mean square value (`rms`), and
-    the largest error over the largest value (`worst`).
+    the largest error over the largest value (`worst`), where a value is expected (not NaN).
     """
     rms = worst = 0.0
     for found, wanted in zip(values, expected, strict=True):
         if found.shape != wanted.shape:
             raise ValueError(f"an output has shape {found.shape}, expected {wanted.shape}")
+        compared = ~np.isnan(wanted)
+        found, wanted = found[compared], wanted[compared]
         off = np.abs(found.astype(np.float64) - wanted)
         scale = float(np.sqrt(np.mean(wanted * wanted))) or 1.0
         # Not a number stays one: max() would hide it.

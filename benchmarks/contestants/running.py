@@ -8,8 +8,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from benchmarks.workloads.reference import STEPS, changes
-from benchmarks.workloads.workload import Array, Workload
+from benchmarks.workloads.reference import STEPS, changes, joined
+from benchmarks.workloads.workload import Array, Data, Workload
+
+
+def as_list(found: Any) -> list[Any]:
+    """One output or several."""
+    return list(found) if isinstance(found, list | tuple) else [found]
+
+
+def arrays(found: Any) -> list[Array]:
+    """Outputs that NumPy can read, copied."""
+    return [np.array(a) for a in as_list(found)]
 
 
 @dataclass(frozen=True)
@@ -17,12 +27,19 @@ class Running:
     """`call(*args)` is one timed call: what it computes is finished when it returns.
 
     values: outputs as NumPy arrays, or of a training step what `reference.expected` describes; to
-    be taken once, before the first timed call.
+    be taken once, before the first timed call. outputs: those of what `call` gives, in order.
     """
 
     call: Callable[..., Any]
     args: tuple[Any, ...]
     values: Callable[[], list[Array]]
+    outputs: Callable[[Any], list[Any]] = as_list
+
+    def every_value(self, data: Data) -> list[Array]:
+        """`values`, each followed by those of the further inputs."""
+        found = [self.values()]
+        found += [arrays(self.outputs(self.call(*inputs))) for inputs in data.further]
+        return joined(found)
 
 
 class Contestant(Protocol):
@@ -44,13 +61,3 @@ def trained(
     """The losses of STEPS calls of `step`, and the changes of the weights."""
     losses = np.array([float(np.asarray(step())) for _ in range(STEPS)])
     return [losses, changes(first, {k: np.asarray(v) for k, v in last().items()})]
-
-
-def as_list(found: Any) -> list[Any]:
-    """One output or several."""
-    return list(found) if isinstance(found, list | tuple) else [found]
-
-
-def arrays(found: Any) -> list[Array]:
-    """Outputs that NumPy can read, copied."""
-    return [np.array(a) for a in as_list(found)]

@@ -22,6 +22,9 @@ def add_one(count: int = 8, aim: float | None = None) -> Workload:
     )
 
 
+FURTHER = 500  # inputs of the tiny perceptron whose errors count
+
+
 def tiny_mlp(sizes: tuple[int, ...] = (4, 32, 32, 2), aim: float | None = None) -> Workload:
     """A perceptron with tanh for one example, as in a controller."""
     pairs = list(pairwise(sizes))
@@ -29,7 +32,8 @@ def tiny_mlp(sizes: tuple[int, ...] = (4, 32, 32, 2), aim: float | None = None) 
     def data() -> Data:
         weights = {f"w{k}": weight(m, n) for k, (m, n) in enumerate(pairs)}
         weights |= {f"b{k}": normal(n, scale=0.1) for k, (_, n) in enumerate(pairs)}
-        return Data((normal(1, sizes[0]),), weights)
+        further = tuple((normal(1, sizes[0], seed=k),) for k in range(1, FURTHER))
+        return Data((normal(1, sizes[0]),), weights, further)
 
     def compute(ns: Any, x: Sequence[Any], w: Mapping[str, Any]) -> Any:
         h = x[0]

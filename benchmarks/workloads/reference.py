@@ -19,6 +19,7 @@ from benchmarks.workloads.workload import Array, Data, Workload
 Backward = Callable[[Array], Array]
 STEPS = 3  # of Adam, after which parameters are compared
 RATE, BETA1, BETA2, EPSILON = 1e-3, 0.9, 0.999, 1e-8
+SMALL = 1e-2
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
@@ -316,15 +317,27 @@ def concat_channels(parts: Sequence[Value]) -> Value:
 
 
 def expected(workload: Workload, data: Data) -> list[Array]:
-    """The outputs; of a training step the losses of STEPS steps and then every change of a weight,
-    joined in one array.
+    """The outputs, each followed by those of the further inputs; of a training step the losses of
+    STEPS steps and then every change of a weight, joined in one array.
+
+    Changes are NaN (not to be compared) where a gradient was below SMALL of the root mean square of
+    its tensor: a step of Adam is a gradient over its own size, and of one that is nearly zero the
+    rounding. A dozen such weights in a million would be the whole error.
     """
-    inputs = [_exact(a) for a in data.inputs]
     weights = {k: Value(a.astype(np.float64)) for k, a in data.weights.items()}
-    if not workload.training:
-        found = workload.compute(NAMESPACE, inputs, weights)
-        return [v.data for v in (found if isinstance(found, list) else [found])]
-    return _trained(workload, inputs, weights)
+    if workload.training:
+        return _trained(workload, [_exact(a) for a in data.inputs], weights)
+    every = []
+    for inputs in (data.inputs, *data.further):
+        found = workload.compute(NAMESPACE, [_exact(a) for a in inputs], weights)
+        every.append([v.data for v in (found if isinstance(found, list) else [found])])
+    return joined(every)
+
+
+def joined(every: Sequence[Sequence[Array]]) -> list[Array]:
+    """The outputs of several inputs one behind the other."""
+    first, *further = every
+    return [np.concatenate(o) for o in zip(*every, strict=True)] if further else list(first)
 
 
 def _trained(
@@ -334,17 +347,20 @@ def _trained(
     now = dict(first)
     mean = {k: np.zeros_like(a) for k, a in now.items()}
     square = {k: np.zeros_like(a) for k, a in now.items()}
+    small = {k: np.zeros(a.shape, bool) for k, a in now.items()}
     losses = []
     for step in range(1, STEPS + 1):
         values = {k: Value(a) for k, a in now.items()}
         loss = workload.compute(NAMESPACE, inputs, values)
         losses.append(float(loss.data))
         for k, g in zip(values, gradients(loss, list(values.values())), strict=True):
+            small[k] |= (g != 0) & (np.abs(g) < SMALL * np.sqrt(np.mean(g * g)))
             mean[k] = BETA1 * mean[k] + (1 - BETA1) * g
             square[k] = BETA2 * square[k] + (1 - BETA2) * g * g
             scaled = np.sqrt(square[k] / (1 - BETA2**step)) + EPSILON
             now[k] = now[k] - RATE * mean[k] / (1 - BETA1**step) / scaled
-    return [np.array(losses), changes(first, now)]
+    left_out = np.concatenate([s.ravel() for s in small.values()])
+    return [np.array(losses), np.where(left_out, np.nan, changes(first, now))]
 
 
 def changes(first: Mapping[str, Array], last: Mapping[str, Array]) -> Array:

@@ -25,10 +25,15 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True)
 class Data:
-    """The arrays of a workload: what is fed at each call, and the weights by name."""
+    """The arrays of a workload: what is fed at each call, and the weights by name.
+
+    further: other inputs, on which errors are taken as well: those of a result of two numbers would
+    be chance. Only for workloads with NumPy arrays in and out.
+    """
 
     inputs: tuple[Array, ...]
     weights: Mapping[str, Array] = field(default_factory=dict)
+    further: tuple[tuple[Array, ...], ...] = ()
 
 
 @dataclass(frozen=True)

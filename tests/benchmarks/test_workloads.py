@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.catalogue import named
 from benchmarks.contestants.with_graphc import Graphc
+from benchmarks.worker import errors
 from benchmarks.workloads import every, light_networks, reference
 from benchmarks.workloads.odd_shapes import shapes
 from benchmarks.workloads.reference import Value, expected, gradients
@@ -20,14 +21,14 @@ def test_graphc_agrees_with_the_reference(name: str) -> None:
     workload = TINY[name]
     wanted = expected(workload, workload.data())
     running = Graphc(threads=2).build(workload)
-    found = running.values()
+    found = running.every_value(workload.data())
     assert [a.shape for a in found] == [a.shape for a in wanted]
-    for ours, exact in zip(found, wanted, strict=True):
-        scale = np.sqrt(np.mean(exact * exact))
-        assert scale > 0
-        # A step of Adam is the sign of a small gradient: its rounding shows in the changes.
-        bound = 1e-4 if workload.training else 1e-6
-        assert np.sqrt(np.mean((ours - exact) ** 2)) < bound * scale
+    for exact in wanted:
+        compared = exact[~np.isnan(exact)]
+        assert 0.9 * exact.size <= compared.size
+        assert np.any(compared)
+    # A step of Adam is a gradient over its own size: roundings of small ones show in the changes.
+    assert errors(found, wanted)["rms"] < (1e-5 if workload.training else 1e-6)
     running.call(*running.args)  # what is timed
 
 
