@@ -8,6 +8,7 @@ would load a second copy.
 
 from __future__ import annotations
 
+from graphc.kernels.cascade_cpu import CascadeTemplate
 from graphc.kernels.direct_cpu import DirectTemplate
 from graphc.kernels.gemm_cpu import GemmTemplate
 from graphc.kernels.gemm_strips import StripTemplate
@@ -16,6 +17,7 @@ from graphc.lower.template import KernelTemplate
 
 # In the order in which they are asked.
 TEMPLATES: tuple[KernelTemplate, ...] = (
+    CascadeTemplate(),
     DirectTemplate(),
     GemmTemplate(),
     StripTemplate(),

@@ -129,12 +129,15 @@ class Operand:
 
 
 def memory_of(plan: ContractionPlan, node: Tensor) -> Tensor | None:
-    """The node whose memory holds exactly the elements of `node`, in its order."""
+    """The node whose memory holds exactly the elements of `node`, in its order; None where there is
+    none, or where some of its rows are in scratch memory.
+    """
     while not plan.builder.is_producer(node):
         if not isinstance(node.op.form, Reshape | Alias):
             return None
         node = node.inputs[0]
-    return storage_root(node)
+    root = storage_root(node)
+    return None if plan.builder.is_kept(root) else root
 
 
 def extent(whole: Size, first: Expr, block: int) -> Expr:

@@ -182,11 +182,11 @@ def strips_for(problem: Problem, node: Tensor, target: Target) -> Strips:
 
 def strip_product(plan: ContractionPlan, problem: Problem, strips: Strips) -> list[LoweredKernel]:
     """The kernel of a product."""
-    return [plan.builder.kernel(_Strips(plan, problem, strips).body(), plan.work)]
+    return [plan.builder.kernel(StripLoops(plan, problem, strips).body(), plan.work)]
 
 
-class _Strips:
-    """The kernel while it is written."""
+class StripLoops:
+    """The loops of one product while they are written."""
 
     def __init__(self, plan: ContractionPlan, problem: Problem, strips: Strips) -> None:
         self.plan = plan
@@ -234,6 +234,19 @@ class _Strips:
             alone = EXPR.op("le", self.rows, ONE)
             body.append(If(alone, tuple(self._one_row()), tuple(self._blocked())))
         return [For(step, size(product(grid)), tuple(body), "parallel")]
+
+    def of_rows(self, at: dict[str, Expr], first: Expr, rows: Expr) -> list[Stmt]:
+        """All columns of the rows from `first` on, at most as many as a step has, at the indices of
+        the outer letters.
+        """
+        columns = self.problem.size(self.problem.columns)
+        strip = self.builder.variable("s")
+        self.at, self.first_row, self.rows = dict(at), first, rows
+        body: list[Stmt] = []
+        across = self.strips.columns
+        self.first_column = self._named("first", imul(strip, const(across)), body)
+        self.columns = self._named("columns", extent(columns, self.first_column, across), body)
+        return [For(strip, size(count(columns, across)), (*body, *self._blocked()))]
 
     def _named(self, name: str, value: Expr, body: list[Stmt]) -> Expr:
         return self.builder.let(name, value, body)

@@ -11,7 +11,7 @@ from graphc.base.dims import Shape, Size, bounds
 from graphc.base.dtypes import DType, bool_, int64
 from graphc.base.errors import CompileError
 from graphc.ir.node import Node, Tensor
-from graphc.loops.build import EXPR, Names, imul
+from graphc.loops.build import EXPR, ZERO, Names, iadd, imul, isub
 from graphc.loops.index_math import simplify_kernel, strides, unflatten
 from graphc.loops.nodes import (
     Buffer,
@@ -63,6 +63,28 @@ class Shifted:
 
 
 Stored = Tensor | Temporary | Shifted
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Rows of a node in scratch memory: `buffer` has the rows of the node from `first` on.
+
+    before: how many leading effective dims of the node are the same in all of these rows; rows: the
+    sizes of those behind them that count as its row.
+    """
+
+    buffer: Buffer
+    before: int
+    rows: Shape
+    first: Expr
+
+    def place(self, shape: Shape, index: Index) -> Index:
+        """The index in the buffer of the element of a node of `shape` at `index`."""
+        own = [i for s, i in zip(shape, index, strict=True) if not (isinstance(s, int) and s == 1)]
+        row: Expr = ZERO
+        for s, i in zip(self.rows, own[self.before :], strict=False):
+            row = iadd(imul(row, size(s)), i)
+        return (isub(row, self.first), *own[self.before + len(self.rows) :])
 
 
 def shifted(
@@ -158,6 +180,7 @@ class KernelBuilder:
         self.members = members
         self.is_producer = is_producer
         self._shifted: dict[int, Shifted | None] = {}
+        self._kept: dict[int, Kept] = {}
         self.elements = Elements(
             self._inline, self._leaf, self._check, self.watch if sites.numerics else None
         )
@@ -189,8 +212,18 @@ class KernelBuilder:
         root = storage_root(node)
         return self.buffer(root, node.shape, label_of(node if node.name else root))
 
+    def keep(self, node: Tensor, kept: Kept) -> None:
+        """Hold a node in scratch memory: it is written and read there from now on."""
+        self._kept[id(node)] = kept
+
+    def is_kept(self, node: Tensor) -> bool:
+        """Whether a node is held in scratch memory."""
+        return id(node) in self._kept
+
     def _shift(self, node: Tensor) -> Shifted | None:
         if node.op.name != "slice" or id(node) in self.members or self.is_producer(node):
+            return None
+        if self._kept and self.is_kept(storage_root(node.inputs[0])):
             return None
         if id(node) not in self._shifted:
             self._shifted[id(node)] = shifted(node, self.members, self.is_producer)
@@ -207,13 +240,16 @@ class KernelBuilder:
         """Whether a reshape of `root` is a param in a shape of its own: its index needs no
         division.
         """
-        if id(root) in self.members or not self.is_producer(root):
+        if id(root) in self.members or self.is_kept(root) or not self.is_producer(root):
             return False
         return not (isinstance(root.op.form, Constant) and root.size == 1)
 
     def _leaf(self, node: Tensor, index: Index, predicate: Expr | None) -> Expr:
+        kept = self._kept.get(id(node))
         shift = self._shift(node)
-        if shift is not None:
+        if kept is not None:
+            buffer, index = kept.buffer, kept.place(node.shape, index)
+        elif shift is not None:
             base = node.inputs[0]
             buffer = self.buffer(shift, base.shape, label_of(base))
             steps = node.attr("steps")
@@ -284,7 +320,11 @@ class KernelBuilder:
         if node.op.name not in RISKY and not self._chosen(node):
             self.watch(node, value)
         body.extend(self.checks())
-        body.append(Store(self.output(node, node.shape, label_of(node)), index, value))
+        kept = self._kept.get(id(node))
+        if kept is not None:
+            body.append(Store(kept.buffer, kept.place(node.shape, index), value))
+        else:
+            body.append(Store(self.output(node, node.shape, label_of(node)), index, value))
 
     def nest(self, extents: list[tuple[Var, Size]], body: list[Stmt]) -> list[Stmt]:
         """Serial loops around `body`, the first outermost."""

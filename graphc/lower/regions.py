@@ -13,6 +13,7 @@ Kinds of region:
 - contraction: one einsum with elementwise work on its result, or on several parts of it.
 - opaque: one op that writes its own loops.
 - joined: a concatenation that is written part by part (see `joins`); nothing joins it.
+- cascade: regions one after another, by blocks of rows (see `cascades`).
 - control: the results of a call, branch or loop: not a kernel but a step that runs bodies.
 
 Legality is decided on the region graph with `reach` (regions reachable downstream, as bit sets).
@@ -64,7 +65,7 @@ class Region:
     domain: the effective shape that its results have; rows: how many leading dims of it are rows
     (None: no reductions). outputs: nodes that are written to memory. reasons: why nodes joined or
     not, in words. in_parts: the results read parts of the contraction, which is larger than the
-    domain.
+    domain. stages: the regions of a cascade.
     """
 
     number: int
@@ -77,6 +78,7 @@ class Region:
     reach: int = 0
     has_producers: bool = False
     in_parts: bool = False
+    stages: tuple[Region, ...] = ()
 
     @property
     def name(self) -> str:

@@ -36,6 +36,7 @@ class RegionKey:
         self._members = {id(n) for n in region.nodes}
         self._is_producer = is_producer
         parts: list[object] = [region.kind, region.rows, region.domain]
+        parts += [(s.kind, s.rows, s.domain, len(s.nodes)) for s in region.stages]
         for node in region.nodes:
             self._visit(node, parts)
         parts.append(tuple(self._numbers[id(n)] for n in region.outputs))

@@ -172,23 +172,35 @@ def widest(region: Region) -> DType:
 
 def _rows(region: Region, builder: KernelBuilder) -> LoweredKernel:
     """Reductions over the inner dims of each row, then the results."""
-    rows = region.rows or 0
-    outer = region.domain[:rows]
+    outer = region.domain[: region.rows or 0]
     row = builder.variable("i")
-    variables: tuple[Expr, ...] = spread(row, outer) if outer else ()
+    body = row_statements(region, builder, spread(row, outer) if outer else ())
+    if not outer:
+        return builder.kernel(body, 0)
+    loop = For(row, size(product(outer)), tuple(body), "parallel")
+    return builder.kernel([loop], work_of_rows(region))
+
+
+def work_of_rows(region: Region) -> Size:
+    """Scalar operations of a row region, estimated."""
+    reduced = [n.inputs[0].shape for n in region.nodes if isinstance(n.op.form, Reduction)]
+    work = product(region.domain) * (len(region.nodes) + 1)
+    for shape in reduced:
+        work = work + product(shape) * 4
+    return work
+
+
+def row_statements(
+    region: Region, builder: KernelBuilder, variables: tuple[Expr, ...]
+) -> list[Stmt]:
+    """The statements for one row of a row region, at the index of the row."""
     body: list[Stmt] = []
-    work: Size = 0
     staging = Staging(region, builder, variables)
     for node in region.nodes:
         if isinstance(node.op.form, Reduction):
             body += row_reduction(region, builder, node, variables, staging)
-            work = work + product(node.inputs[0].shape) * 4
     body += _row_results(region, builder, variables, staging)
-    body = staging.allocations() + body
-    work = work + product(region.domain) * (len(region.nodes) + 1)
-    if not outer:
-        return builder.kernel(body, 0)
-    return builder.kernel([For(row, size(product(outer)), tuple(body), "parallel")], work)
+    return staging.allocations() + body
 
 
 def _row_results(
