@@ -23,6 +23,7 @@ from graphc.lower.buffer_plan import (
     plan_buffers,
     slot_offsets,
 )
+from graphc.lower.cascades import find_cascades
 from graphc.lower.columns import lower_columns
 from graphc.lower.contraction import lower_contraction, prepare_contraction
 from graphc.lower.control import LoweredControl, control_node, lower_control
@@ -168,6 +169,7 @@ def _lower_one(graph: Graph, variables: list[Tensor], shared: _Shared) -> Lowere
     roots += counts_of(graph)
     joins = find_joins(graph, forced, roots)
     regions, partitioner = partition(graph, forced + roots, shared.fuse, phases, joins)
+    regions = find_cascades(regions, partitioner, shared.templates, shared.target)
     waiting = lower_bindings(graph, phases, shared.sites)
     between = Region(-1, "sizes", ())  # of steps that belong to no node
     steps: list[LoweredStep] = []
