@@ -115,7 +115,9 @@ def _stages(
 
 
 def _passes_rows_on(region: Region, operand: Tensor, partitioner: Partitioner) -> bool:
-    """Whether each row of a region reads `operand` at its own row."""
+    """Whether a region reads `operand` at its own elements, row by row: nothing is read any more
+    once a result is written in its place.
+    """
     if region.kind != "row" or not region.rows or len(region.outputs) != 1 or is_narrow(region):
         return False
     rows = region.rows
@@ -124,7 +126,7 @@ def _passes_rows_on(region: Region, operand: Tensor, partitioner: Partitioner) -
     for node in region.nodes:
         for edge in partitioner.edges[id(node)]:
             near = min(edge.depth, partitioner.align[id(node)])
-            if edge.producer is operand and near < rows:
+            if edge.producer is operand and (near < rows or not edge.exact):
                 return False
     return True
 

@@ -165,6 +165,10 @@ def test_loops_mean_what_runs(monkeypatch: pytest.MonkeyPatch, name: str) -> Non
     np.testing.assert_allclose(views[out.name].reshape(expected.shape), expected, atol=1e-6)
 
 
+def _mirrored(scores: T) -> T:
+    return graphc.flip(scores, axis=1) - graphc.mean(scores, axis=1, keepdims=True)
+
+
 def test_what_others_read_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     q, k, v = (graphc.placeholder((64, 32), name=n) for n in "qkv")
     weights = graphc.softmax(q @ k.mT)
@@ -174,6 +178,7 @@ def test_what_others_read_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
         "another reader": [("out", out), ("sums", graphc.sum(weights, axis=0))],
         "both operands": [("out", weights @ weights)],
         "columns of rows": [("out", graphc.softmax(q @ k.mT, axis=0) @ v)],
+        "other elements of the row": [("out", _mirrored(q @ k.mT) @ v)],
         "turned": [("out", weights.mT @ v)],
     }
     for name, outputs in several.items():
