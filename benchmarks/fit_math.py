@@ -288,7 +288,6 @@ FITS: list[Fit] = [
     Fit("LOG_BY_QUOTIENT_64", log_by_quotient, 6, TINY, mpf("0.02945"), lambda z: z / 2, 53),
     *odd("SIN", mp.sin, QUARTER_PI, (2, 5)),
     *both("COS", cos_rest, TINY, QUARTER_PI, lambda z: z**2 / mp.cos(mp.sqrt(z)), (2, 5)),
-    *odd("TANH", mp.tanh, mpf("0.551") ** 2, (4, 10)),
     *odd("SINH", mp.sinh, mpf("1.001"), (3, 7)),
     *odd("ATAN", mp.atan, mpf(1), (8, 19)),
     *odd("ASIN", mp.asin, mpf("0.2501"), (4, 11)),

@@ -42,6 +42,7 @@ from graphc.backend.run_table import ARENA, Column, RunTable
 from graphc.backend.runs import Run, find_runs
 from graphc.backend.scalar_emitter import ScalarEmitter
 from graphc.backend.steps import LAUNCH, PARALLEL_THRESHOLD, Sizes, step_key, step_text
+from graphc.backend.streaming import streamed
 from graphc.base.dims import Size
 from graphc.base.errors import CompileError
 from graphc.base.target import Target
@@ -98,6 +99,7 @@ class Code:
     _runs: int = 0
 
     def __post_init__(self) -> None:
+        self._streamed = streamed(self.program, self.target)
         for launch in self.program.launches():
             if launch.kernel not in self.kernels:
                 self.kernels[launch.kernel] = self._kernel(launch.kernel)
@@ -114,7 +116,8 @@ class Code:
         return depends_on(size, frozenset(self.program.computed))
 
     def _kernel(self, kernel: Kernel) -> KernelFacts:
-        text = emit_kernel(kernel, self.target, self.functions)
+        past = self._streamed.get(kernel, frozenset())
+        text = emit_kernel(kernel, self.target, self.functions, past)
         name = self._kernel_names.setdefault(text, f"@graphc.kernel.{len(self._kernel_names)}")
         extent = _parallel_extent(kernel)
         return KernelFacts(name, kernel_symbols(kernel), scratch_bytes(kernel), extent)

@@ -27,6 +27,7 @@ from graphc.backend.llvm_types import (
     vector_type,
 )
 from graphc.backend.scalar_emitter import ScalarEmitter
+from graphc.backend.streaming import FENCE, MARK, streaming_stores
 from graphc.backend.values import Entry, VectorContext
 from graphc.base.dims import bounds, product
 from graphc.base.dtypes import int64
@@ -52,6 +53,7 @@ from graphc.loops.nodes import (
     Var,
 )
 from graphc.loops.walk import statements
+from graphc.schedule.policy_cpu import VECTOR_BYTES
 
 NAME = "@KERNEL@"  # replaced by the function's name last
 # How names of register buffers and of single elements start: the driver promotes where some are.
@@ -62,14 +64,23 @@ FUNCTION_ATTRIBUTES = 'nounwind "min-legal-vector-width"="512"'
 class LoopEmitter(ControlEmitter):
     """Writes one kernel as a function of the native ABI; see `emit_kernel`.
 
-    functions: internal functions of the module, shared by its kernels.
+    functions: internal functions of the module, shared by its kernels; streamed: params that are
+    written past the caches.
     """
 
-    def __init__(self, kernel: Kernel, target: Target, functions: dict[str, str]) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        target: Target,
+        functions: dict[str, str],
+        streamed: frozenset[Buffer] = frozenset(),
+    ) -> None:
         scalars = ScalarEmitter(target)
         scalars.functions = functions
         super().__init__(scalars)
         self.kernel = kernel
+        self._streamed = streamed
+        self._lines: frozenset[Store] = frozenset()  # stores that go past the caches at this place
         self.symbols = kernel_symbols(kernel)
         self.mutable = frozenset(kernel.outputs) | frozenset(
             s.buffer for s in statements(kernel.body) if isinstance(s, Alloc)
@@ -83,7 +94,7 @@ class LoopEmitter(ControlEmitter):
         self._vector_slots: dict[tuple[str, int], str] = {}
         self._effects: dict[Stmt, Effects] = {}
         self._handlers: dict[type[Stmt], Callable[..., None]] = {
-            For: self._for, Let: self._let, Store: self.store, Alloc: self._alloc, If: self._if,
+            For: self._for, Let: self._let, Store: self._store, Alloc: self._alloc, If: self._if,
             Accumulators: self._accumulators, Accumulate: self._accumulate, Check: self._check,
             Intrinsic: self._intrinsic, Barrier: self._barrier,
         }  # fmt: skip
@@ -93,6 +104,8 @@ class LoopEmitter(ControlEmitter):
         """The text of the function, its name written as NAME."""
         self.block(self.kernel.body)
         lines = self.region.lines
+        if self._streamed:
+            lines.append(f"  {FENCE}")
         return "\n".join([
             f"define internal void {NAME}(ptr %args, i64 %begin, i64 %end, i64 %worker) "
             f"{FUNCTION_ATTRIBUTES} {{",
@@ -174,6 +187,11 @@ class LoopEmitter(ControlEmitter):
         entry = self.value(stmt.value)
         # The name keeps this value though what it was computed from may change.
         self.bind(stmt.var, Entry(entry.names, entry.width, entry.level))
+
+    def _store(self, stmt: Store) -> None:
+        self.line_mark = MARK if stmt in self._lines else ""
+        self.store(stmt)
+        self.line_mark = ""
 
     def _alloc(self, stmt: Alloc) -> None:
         buffer = stmt.buffer
@@ -351,6 +369,8 @@ class LoopEmitter(ControlEmitter):
         for variable, declared in changed.accumulators:
             k = declared.vars.index(variable)
             self._set(variable, self._identity(declared.combine, k, stmt.width, groups))
+        if self._streamed and some != "false":
+            some = self._vector_streamed(stmt, start, some)
         self._guarded(some, changed, lambda: self._vector_main(stmt, start))
         targets = tuple(dict.fromkeys(a for _, a in changed.accumulators))
         for declared in targets:
@@ -403,6 +423,28 @@ class LoopEmitter(ControlEmitter):
             return e.emit(f"and i64 {stop}, {-step}")
         return e.emit(f"sub i64 {stop}, {e.emit(f'urem i64 {stop}, {step}')}")
 
+    def _vector_streamed(self, stmt: For, stop: str, some: str) -> str:
+        """The main loop with stores past the caches, for buffers that begin at lines; whether the
+        main loop is still to run.
+        """
+        stores = streaming_stores(stmt, self._streamed)
+        if not stores:
+            return some
+        e, together = self.at(0), ""
+        for pointer in sorted({self.pointer(s.buffer) for s in stores}):
+            bits = e.emit(f"ptrtoint ptr {pointer} to i64")
+            together = e.emit(f"or i64 {together}, {bits}") if together else bits
+        odd = e.emit(f"and i64 {together}, {VECTOR_BYTES - 1}")
+        whole = e.emit(f"icmp eq i64 {odd}, 0")
+        e = self.here()
+        lines, rest = e.emit(f"and i1 {some}, {whole}"), e.emit(f"xor i1 {whole}, true")
+        rest = e.emit(f"and i1 {some}, {rest}")
+        self._lines = stores
+        changed = self._effects_of(stmt)
+        self._guarded(lines, changed, lambda: self._vector_main(stmt, stop))
+        self._lines = frozenset()
+        return rest
+
     def _vector_main(self, stmt: For, stop: str) -> None:
         def body(counter: str) -> None:
             self.vector = VectorContext(stmt.var, counter, stmt.width, stmt.interleave)
@@ -423,9 +465,14 @@ def _known_positive(extent: Expr) -> bool:
     return False
 
 
-def emit_kernel(kernel: Kernel, target: Target, functions: dict[str, str]) -> str:
-    """The kernel's function text, named NAME;
+def emit_kernel(
+    kernel: Kernel,
+    target: Target,
+    functions: dict[str, str],
+    streamed: frozenset[Buffer] = frozenset(),
+) -> str:
+    """The kernel's function text, named NAME; `streamed` params are written past the caches.
 
     Internal functions it needs are added to `functions`.
     """
-    return LoopEmitter(kernel, target, functions).function()
+    return LoopEmitter(kernel, target, functions, streamed).function()

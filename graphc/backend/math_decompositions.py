@@ -68,7 +68,7 @@ DECOMPOSITIONS: dict[str, Decomposition] = {
     "atan2": Decomposition(trigonometric.atan2, 2.0, 2.0),
     "sinh": Decomposition(exponential.sinh, 2.0, 2.0),
     "cosh": Decomposition(exponential.cosh, 1.75, 1.75),
-    "tanh": Decomposition(exponential.tanh, 1.75, 1.75),
+    "tanh": Decomposition(exponential.tanh, 2.5, 2.5),
     "asinh": Decomposition(logarithm.asinh, 2.25, 2.25),
     "acosh": Decomposition(logarithm.acosh, 2.5, 2.5),
     "atanh": Decomposition(logarithm.atanh, 1.5, 1.5),
@@ -78,7 +78,7 @@ DECOMPOSITIONS: dict[str, Decomposition] = {
     "copysign": Decomposition(power.copysign, 0.0, 0.0, cheap=True),
     "nextafter": Decomposition(power.nextafter, 0.0, 0.0, cheap=True),
     "erf": Decomposition(special.erf, 1.5, 1.5),
-    "erfc": Decomposition(special.erfc, 4.0, 4.0),
+    "erfc": Decomposition(special.erfc, 4.25, 4.0),
     "lgamma": Decomposition(special.lgamma, 0.6, 3.5),
     "digamma": Decomposition(special.digamma, 0.6, 4.0),
 }

@@ -15,10 +15,10 @@ from graphc.backend.math_language import (
     Term,
     choose,
     fma,
-    nearest_integer,
+    nearest,
     polynomial,
-    power_of_two,
     scale,
+    two_to,
     where,
     with_sign_of,
 )
@@ -38,12 +38,11 @@ def ln2_parts(x: Term[V]) -> tuple[float, float]:
     return LN2_PARTS_64 if x.wide else LN2_PARTS_32
 
 
-def reduce_by_ln2(x: Term[V]) -> tuple[Term[V], Term[V], Term[V], Term[V]]:
-    """(n as integer, n as float, r, the rounding error of r): x = n ln 2 + r."""
-    whole, n = nearest_integer(x * LOG2_E)
+def reduce_by_ln2(x: Term[V]) -> tuple[Term[V], Term[V], float]:
+    """(n, near, low): x = n ln 2 + r with r = near - n * low; near is exact."""
+    n = nearest(x * LOG2_E)
     high, low = ln2_parts(x)
-    near = fma(whole, -high, x)
-    return n, whole, near, whole * -low
+    return n, fma(n, -high, x), low
 
 
 def clamp(x: Term[V], low: float, high: float) -> Term[V]:
@@ -60,8 +59,8 @@ def exp_parts(x: Term[V]) -> tuple[Term[V], Term[V]]:
 
 def exp_excess(x: Term[V], rest: Term[V] | None = None) -> tuple[Term[V], Term[V]]:
     """(q, n): exp(x + rest) = (1 + q) * 2**n, for the same x; the caller adds the 1."""
-    n, _, near, correction = reduce_by_ln2(x)
-    r = near + (correction if rest is None else correction + rest)
+    n, near, low = reduce_by_ln2(x)
+    r = fma(n, -low, near) if rest is None else near + (n * -low + rest)
     q = polynomial(r, choose(x, fits.EXP_32, fits.EXP_64))
     return fma(r * r, q, r), n
 
@@ -77,8 +76,8 @@ def exp2(s: ScalarLanguage[V], operand: V) -> V:
     """2**x; exact for integers."""
     x = Term(s, operand)
     x = clamp(x, -1076.0, 1025.0) if x.wide else clamp(x, -151.0, 129.0)
-    whole, n = nearest_integer(x)
-    r = x - whole
+    n = nearest(x)
+    r = x - n
     q = polynomial(r, choose(x, fits.EXP2_32, fits.EXP2_64))
     return scale(fma(r * r, q, r * LN2) + 1.0, n).value
 
@@ -86,15 +85,16 @@ def exp2(s: ScalarLanguage[V], operand: V) -> V:
 def expm1_of(x: Term[V]) -> Term[V]:
     """e**x - 1."""
     reduced = clamp(x, -40.0, 710.0) if x.wide else clamp(x, -20.0, 89.0)
-    n, _, near, correction = reduce_by_ln2(reduced)
+    n, near, low = reduce_by_ln2(reduced)
+    correction = n * -low
     r = near + correction
     lost = (near - r) + correction
     q = polynomial(r, choose(x, fits.EXPM1_32, fits.EXPM1_64))
     rest = fma(r * r, q, lost)
     # (r + rest) 2**n + 2**n - 1, with 2**n in two factors: it may overflow before the sum does.
-    half = n >> 1
-    first, second = power_of_two(half, x), power_of_two(n - half, x)
-    one = power_of_two(half - n, x)
+    half = nearest(n * 0.5)
+    first, second = two_to(half), two_to(n - half)
+    one = two_to(half - n)
     result = ((first - one) + (r + rest) * first) * second
     return where(x.equals(0.0), x, result)
 
@@ -105,23 +105,25 @@ def expm1(s: ScalarLanguage[V], operand: V) -> V:
 
 
 def tanh(s: ScalarLanguage[V], operand: V) -> V:
-    """An odd polynomial below 0.55, else 1 - 2 / (e**2x + 1)."""
+    """t / (t + 2) with t = e**2x - 1."""
     x = Term(s, operand)
     size = abs(x)
-    z = size * size
-    small = fma(size * z, polynomial(z, choose(x, fits.TANH_32, fits.TANH_64)), size)
-    # Above 20 (9 in float32) the result rounds to 1 and one factor holds 2**n.
+    # From here on the result rounds to 1.
     limit = 22.0 if x.wide else 11.0
-    p, n = exp_parts(where(size > limit, limit, size) * 2.0)
-    large = 1.0 - 2.0 / fma(p, power_of_two(n, x), 1.0)
-    return with_sign_of(where(size < 0.55, small, large), x).value
+    size = where(size > limit, limit, size)
+    n, near, low = reduce_by_ln2(size + size)
+    r = fma(n, -low, near)
+    q = polynomial(r, choose(x, fits.EXPM1_32, fits.EXPM1_64))
+    power = two_to(n)
+    t = fma(fma(r * r, q, r), power, power - 1.0)
+    return with_sign_of(t / (t + 2.0), x).value
 
 
 def half_exp(size: Term[V]) -> Term[V]:
     """e**size / 2 for size >= 0, infinite only where the half is."""
     limit = 712.0 if size.wide else 91.0
     p, n = exp_parts(where(size > limit, limit, size))
-    return scale(p, n - 1)
+    return scale(p, n - 1.0)
 
 
 def sinh(s: ScalarLanguage[V], operand: V) -> V:

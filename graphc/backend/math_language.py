@@ -194,14 +194,23 @@ def nearest_integer(x: Term[V]) -> tuple[Term[V], Term[V]]:
     return shifted - magic, shifted.bits() - shifted.like(magic).bits()
 
 
-def power_of_two(n: Term[V], like: Term[V]) -> Term[V]:
-    """2.0**n for an integer n within the normal exponents."""
-    return ((n + bias(like)) << mantissa_bits(like)).bitcast(like.dtype)
+def nearest(x: Term[V]) -> Term[V]:
+    """round_even(x) for |x| < 2**21 (float32) or 2**50; the sign of a zero may differ."""
+    return Term(x.s, x.s.nearest(x.value))
 
 
 def scale(x: Term[V], n: Term[V]) -> Term[V]:
-    """x * 2**n, rounded once, for |n| up to twice the largest exponent."""
+    """x * 2**n, rounded once, for whole n of the dtype of x up to twice the largest exponent."""
     return Term(x.s, x.s.ldexp(x.value, n.value))
+
+
+def two_to(n: Term[V]) -> Term[V]:
+    """2**n for whole n within the normal exponents.
+
+    Added to 1.5 * 2**23 the biased exponent stands in the low bits, and the rest is shifted out.
+    """
+    shifted = n + (1.5 * 2.0 ** mantissa_bits(n) + bias(n))
+    return (shifted.bits() << mantissa_bits(n)).bitcast(n.dtype)
 
 
 def two_sum(a: Term[V], b: Term[V]) -> tuple[Term[V], Term[V]]:

@@ -16,9 +16,8 @@ from graphc.backend.math_language import (
     copy_sign,
     fast_two_sum,
     fma,
-    nearest_integer,
+    nearest,
     polynomial,
-    power_of_two,
     scale,
     sign_mask,
     split,
@@ -74,8 +73,8 @@ def exp2_of(high: Term[V], low: Term[V]) -> Term[V]:
     """2**(high + low) in float64."""
     bounded = clamp(high, -1080.0, 1030.0)
     inside = bounded.equals(high)
-    whole, n = nearest_integer(bounded)
-    r = where(inside, high - whole, 0.0)
+    n = nearest(bounded)
+    r = where(inside, high - n, 0.0)
     tail = where(inside, low, 0.0)
     r_high, r_low = split(r)
     exact = r_high * LN2_HALVES[0]
@@ -103,10 +102,10 @@ def narrow_magnitude(x: Term[V], y: Term[V]) -> Term[V]:
     z = s * s
     series = fma(z, polynomial(z, fits.POW_LOG_NARROW_64), 2.0 * LOG2_E)
     power = clamp(y * fma(s, series, e.cast(float64)), -160.0, 140.0)
-    whole, n = nearest_integer(power)
-    r = power - whole
+    n = nearest(power)
+    r = power - n
     q = polynomial(r, fits.POW_EXP2_NARROW_64)
-    return (fma(r * r, q, r * LN2) + 1.0) * power_of_two(n, x)
+    return scale(fma(r * r, q, r * LN2) + 1.0, n)
 
 
 def pow_(s: ScalarLanguage[V], base: V, exponent: V) -> V:

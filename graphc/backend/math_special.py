@@ -17,7 +17,6 @@ from graphc.backend.math_language import (
     fma,
     nearest_integer,
     polynomial,
-    power_of_two,
     scale,
     two_product,
     where,
@@ -49,7 +48,7 @@ def erf(s: ScalarLanguage[V], operand: V) -> V:
     limit = 6.0 if x.wide else 4.0
     bounded = where(size > limit, limit, size)
     p, n = exp_parts(-polynomial(bounded, choose(x, fits.LOG_ERFC_32, fits.LOG_ERFC_64)))
-    large = 1.0 - p * power_of_two(n, x)
+    large = 1.0 - scale(p, n)
     return with_sign_of(where(size < 1.0, small, large), x).value
 
 

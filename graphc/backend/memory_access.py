@@ -50,6 +50,7 @@ class MemoryEmitter(ValueEmitter):
     """Adds memory to the value emitter. `mutable`: buffers that the kernel writes."""
 
     mutable: frozenset[Buffer]
+    line_mark = ""  # of stores that write whole lines past the caches; else empty
     _accesses: dict[object, Access]
     _repeated: dict[object, Repeated | None]
 
@@ -561,7 +562,7 @@ class MemoryEmitter(ValueEmitter):
     ) -> None:
         t, e = memory_type(dtype, width), self.here()
         if mask is None:
-            e.do(f"store {t} {value}, ptr {address}, align {dtype.itemsize}")
+            e.do(f"store {t} {value}, ptr {address}, {self.line_mark or f'align {dtype.itemsize}'}")
             return
         if self.vector is not None and self.vector.count == "1":
             # LLVM up to 22.1 writes a truncated vector at its full width where the mask is one

@@ -32,13 +32,16 @@ if TYPE_CHECKING:
 
 ATTRIBUTES = 'nounwind willreturn memory(none) "min-legal-vector-width"="512"'
 
+# With scaling as an instruction these are so short that the spills around a call cost as much.
+_SHORT = frozenset(("exp", "tanh"))
+
 
 def call(e: ScalarEmitter, name: str, dtype: DType, width: int, args: tuple[str, ...]) -> str:
     """A transcendental method on float32 or float64 by its decomposition, inlined where cheap."""
     if not dtype.is_float or name not in DECOMPOSITIONS:
         raise CompileError(f"the method {name!r} has no meaning for {dtype}")
-    # With scaling as an instruction exp is so short that the spills around a call cost as much.
-    if DECOMPOSITIONS[name].cheap or (name == "exp" and width > 1 and e.target.has_scaling):
+    short = name in _SHORT and width > 1 and e.target.has_scaling
+    if DECOMPOSITIONS[name].cheap or short:
         return _replay(e, _trace(name, dtype, "function"), width, args)
     t = compute_type(dtype, width)
     function = f"graphc.{name}.{suffix(compute_type(dtype), width)}"

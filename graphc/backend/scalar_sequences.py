@@ -166,16 +166,36 @@ def _fma(e: ScalarEmitter, dtype: DType, width: int, a: str, b: str, c: str) -> 
     return e.fma(a, b, c, compute_type(dtype), width)
 
 
+def _magic(dtype: DType, width: int) -> str:
+    """1.5 * 2**mantissa: what is added to it loses its fraction."""
+    return _float_literal(1.5 * 2.0 ** (52 if dtype.bits == 64 else 23), dtype, width)
+
+
+def _near_integer(e: ScalarEmitter, dtype: DType, width: int, x: str) -> str:
+    t = compute_type(dtype, width)
+    if e.target.has_scaling:  # a single instruction there, on any width
+        scalar = compute_type(dtype)
+        return e.emit(f"call {t} @llvm.roundeven.{suffix(scalar, width)}({t} {x})")
+    magic = _magic(dtype, width)
+    return e.emit(f"fsub {t} {e.emit(f'fadd {t} {x}, {magic}')}, {magic}")
+
+
 def _ldexp(e: ScalarEmitter, dtype: DType, width: int, x: str, n: str) -> str:
     scalar, whole = compute_type(dtype), f"i{dtype.bits}"
     t, i = vector_type(scalar, width), vector_type(whole, width)
-    if e.target.has_scaling:
-        if dtype.bits == 64:
-            narrow = vector_type("i32", width)
-            n, i = e.emit(f"trunc {i} {n} to {narrow}"), narrow
-        m = f"{suffix(scalar, width)}.{suffix('i32', width)}"
-        return e.emit(f"call {t} @llvm.ldexp.{m}({t} {x}, {i} {n})")
+    register = width * dtype.bits
+    if e.target.has_scaling and register in (128, 256, 512):
+        kind, mask = "pd" if dtype.bits == 64 else "ps", f"i{max(width, 8)} -1"
+        rounding = ", i32 4" if register == 512 else ""  # 4: as the control register says
+        return e.emit(
+            f"call {t} @llvm.x86.avx512.mask.scalef.{kind}.{register}("
+            f"{t} {x}, {t} {n}, {t} zeroinitializer, {mask}{rounding})"
+        )
     mantissa, bias = (52, 1023) if dtype.bits == 64 else (23, 127)
+    shifted = e.emit(f"fadd {t} {n}, {_magic(dtype, width)}")
+    low = f"sub {i} {e.emit(f'bitcast {t} {shifted} to {i}')}, "
+    pattern = (bias + mantissa << mantissa) + (1 << mantissa - 1)  # of 1.5 * 2**mantissa
+    n = e.emit(low + splat_literal(str(pattern), whole, width))
 
     def power(k: str) -> str:
         biased = e.emit(f"add {i} {k}, {splat_literal(str(bias), whole, width)}")
@@ -371,6 +391,7 @@ SEQUENCES: dict[str, dict[str, Sequence]] = {
         "reciprocal_sqrt": _reciprocal_sqrt,
         "nextafter": _nextafter,
         "fma": _fma,
+        "nearest": _near_integer,
         "ldexp": _ldexp,
         "floordiv": _float_floordiv,
         "mod": _float_mod,

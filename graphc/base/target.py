@@ -24,6 +24,7 @@ class Target:
     has_f16_conversion: bool = True
     has_rounding: bool = True  # floor, ceil, trunc, round-to-even as instructions
     has_scaling: bool = False  # x * 2**n, rounded once, as an instruction
+    has_streaming: bool = False  # stores past the caches, of whole lines
     registers: int = 32  # architectural vector registers of `register_bytes` each
     register_bytes: int = 64
     l1_bytes: int = 32 * 1024
@@ -34,14 +35,16 @@ class Target:
 
 X86_BASELINE = Target(
     "x86-64", "cpu", "x86_64-unknown-linux-gnu", "x86-64", "",
-    has_fma=False, has_f16_conversion=False, has_rounding=False, registers=16, register_bytes=16,
+    has_fma=False, has_f16_conversion=False, has_rounding=False, has_streaming=True,
+    registers=16, register_bytes=16,
 )  # fmt: skip
 X86_V3 = Target(
-    "x86-64-v3", "cpu", "x86_64-unknown-linux-gnu", "x86-64-v3", "", registers=16, register_bytes=32
-)
+    "x86-64-v3", "cpu", "x86_64-unknown-linux-gnu", "x86-64-v3", "",
+    has_streaming=True, registers=16, register_bytes=32,
+)  # fmt: skip
 X86_V4 = Target(
     "x86-64-v4", "cpu", "x86_64-unknown-linux-gnu", "x86-64-v4", "-prefer-256-bit",
-    has_scaling=True,
+    has_scaling=True, has_streaming=True,
 )  # fmt: skip
 AARCH64 = Target(
     "aarch64-linux", "cpu", "aarch64-unknown-linux-gnu", "generic", "+neon", register_bytes=16

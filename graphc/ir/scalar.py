@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
-from graphc.base.dtypes import DType
+from graphc.base.dtypes import DType, int32, int64
 
 V = TypeVar("V")
 
@@ -27,6 +27,8 @@ BINARY = (
 ).split()
 COMPARE = "eq ne lt le gt ge".split()  # -> bool
 PREDICATE = "isnan isinf isfinite signbit".split()  # -> bool
+# By width: stored bits of the significand, bias of the exponent, the integer as wide.
+_LAYOUT = {32: (23, 127, int32), 64: (52, 1023, int64)}
 
 
 class ScalarLanguage(ABC, Generic[V]):
@@ -80,20 +82,31 @@ class ScalarLanguage(ABC, Generic[V]):
         """A literal of the dtype of `x`."""
         return self.constant(value, self.dtype_of(x))
 
+    def nearest(self, x: V) -> V:
+        """A float rounded to a whole number, ties to even, for |x| < 2**21 (float32) or 2**50.
+
+        Adding 1.5 * 2**23 leaves no room for a fraction.
+        """
+        magic = self.like(x, 1.5 * 2.0 ** _LAYOUT[self.dtype_of(x).bits][0])
+        return self.op("sub", self.op("add", x, magic), magic)
+
     def ldexp(self, x: V, n: V) -> V:
-        """x * 2**n, rounded once; float x, n an integer of the same width, |n| up to twice the
-        largest exponent. In two factors: 2**n itself may be no float.
+        """x * 2**n, rounded once; n a whole number of the dtype of x, |n| up to twice the largest
+        exponent. In two factors: 2**n itself may be no float.
         """
         dtype = self.dtype_of(x)
-        mantissa, bias = {32: (23, 127), 64: (52, 1023)}[dtype.bits]
+        mantissa, bias, integer = _LAYOUT[dtype.bits]
+        magic = self.like(x, 1.5 * 2.0**mantissa)
+        shifted = self.bitcast(self.op("add", n, magic), integer)
+        whole = self.op("sub", shifted, self.bitcast(magic, integer))
 
         def power(k: V) -> V:
             biased = self.op("add", k, self.like(k, bias))
             return self.bitcast(self.op("shift_left", biased, self.like(k, mantissa)), dtype)
 
-        half = self.op("shift_right", n, self.like(n, 1))
+        half = self.op("shift_right", whole, self.like(whole, 1))
         first = self.op("mul", x, power(half))
-        return self.op("mul", first, power(self.op("sub", n, half)))
+        return self.op("mul", first, power(self.op("sub", whole, half)))
 
     def neg(self, x: V) -> V:
         return self.op("neg", x)

@@ -76,6 +76,9 @@ class ExprScalar(ScalarLanguage[Expr]):
     def bitcast(self, x: Expr, dtype: DType) -> Expr:
         return bitcast(x, dtype)
 
+    def nearest(self, x: Expr) -> Expr:
+        return op("nearest", x, dtype=x.dtype)
+
     def ldexp(self, x: Expr, n: Expr) -> Expr:
         return op("ldexp", x, n, dtype=x.dtype)
 

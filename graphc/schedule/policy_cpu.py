@@ -17,6 +17,9 @@ from graphc.base.dtypes import DType
 from graphc.base.target import Target
 
 VECTOR_BYTES = 64
+# Results of so many bytes are written past the caches: more than the share that a thread has of the
+# last one (8 to 32 MB for all). Softmax of 16 MB takes 0.52 ms so, 0.64 through the caches.
+STREAMED_BYTES = 12 * 1024 * 1024
 # Four independent chains hide the latency of an addition (3-4 cycles, 1-2 per cycle).
 REDUCTION_INTERLEAVE = 4
 # Elements of one parallel step of a flat loop: 8 K float32 are 32 KB per operand, a chunk that
