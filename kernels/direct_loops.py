@@ -2,22 +2,37 @@
 
     for outer letters, blocks of lines, panels of results      parallel
       for blocks of the summed letters
-        for lines, for tiles of places: C += elements x weights
+        for lines, for tiles of places: C += elements x weights; prefetch the next weights
       turn C, of places x results, in memory: results x places
       results = elementwise work (C)
 
 A place's vectors of results are neighbours in C. Its squares of 16 x 16 are turned by two passes
 that take every fourth element: an index of eight bits is rotated by two bits each time.
+
+A step reads its weights once, from memory where the network is large. The first tile of a block
+of sums would wait for them alone, so every tile asks for a share of the next block's weights.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 
 from graphc.base.dims import product
-from graphc.kernels.direct_problem import Direct, known
+from graphc.kernels.direct_problem import Direct, cycles, known
 from graphc.kernels.gemm_problem import Operand, Place, count, extent, up
-from graphc.loops.build import EXPR, FALSE, ZERO, iadd, ifloordiv, imod, imul, isub, literal
+from graphc.loops.build import (
+    EXPR,
+    FALSE,
+    ONE,
+    ZERO,
+    iadd,
+    ifloordiv,
+    imin,
+    imod,
+    imul,
+    isub,
+    literal,
+)
 from graphc.loops.index_math import unflatten
 from graphc.loops.nodes import (
     Accumulate,
@@ -28,6 +43,7 @@ from graphc.loops.nodes import (
     Expr,
     For,
     If,
+    Prefetch,
     Stmt,
     Store,
     Var,
@@ -41,9 +57,11 @@ from graphc.lower.kernel_builder import LoweredKernel, label_of
 
 # Bytes of the results of a step: with the elements they stay in the second-level cache.
 BLOCK_BYTES = 128 * 1024
-# Steps that should be found, for four threads, and tiles that a step should have at least: they
-# share a panel of weights, which is brought into the first-level cache once for all.
-STEPS, TILES = 16, 8
+# Threads for which the cut of an image is tried, chunks of steps that each of them gets, and steps
+# beyond which more are no better.
+THREADS, CHUNKS, STEPS = (1, 2, 4, 8), 4, 64
+# Cycles per vector of weights, which each step brings into the first-level cache once.
+BROUGHT = 2.5
 # A long loop over all sums makes LLVM pass accumulators from register to register at each turn,
 # as many copies as multiply-adds; an inner loop of a few turns stands between (a window is one).
 SHORT_LOOP = 8
@@ -54,36 +72,44 @@ def direct_product(plan: ContractionPlan, direct: Direct) -> LoweredKernel:
     return plan.builder.kernel(_Direct(plan, direct).body(), plan.work)
 
 
-@dataclass(frozen=True, slots=True)
-class _Cut:
-    """How lines are cut into blocks: `tiles` full tiles of each line in a block, or `lines` whole
-    lines.
+def _blocks(direct: Direct) -> int:
+    """Into how many blocks the image is cut: what takes the thread with most to do the fewest
+    cycles, with results of a step that stay in the cache.
     """
-
-    lines: int
-    tiles: int
-
-
-def _cut(direct: Direct) -> _Cut:
-    """As many parts as make enough steps, and as keep the results of a step in the cache."""
-    tile = direct.tile
-    problem = direct.problem
-    outer = problem.size(problem.outer)
+    tile, outer = direct.tile, direct.problem.size(direct.problem.outer)
     panels = direct.panels * (outer if isinstance(outer, int) else 1)
-    tiles = direct.line // tile.places
-    units = tiles if direct.whole else direct.lines
+    units = _units(direct)
     bytes_ = (tile.places if direct.whole else direct.line) * tile.results * 4
-    each = 1 if direct.whole else tiles
-    parts = 1
-    for parts in range(1, units + 1):
-        block = -(-units // parts)
-        if block * bytes_ > BLOCK_BYTES:
+    unit = _across(direct) * cycles(tile.places, tile.vectors)
+    best: tuple[float, int] | None = None
+    for blocks in range(1, units + 1):
+        if -(-units // blocks) * bytes_ > BLOCK_BYTES and blocks < units:
             continue
-        enough = panels * parts >= STEPS or -(-units // (parts + 1)) * each < TILES
-        if enough:
+        steps = panels * blocks
+        step = units / blocks * unit + BROUGHT * tile.vectors
+        time = step * sum(threads * _most(steps, threads) for threads in THREADS)
+        if best is None or time < best[0]:
+            best = time, blocks
+        if steps > STEPS:
             break
-    block = -(-units // parts)
-    return _Cut(1, block) if direct.whole else _Cut(block, tiles)
+    assert best is not None
+    return best[1]
+
+
+def _units(direct: Direct) -> int:
+    """What is cut into blocks: the full tiles of the one line, or lines."""
+    return direct.line // direct.tile.places if direct.whole else direct.lines
+
+
+def _across(direct: Direct) -> int:
+    """The tiles of what is cut."""
+    return 1 if direct.whole else -(-direct.line // direct.tile.places)
+
+
+def _most(steps: int, threads: int) -> int:
+    """The steps of the thread that has most to do; steps come in chunks."""
+    chunk = max(1, steps // (threads * CHUNKS))
+    return -(-steps // (chunk * threads)) * chunk
 
 
 class _Direct:
@@ -95,15 +121,17 @@ class _Direct:
         self.problem = direct.problem
         self.tile = direct.tile
         self.builder = plan.builder
-        self.cut = _cut(direct)
+        self.blocks = _blocks(direct)
+        self.most = -(-_units(direct) // self.blocks)
         self.operand = Operand(plan, direct.problem, 1 - direct.problem.row_operand)
         weights = direct.weights
         self.weights = self.builder.buffer(weights, weights.shape, label_of(weights))
         self.rest = direct.line % self.tile.places
-        line = self.cut.tiles * self.tile.places + self.rest if direct.whole else direct.line
+        tiles = self.most * self.tile.places + self.rest
+        places = tiles if direct.whole else self.most * direct.line
         width = self.tile.width
         self.square = width * width
-        squares = up(self.cut.lines * line, width) // width
+        squares = up(places, width) // width
         shape = (self.tile.vectors, squares * self.square)
         self.c = Buffer(self.builder.names.fresh("c_block"), shape, plan.dtype, "local")
         self.turned = Buffer(
@@ -118,36 +146,30 @@ class _Direct:
         """The parallel loop."""
         problem, tile, direct = self.problem, self.tile, self.direct
         step = self._variable("i")
-        units = direct.line // tile.places if direct.whole else direct.lines
-        blocks = count(units, self.cut.tiles if direct.whole else self.cut.lines)
-        grid = (*problem.shape(problem.outer), blocks, direct.panels)
+        grid = (*problem.shape(problem.outer), self.blocks, direct.panels)
         *outer, block, self.panel = unflatten(step, grid)
         self.at: dict[str, Expr] = dict(zip(problem.outer, outer, strict=True))
         body: list[Stmt] = []
+        first, units = self._cut(block, body)
         self.lines: Expr = const(1)
         self.first_line: Expr = ZERO
         self.first: Expr = ZERO
-        self.tiles: Expr = const(self.cut.tiles)
+        self.tiles: Expr = const(direct.line // tile.places)
         self.has_rest: Expr | None = None
         if direct.whole:
-            first_tile = imul(block, const(self.cut.tiles))
-            tiles = extent(units, first_tile, self.cut.tiles)
-            self.tiles = self.builder.let("tiles", tiles, body)
-            self.first = imul(first_tile, const(tile.places))
-            places = imul(self.tiles, const(tile.places))
+            self.tiles, self.first = units, imul(first, const(tile.places))
+            places = imul(units, const(tile.places))
             if self.rest:
-                last = EXPR.op("eq", block, const(known(blocks) - 1))
-                self.has_rest = None if blocks == 1 else last
+                last = EXPR.op("eq", block, const(self.blocks - 1))
+                self.has_rest = None if self.blocks == 1 else last
                 more: Expr = const(self.rest)
-                if blocks != 1:
+                if self.blocks != 1:
                     more = select(last, more, ZERO)
                 places = iadd(places, more)
             self.places = self.builder.let("places", places, body)
             self.first_place = self.first
         else:
-            self.first_line = imul(block, const(self.cut.lines))
-            lines = extent(direct.lines, self.first_line, self.cut.lines)
-            self.lines = self.builder.let("lines", lines, body)
+            self.lines, self.first_line = units, first
             self.places = imul(self.lines, const(direct.line))
             self.first_place = imul(self.first_line, const(direct.line))
         body.append(Alloc(self.c))
@@ -156,6 +178,18 @@ class _Direct:
         body += self._products()
         body += self._results()
         return [For(step, size(product(grid)), tuple(body), "parallel")]
+
+    def _cut(self, block: Expr, body: list[Stmt]) -> tuple[Expr, Expr]:
+        """The first tile or line of a block, and how many: blocks differ by one at most."""
+        total = const(_units(self.direct))
+        if self.most * self.blocks == total.value:
+            return imul(block, const(self.most)), const(self.most)
+        blocks = const(self.blocks)
+        end = ifloordiv(imul(iadd(block, ONE), total), blocks)
+        first = self.builder.let("first", ifloordiv(imul(block, total), blocks), body)
+        # The bound says that a block's results find room.
+        units = imin(const(self.most), isub(end, first))
+        return first, self.builder.let("units", units, body)
 
     def _zeros(self) -> list[Stmt]:
         """Zeros in the places of the last square that do not exist: they are turned with it."""
@@ -201,7 +235,8 @@ class _Direct:
         tile, dtype = self.tile, self.plan.dtype
         combine = combine_for(dtype)
         lane = self._variable("j")
-        nest, at = self._summed()
+        nest, at, following = self._summed()
+        ahead = self._ahead(nest[1:], following, line, start)
         before: list[Stmt] = []
         inside: list[Stmt] = []
         after: list[Stmt] = []
@@ -220,29 +255,55 @@ class _Direct:
                 inside.append(Accumulate(chain, values))
                 index = (const(v), iadd(imul(slot, const(tile.width)), lane))
                 after.append(Store(self.c, index, self._added(index, chain.vars[0])))
-        for variable, length in reversed(nest):
+        for variable, length in reversed(nest[1:]):
             inside = [For(variable, length, tuple(inside))]
+        inside = [For(*nest[0], (*ahead, *inside))]
         body = (*before, *inside, *after)
         return [For(lane, const(tile.width), body, "vector", tile.width)]
 
-    def _summed(self) -> tuple[list[tuple[Var, Expr]], dict[str, Expr]]:
-        """The loops over a block of the summed letters, and the letters' indices."""
+    def _ahead(
+        self, within: list[tuple[Var, Expr]], following: Expr, line: Expr, start: Expr
+    ) -> list[Stmt]:
+        """What a tile asks for in a turn of its outermost loop: its share of the weights of the
+        turn `following` in the next block. Behind the last block lies the next panel.
+        """
+        tile, problem = self.tile, self.problem
+        turns = [int(length.value) for _, length in within if isinstance(length, Const)]
+        vectors = tile.vectors * math.prod(turns)
+        across = _across(self.direct)
+        tiles = self.most * across + (1 if self.direct.whole and self.rest else 0)
+        share = -(-vectors // tiles)
+        number = iadd(imul(line, const(across)), ifloordiv(start, const(tile.places)))
+        first = imin(imul(number, const(share)), const(vectors - share))
+        at = dict.fromkeys(problem.inner, ZERO) | {problem.inner[0]: following}
+        return [
+            Prefetch(self.weights, self._weight_at(at, iadd(first, const(n)), ZERO))
+            for n in range(share)
+        ]
+
+    def _summed(self) -> tuple[list[tuple[Var, Expr]], dict[str, Expr], Expr]:
+        """The loops over a block of the summed letters, the letters' indices, and that of the first
+        one at the same turn of the outermost loop in the next block.
+        """
         first, *others = self.problem.inner
         start = imul(self.block, const(self.turns))
         turns = extent(self.problem.sizes[first], start, self.turns)
         own = self._variable("k")
         nest: list[tuple[Var, Expr]] = [(own, turns)]
         at: dict[str, Expr] = {first: iadd(start, own)}
+        following = iadd(at[first], const(self.turns))
         whole = self.turns % SHORT_LOOP == 0 == known(self.problem.sizes[first]) % SHORT_LOOP
         if not others and whole:
             short = self._variable("k")
             nest = [(own, ifloordiv(turns, const(SHORT_LOOP))), (short, const(SHORT_LOOP))]
-            at = {first: iadd(start, imul(own, const(SHORT_LOOP)), short)}
+            turn = iadd(start, imul(own, const(SHORT_LOOP)))
+            at = {first: iadd(turn, short)}
+            following = iadd(turn, const(self.turns))
         for c in others:
             variable = self._variable("k")
             at[c] = variable
             nest.append((variable, size(self.problem.sizes[c])))
-        return nest, at
+        return nest, at, following
 
     def _added(self, index: tuple[Expr, ...], panel: Expr) -> Expr:
         """The sum of the panels so far: the first one as it is, the others added to C."""
@@ -252,10 +313,13 @@ class _Direct:
         return EXPR.add(before, panel)
 
     def _weight(self, at: Place, vector: int, lane: Expr) -> Expr:
+        return load(self.weights, self._weight_at(at, const(vector), lane))
+
+    def _weight_at(self, at: Place, vector: Expr, lane: Expr) -> tuple[Expr, ...]:
         outer = [self.at[c] for c in self.direct.groups]
         summed = [at[c] if c in at else self.at[c] for c in self.problem.summed]
-        column = iadd(const(vector * self.tile.width), lane)
-        return load(self.weights, (*outer, self.panel, *summed, column))
+        column = iadd(imul(vector, const(self.tile.width)), lane)
+        return (*outer, self.panel, *summed, column)
 
     def _element(self, at: Place, line: Expr, place: Expr) -> Expr:
         columns = self.problem.columns

@@ -230,16 +230,16 @@ def _tile(problem: Problem, whole: bool, target: Target) -> Tile:
         panels = -(-results // (vectors * width))
         for places in range(min(budget // vectors, line), 0, -1):
             rest = line % places
-            cycles = line // places * _cycles(places, vectors)
-            cycles += _cycles(rest, vectors) if rest else 0
+            time = line // places * cycles(places, vectors)
+            time += cycles(rest, vectors) if rest else 0
             # Panels of more vectors than the first-level cache likes.
-            cycles *= panels * (1.02 if vectors > 2 else 1)
-            if best is None or cycles < best[0] * 0.99:
-                best = cycles, Tile(places, vectors, width)
+            time *= panels * (1.02 if vectors > 2 else 1)
+            if best is None or time < best[0] * 0.99:
+                best = time, Tile(places, vectors, width)
     assert best is not None
     return best[1]
 
 
-def _cycles(places: int, vectors: int) -> float:
+def cycles(places: int, vectors: int) -> float:
     """Of a step of the sums of a tile: two multiply-adds, or two loads, in each; chains of four."""
     return max(places * vectors, places + vectors, 8) / 2

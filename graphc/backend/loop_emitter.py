@@ -47,6 +47,7 @@ from graphc.loops.nodes import (
     Intrinsic,
     Kernel,
     Let,
+    Prefetch,
     SizeOf,
     Stmt,
     Store,
@@ -96,7 +97,7 @@ class LoopEmitter(ControlEmitter):
         self._handlers: dict[type[Stmt], Callable[..., None]] = {
             For: self._for, Let: self._let, Store: self._store, Alloc: self._alloc, If: self._if,
             Accumulators: self._accumulators, Accumulate: self._accumulate, Check: self._check,
-            Intrinsic: self._intrinsic, Barrier: self._barrier,
+            Intrinsic: self._intrinsic, Barrier: self._barrier, Prefetch: self._prefetch,
         }  # fmt: skip
 
     # -- the function ---------------------------------------------------------------------------
@@ -203,6 +204,14 @@ class LoopEmitter(ControlEmitter):
             pointer = self._scratch(buffer)
         self.bind(buffer, Entry((pointer,), 1, 0))
         self.buffer_level[buffer] = self.top
+
+    def _prefetch(self, stmt: Prefetch) -> None:
+        """Ask for a cache line, to be read, into all levels."""
+        _, offset, displacement = self.access(stmt.buffer, stmt.indices)
+        start = self._address(stmt.buffer, self.value(offset))
+        self.here()
+        address = self._offset(memory_type(stmt.buffer.dtype), start, str(displacement))
+        self.here().do(f"call void @llvm.prefetch.p0(ptr {address}, i32 0, i32 3, i32 1)")
 
     def _intrinsic(self, stmt: Intrinsic) -> None:
         self.block(stmt.meaning)

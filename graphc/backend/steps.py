@@ -43,9 +43,8 @@ LAUNCH_TEXT = f"""define internal void @{LAUNCH}(ptr %kernel, ptr %args, i64 %n,
   br i1 %useful, label %parallel, label %serial
 parallel:
   %parts = mul i64 %threads, {CHUNKS_PER_THREAD}
-  %less = sub i64 %parts, 1
-  %padded = add i64 %n, %less
-  %chunk = udiv i64 %padded, %parts
+  %whole = udiv i64 %n, %parts
+  %chunk = call i64 @llvm.umax.i64(i64 %whole, i64 1)
   call void %pool(ptr %kernel, ptr %args, i64 %n, i64 %chunk, i64 %threads)
   ret void
 serial:

@@ -24,6 +24,7 @@ from graphc.loops.nodes import (
     Kernel,
     Load,
     Op,
+    Prefetch,
     Stmt,
     Store,
     Var,
@@ -348,6 +349,8 @@ def _simplify_statement(statement: Stmt, simplifier: Simplifier) -> Iterable[Stm
         indices = tuple(map(index, statement.indices))
         predicate = None if predicate is TRUE else predicate
         return (Store(statement.buffer, indices, value(statement.value), predicate),)
+    if isinstance(statement, Prefetch):
+        return (map_values(statement, index),)
     if isinstance(statement, For):
         return (with_body(statement, _simplify_body(statement.body, simplifier), index),)
     return (map_values(statement, value),)

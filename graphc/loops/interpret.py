@@ -41,6 +41,7 @@ from graphc.loops.nodes import (
     Let,
     Load,
     Op,
+    Prefetch,
     Select,
     SizeOf,
     Stmt,
@@ -224,7 +225,7 @@ class _Interpreter:
                 self.site = s.site
         elif isinstance(s, Intrinsic):
             self._block(s.meaning, frame)
-        else:
+        elif not isinstance(s, Prefetch):
             assert isinstance(s, Barrier), s
             self._barrier(s, frame)
 

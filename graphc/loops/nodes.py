@@ -158,6 +158,16 @@ class Store(Stmt):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class Prefetch(Stmt):
+    """Ask for the cache line of buffer[indices], which is read later. Changes nothing: the element
+    need not exist. The same line in all lanes of a vector loop.
+    """
+
+    buffer: Buffer
+    indices: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Alloc(Stmt):
     """Bring a local, register or shared buffer into being for the rest of the block."""
 

@@ -30,6 +30,7 @@ from graphc.loops.nodes import (
     Intrinsic,
     Kernel,
     Let,
+    Prefetch,
     Stmt,
     Store,
     Var,
@@ -205,6 +206,7 @@ class _Parser:
         method = {
             "for": self._for, "let": self._let, "alloc": self._alloc, "acc": self._declare,
             "if": self._if, "check": self._check, "barrier": Barrier, "intrinsic": self._intrinsic,
+            "prefetch": self._prefetch,
         }.get(word)  # fmt: skip
         if method is not None and self._peek() not in ("<-", ","):
             return method()
@@ -280,13 +282,19 @@ class _Parser:
             raise self._error(f"expected {len(identity)} parameters, got {len(names)}")
         return tuple(self._variable(n, i.dtype) for n, i in zip(names, identity, strict=True))
 
-    def _store(self) -> Store:
+    def _prefetch(self) -> Prefetch:
+        return Prefetch(*self._element())
+
+    def _element(self) -> tuple[Buffer, tuple[Expr, ...]]:
         name = self._next()
         buffer = self._buffers.get(name)
         if buffer is None:
             raise self._error(f"unknown buffer {name}")
         self._expect("[")
-        indices = tuple(self._expr() for _ in self._list("]"))
+        return buffer, tuple(self._expr() for _ in self._list("]"))
+
+    def _store(self) -> Store:
+        buffer, indices = self._element()
         self._expect("=")
         value = self._expr()
         predicate = None

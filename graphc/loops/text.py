@@ -26,6 +26,7 @@ from graphc.loops.nodes import (
     Let,
     Load,
     Op,
+    Prefetch,
     Select,
     SizeOf,
     Stmt,
@@ -114,6 +115,9 @@ class _Printer:
             where = "" if s.predicate is None else f" if {{{count + 1}}}"
             holes = ", ".join(f"{{{k}}}" for k in range(count))
             return self._lines(roots, f"%{s.buffer.name}[{holes}] = {{{count}}}{where}")
+        if isinstance(s, Prefetch):
+            holes = _holes(len(s.indices))
+            return self._lines(s.indices, f"prefetch %{s.buffer.name}[{holes}]")
         if isinstance(s, Alloc):
             return [f"alloc {s.buffer.scope} {_buffer_text(s.buffer)}"]
         if isinstance(s, Accumulators):

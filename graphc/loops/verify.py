@@ -34,6 +34,7 @@ from graphc.loops.nodes import (
     Let,
     Load,
     Op,
+    Prefetch,
     Select,
     Stmt,
     Store,
@@ -44,7 +45,7 @@ from graphc.loops.walk import expressions, statements
 
 KINDS = ("serial", "parallel", "vector", "unroll", "block", "thread", "lane")
 _RESERVED = frozenset(
-    "for in let alloc acc by if else check site barrier intrinsic note work kernel out "
+    "for in let alloc acc by if else check site barrier intrinsic note work kernel out prefetch "
     "true false inf nan size select bitcast min none".split()
 )
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
@@ -153,6 +154,8 @@ class _Verifier:
             self._alloc(s, scope)
         elif isinstance(s, Store):
             self._store(s, scope)
+        elif isinstance(s, Prefetch):
+            self._prefetch(s, scope)
         elif isinstance(s, Accumulate):
             self._accumulate(s, scope)
         elif isinstance(s, Check):
@@ -231,6 +234,13 @@ class _Verifier:
         self._needs(fits, f"%{s.buffer.name} holds {s.buffer.dtype}, not {s.value.dtype}", s)
         if s.predicate is not None:
             self._needs(s.predicate.dtype is bool_, "a predicate must be bool", s)
+
+    def _prefetch(self, s: Prefetch, scope: _Scope) -> None:
+        self._access(s.buffer, s.indices, s, scope)
+        vector = scope.loop_of_kind("vector")
+        if vector is not None:
+            uniform = not any(vector.var in _reads(index) for index in s.indices)
+            self._needs(uniform, "a prefetch that differs between the lanes of a vector loop", s)
 
     def _accumulators(self, s: Accumulators, scope: _Scope) -> None:
         combine = s.combine

@@ -19,6 +19,7 @@ from graphc.loops.nodes import (
     Intrinsic,
     Let,
     Load,
+    Prefetch,
     Stmt,
     Store,
     load,
@@ -48,6 +49,8 @@ def expressions(statement: Stmt) -> tuple[Expr, ...]:
     if isinstance(statement, Store):
         guard = () if statement.predicate is None else (statement.predicate,)
         return (*statement.indices, statement.value, *guard)
+    if isinstance(statement, Prefetch):
+        return statement.indices
     if isinstance(statement, Accumulate):
         return statement.values
     if isinstance(statement, If):
@@ -123,6 +126,8 @@ def map_values(statement: Stmt, change: Callable[[Expr], Expr]) -> Stmt:
         predicate = None if statement.predicate is None else change(statement.predicate)
         indices = tuple(map(change, statement.indices))
         return Store(statement.buffer, indices, change(statement.value), predicate)
+    if isinstance(statement, Prefetch):
+        return Prefetch(statement.buffer, tuple(map(change, statement.indices)))
     if isinstance(statement, Accumulate):
         return Accumulate(statement.target, tuple(map(change, statement.values)))
     if isinstance(statement, Check):

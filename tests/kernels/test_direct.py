@@ -20,6 +20,8 @@ from graphc.ir.node import Tensor
 from graphc.kernels.direct_cpu import DirectTemplate
 from graphc.kernels.direct_problem import Least, found_direct
 from graphc.loops.interpret import interpret
+from graphc.loops.nodes import Const, For, Prefetch
+from graphc.loops.walk import statements
 from graphc.ops.families import Constant, Contraction
 from tests.conformance.running import HOST, RUNNABLE, Compiled
 
@@ -51,6 +53,7 @@ CASES = {
     "dilation and batch": Case(3, 16, 9, 12, dilation=2, padding=2, batch=3),
     "groups": Case(12, 64, 7, 7, groups=2),
     "blocks of lines": Case(2, 16, 50, 31),
+    "blocks that differ by a line": Case(2, 16, 27, 64),
     "pixels in a row": Case(24, 64, 7, 7, kernel=(1, 1), padding=0),
     "blocks of pixels": Case(16, 16, 21, 23, kernel=(1, 1), padding=0, batch=2),
     "long sums of pixels": Case(600, 32, 4, 5, kernel=(1, 1), padding=0),
@@ -121,7 +124,14 @@ def test_batches_that_run_time_knows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["a narrower last tile", "blocks of the sum", "pixels in a row", "pixels of few results"],
+    [
+        "a narrower last tile",
+        "blocks of the sum",
+        "blocks that differ by a line",
+        "pixels in a row",
+        "pixels of few results",
+        "blocks of pixels",
+    ],
 )
 def test_loops_mean_what_runs(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     graph, arrays = _graph(CASES[name])
@@ -140,6 +150,24 @@ def test_loops_mean_what_runs(monkeypatch: pytest.MonkeyPatch, name: str) -> Non
         assert interpret(lowered.kernel, out) == 0
     (result,) = [out[b.name] for b in lowered.kernel.outputs]
     np.testing.assert_allclose(result, direct(arrays)["out"], rtol=1e-5, atol=1e-6)
+
+
+def test_every_thread_finds_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, _ = _graph(Case(8, 32, 14, 14))
+    _, direct = _both(monkeypatch, graph)
+    kernel = direct.compilation.lowered.kernels[-1].kernel
+    steps = next(s for s in kernel.body if isinstance(s, For) and s.kind == "parallel")
+    assert isinstance(steps.extent, Const)
+    assert steps.extent.value in (4, 8), "14 lines, one panel: equal parts for 2 and 4 threads"
+
+
+def test_the_next_weights_are_prefetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, _ = _graph(CASES["blocks of the sum"])
+    _, direct = _both(monkeypatch, graph)
+    kernel = direct.compilation.lowered.kernels[-1].kernel
+    asked = {s.buffer.shape for s in statements(kernel.body) if isinstance(s, Prefetch)}
+    assert asked == {(1, 30, 3, 3, 48)}
+    assert "@llvm.prefetch" in direct.compilation.stage("llvm")
 
 
 def test_weights_are_put_in_panels_when_compiled(monkeypatch: pytest.MonkeyPatch) -> None:

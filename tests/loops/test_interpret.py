@@ -197,6 +197,19 @@ kernel shift(in %a: f32[n], out %o: f32[n]) {
     np.testing.assert_array_equal(out, [3, 5, 7, 9, 6, 0.5])
 
 
+def test_a_prefetch_may_ask_for_anything() -> None:
+    text = """
+kernel k(in %a: f32[n], out %o: f32[n]) {
+  for i in n {
+    prefetch %a[i + 1000000]
+    %o[i] = %a[i]
+  }
+}
+"""
+    a = np.arange(3, dtype=np.float32)
+    np.testing.assert_array_equal(run(text, {"n": 3}, a=a, o=np.zeros_like(a))["o"], a)
+
+
 def test_check_gives_the_first_site() -> None:
     text = """\
 kernel k(in %a: i64[n], out %o: i64[n]) {

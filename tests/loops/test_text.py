@@ -50,6 +50,7 @@ kernel all.of_it(in %a: f32[n, (n // 2) + 1], in %i: i64[8], out %o: f32[n], out
   }
   for r in n parallel {
     let base: i64 = (r + 1) * 2 - -3
+    prefetch %a[r + 1, base]
     acc (s: f32 = 0.0:f32, at: i64 = 0) by (l0, l1), (r0, r1) -> (select(l0 < r0, r0, l0), l1 | r1)
     for c in size((n // 2) + 1) vector(8, 1) {
       $0 = exp(%a[r, c ? c < n & r != c : 1e-05:f32])

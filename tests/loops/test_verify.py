@@ -21,6 +21,7 @@ from graphc.loops.nodes import (
     If,
     Kernel,
     Let,
+    Prefetch,
     Stmt,
     Store,
     bitcast,
@@ -63,6 +64,7 @@ GOOD = [
     kernel(loop(SUM, loop(Accumulate(SUM, (ZERO,)), v=J), Store(O, (I,), S), kind="vector")),
     kernel(SUM, loop(Accumulate(SUM, (load(A, (I,)),)), kind="vector"), Store(O, (const(0),), S)),
     kernel(*register(const(1), J)),
+    kernel(loop(loop(Prefetch(A, (I,)), v=J, kind="vector"))),
 ]
 
 
@@ -105,6 +107,8 @@ BAD: list[tuple[Kernel, str]] = [
     (kernel(replace(loop(STORE), width=8)), "a serial loop has no width"),
     (kernel(loop(STORE, kind="unroll")), "needs a constant extent"),
     (kernel(loop(If(const(True, bool_), (STORE,)), kind="vector")), "an if inside a vector loop"),
+    (kernel(loop(Prefetch(A, (I,)), kind="vector")), "a prefetch that differs between the lanes"),
+    (kernel(Prefetch(A, (const(0), const(0)))), "%a has 1 dims, got 2 indices"),
     (kernel(If(const(1), ())), "an if's condition must be bool"),
     (kernel(Check(const(1), 3)), "a check must be bool"),
     (kernel(Check(const(True, bool_), 0)), "the site of a check must be positive"),
