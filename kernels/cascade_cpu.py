@@ -12,10 +12,11 @@ would find no work.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from graphc.base.dims import Size, bounds, product
 from graphc.base.dtypes import float32, float64
+from graphc.base.records import dataclass
 from graphc.base.target import Target
 from graphc.ir.node import Tensor
 from graphc.kernels.gemm_blocks import one_line

@@ -9,10 +9,11 @@ computes once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from graphc.backend.program import BufferRef
 from graphc.base.dims import Dim, Monomial, Size
+from graphc.base.records import dataclass
 
 ARENA = BufferRef("arena_start", 0)
 

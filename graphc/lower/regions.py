@@ -22,10 +22,11 @@ Legality is decided on the region graph with `reach` (regions reachable downstre
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 from graphc.base.dims import Shape, product
+from graphc.base.records import dataclass
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor
 from graphc.lower.dynamic import Phases

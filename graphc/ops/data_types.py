@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from graphc.base.dtypes import (
     bool_,
     promote,
 )
+from graphc.base.records import dataclass
 from graphc.ir.node import Tensor
 from graphc.ir.opdef import dtype_error
 from graphc.ops.promotion import as_tensor, as_tensors, is_weak, to_dtype

@@ -9,7 +9,6 @@ by the function; broadcasting is implicit. Gradients are declared per operand, `
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from graphc.base.dtypes import (
     dtype_of,
     promote,
 )
+from graphc.base.records import dataclass
 from graphc.ir.node import OPERATORS, Node, Tensor, TensorType, make
 from graphc.ir.opdef import REGISTRY, Gradient, OpDef, Sample, dtype_error
 from graphc.ir.scalar_numpy import NumpyScalar, value
@@ -51,6 +51,9 @@ class Domain:
     high: float = 4.0
     second: tuple[float, float] | None = None
     away: tuple[float, ...] = ()
+
+
+_ORDINARY = Domain()
 
 
 # -- samples ----------------------------------------------------------------
@@ -263,7 +266,7 @@ def declare(
     reference: Callable[..., Any] | None,
     gradient: Sequence[Part] = (),
     result: DType | None = None,
-    domain: Domain = Domain(),
+    domain: Domain = _ORDINARY,
     traits: Iterable[str] = (),
     doc: str = "",
     hint: str = "",
@@ -313,7 +316,7 @@ def unary(
     doc: str,
     dtypes: tuple[DType, ...] = FLOAT,
     result: DType | None = None,
-    domain: Domain = Domain(),
+    domain: Domain = _ORDINARY,
     traits: Iterable[str] = (),
     hint: str = "",
     example: str = "",
@@ -357,7 +360,7 @@ def binary(
     doc: str,
     dtypes: tuple[DType, ...] = FLOAT,
     result: DType | None = None,
-    domain: Domain = Domain(),
+    domain: Domain = _ORDINARY,
     traits: Iterable[str] = (),
     integers_as: DType | None = None,
     hint: str = "",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
+from graphc.base.records import dataclass
 from graphc.ir.graph import Graph
 from graphc.rewrite.trace import Trace
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from graphc.base.records import dataclass
 
 _PRINTED = 30  # rows of the table: an unrolled loop has hundreds of kernels
 
