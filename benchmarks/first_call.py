@@ -1,7 +1,7 @@
 """One contestant's first call of one workload in a new process, printed as JSON.
 
 `python -m benchmarks.first_call CONTESTANT WORKLOAD THREADS`: seconds of loading its framework, of
-building and calling once, and the peak memory after some more calls.
+building and calling once (the arrays are there before), and the peak memory after some more calls.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import resource
 import sys
 import time
+from dataclasses import replace
 
 from benchmarks.catalogue import named
 from benchmarks.contestants import entry
@@ -24,6 +25,8 @@ def main() -> None:
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
     workload = named(title)
+    data = workload.data()  # drawing random numbers is nobody's work
+    workload = replace(workload, data=lambda: data)
     found: dict[str, object] = {}
     begin = time.perf_counter()
     try:

@@ -22,7 +22,6 @@ from graphc import checkout as _checkout
 from graphc import late as _late
 from graphc import linalg, nn, onnx, optimizers, random, testing
 from graphc import program_lookup as _program_lookup
-from graphc.aot import compile
 from graphc.autodiff import (
     checkpoint,
     custom_gradient,
@@ -301,6 +300,7 @@ from graphc.version import __version__
 
 if _TYPE_CHECKING:
     from graphc import debug
+    from graphc.aot import compile
     from graphc.artifact import load
     from graphc.tuning import tune
 

@@ -16,6 +16,7 @@ from graphc.ir.graph import OPTIMIZER, SAVER, Graph
 from graphc.ir.node import Tensor
 
 NAMES: dict[str, Callable[[], object]] = {
+    "compile": lambda: importlib.import_module("graphc.aot").compile,
     "debug": lambda: importlib.import_module("graphc.debug"),
     "load": lambda: importlib.import_module("graphc.artifact.load").load,
     "tune": lambda: importlib.import_module("graphc.tuning").tune,

@@ -7,7 +7,6 @@ rewrite.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import itertools
 import os
@@ -19,6 +18,7 @@ from graphc.base.dtypes import Array
 from graphc.base.errors import GraphError, message
 from graphc.base.intern import InternTable
 from graphc.base.order import topological
+from graphc.base.spelling import close_names
 from graphc.ir import provenance
 from graphc.ir.bindings import (
     Bindings,
@@ -210,7 +210,7 @@ class Graph(Scope):
         """The tensor of a name: a user's name, an input, an output, or an automatic `op_k`."""
         node = self.names.get(name, self._automatic_names.get(name))
         if node is None:
-            near = difflib.get_close_matches(name, self.names, 3) or sorted(self.names)[:12]
+            near = close_names(name, self.names) or sorted(self.names)[:12]
             raise GraphError(
                 message(
                     f"graph {self.name!r} has no node named {name!r}",

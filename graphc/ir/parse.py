@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -20,6 +19,7 @@ from graphc.base.dims import Dim, Size, Symbol
 from graphc.base.dtypes import DType, int64
 from graphc.base.errors import FormatError, GraphcError
 from graphc.base.limits import Limits
+from graphc.base.spelling import close_names
 from graphc.ir import provenance
 from graphc.ir.bindings import Binding, size_symbol
 from graphc.ir.constant import ConstantValue, by_digest, constant_value, from_stored
@@ -261,7 +261,7 @@ class _Reader(SizeReader):
         token = self.current
         name = self.take("word", "the name of an op")
         if name not in REGISTRY or name in ("placeholder", "variable"):
-            near = difflib.get_close_matches(name[:60], [op.name for op in REGISTRY], 3, 0.5)
+            near = close_names(name[:60], [op.name for op in REGISTRY], cutoff=0.5)
             hint = f"ops of that kind: {', '.join(near)}" if near else None
             raise self.fail("the name of an op that graphc has", token, hint)
         op = REGISTRY[name]

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import secrets
 import struct
 import sys
 import time
@@ -102,7 +101,7 @@ class ObjectCache:
         if self.directory is None or not self._prepare(self.directory):
             return
         path = self._path(key)
-        temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+        temporary = path.with_name(f".{os.urandom(8).hex()}.tmp")
         header = _HEADER.pack(_MAGIC, _digest(key, content), len(content))
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)

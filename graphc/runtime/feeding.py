@@ -7,12 +7,12 @@ feeds.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from graphc.base.errors import GraphError, message
 from graphc.base.order import topological
+from graphc.base.spelling import close_names
 from graphc.ir import provenance
 from graphc.ir.bindings import Bindings, bindings_between, edges, rebuilt
 from graphc.ir.graph import Graph, node_inputs
@@ -39,7 +39,7 @@ def node_names(node: Node) -> tuple[str, ...]:
 def near(name: str, known: Iterable[str]) -> str:
     """The names that the user may have meant, or all of a few."""
     names = sorted(known)
-    found = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    found = close_names(name, names, cutoff=0.5)
     if found:
         return "did you mean " + " or ".join(map(repr, found)) + "?"
     return "known: " + (", ".join(names[:12]) or "none")
