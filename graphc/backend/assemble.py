@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 from graphc.backend.program import (
     NOTHING,
@@ -24,10 +24,8 @@ from graphc.ir.node import TensorType, TupleType
 from graphc.lower.buffer_plan import BufferPlan, LoweredStep
 from graphc.lower.control import LoweredControl
 from graphc.lower.dynamic import LoweredBinding, LoweredResults
-from graphc.lower.kernel_builder import LoweredKernel, Stored
+from graphc.lower.kernel_builder import LoweredKernel
 from graphc.lower.lower_graph import Lowered
-
-_Refs = Callable[[Sequence[Stored]], tuple[BufferRef, ...]]
 
 
 def program_of(
@@ -65,22 +63,11 @@ def program_of(
 
 
 def _steps(lowered: Lowered, numbers: Mapping[Graph, int]) -> tuple[Step, ...]:
-    plan = lowered.plan
-    known: dict[int, BufferRef] = {}  # by id of a value: most are in several steps
-
-    def refs(stored: Sequence[Stored]) -> tuple[BufferRef, ...]:
-        found = []
-        for value in stored:
-            ref = known.get(id(value))
-            if ref is None:
-                ref = known[id(value)] = BufferRef(*plan.place(value))
-            found.append(ref)
-        return tuple(found)
-
-    return tuple([_step(step, plan, refs, numbers) for step in lowered.steps])
+    return tuple([_step(step, lowered.plan, numbers) for step in lowered.steps])
 
 
-def _step(step: LoweredStep, plan: BufferPlan, refs: _Refs, numbers: Mapping[Graph, int]) -> Step:
+def _step(step: LoweredStep, plan: BufferPlan, numbers: Mapping[Graph, int]) -> Step:
+    refs = plan.refs
     if isinstance(step, LoweredKernel):
         return Launch(step.kernel, refs(step.args))
     if isinstance(step, LoweredBinding):

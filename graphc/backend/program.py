@@ -11,28 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 from graphc.base.dims import Size, Symbol
 from graphc.base.errors import CompileError
 from graphc.loops.nodes import Kernel
+from graphc.lower.buffer_plan import KINDS as KINDS
+from graphc.lower.buffer_plan import BufferRef as BufferRef
 from graphc.lower.buffer_plan import slot_offsets
-
-KINDS = ("input", "variable", "output", "update", "constant")
-
-
-class BufferRef(NamedTuple):
-    """One buffer of a program or body: kind is one of KINDS (a body has inputs and outputs, and
-    the constants are the program's), "arena" with the number of a slot, "block" with that of a
-    block of memory that is found while the program runs, or "nothing".
-
-    offset: bytes from its start.
-    """
-
-    kind: str
-    number: int
-    offset: Size = 0
-
 
 NOTHING = BufferRef("nothing", 0)
 

@@ -12,6 +12,7 @@ import bisect
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from graphc.base.dims import Size, product
 from graphc.base.errors import CompileError
@@ -27,8 +28,20 @@ from graphc.ops.families import Constant
 
 Memory = Tensor | Temporary
 LoweredStep = LoweredKernel | LoweredControl | LoweredBinding | LoweredResults
-# ("input" | "variable" | "output" | "update" | "constant" | "arena", index)
-Place = tuple[str, int]
+KINDS = ("input", "variable", "output", "update", "constant")
+
+
+class BufferRef(NamedTuple):
+    """One buffer of a program or body: kind is one of KINDS (a body has inputs and outputs, and
+    the constants are the program's), "arena" with the number of a slot, "block" with that of a
+    block of memory that is found while the program runs, or "nothing".
+
+    offset: bytes from its start.
+    """
+
+    kind: str
+    number: int
+    offset: Size = 0
 
 
 @dataclass
@@ -58,7 +71,7 @@ class BufferPlan:
     joins: Joins
     first_block: int = 0  # the number of the block of phase 1
     slots: list[Size] = field(default_factory=list)
-    places: dict[int, Place] = field(default_factory=dict)
+    places: dict[int, BufferRef] = field(default_factory=dict)
     keep: list[Memory] = field(default_factory=list)
     reused: int = 0
     in_place: int = 0
@@ -68,21 +81,24 @@ class BufferPlan:
         """The constants of the whole program."""
         return self.program.values
 
-    def place(self, stored: Stored) -> tuple[str, int, Size]:
-        """Where a value lives: kind, index, and bytes from the start of that buffer.
-
-        A slot whose size the graph computes is in the block of its phase: kind "block".
+    def place(self, stored: Stored) -> BufferRef:
+        """Where a value lives. A slot whose size the graph computes is in the block of its phase:
+        kind "block".
         """
         found: Stored = stored
         offset: Size = 0
         if self.joins.parts or isinstance(stored, Shifted):
             found, elements = self._memory(stored)
             offset = elements * stored.dtype.itemsize
-        kind, index = self.places[id(found)]
-        if kind == "arena" and index in self._in_blocks:
-            phase, start = self._in_blocks[index]
-            return "block", self.first_block + phase - 1, start + offset
-        return kind, index, offset
+        ref = self.places[id(found)]
+        if self._in_blocks and ref.kind == "arena" and ref.number in self._in_blocks:
+            phase, start = self._in_blocks[ref.number]
+            return BufferRef("block", self.first_block + phase - 1, start + offset)
+        return ref if offset == 0 else BufferRef(ref.kind, ref.number, offset)
+
+    def refs(self, values: Sequence[Stored]) -> tuple[BufferRef, ...]:
+        """Where each of some values lives."""
+        return tuple([self.place(value) for value in values])
 
     def memory(self, stored: Stored) -> Memory:
         """Whose memory a value has."""
@@ -120,7 +136,7 @@ class BufferPlan:
         lines = [f"arena: {len(self.slots)} slots, {self.reused} reuses, {self.in_place} in place"]
         lines += [f"  slot {k}: {size} bytes" for k, size in enumerate(self.slots)]
         for stored in self.keep:
-            kind, index = self.places[id(stored)]
+            kind, index, _ = self.places[id(stored)]
             what = (
                 f"{stored.op.name} {stored.type}"
                 if isinstance(stored, Tensor)
@@ -154,9 +170,9 @@ def plan_buffers(
     _fix_all(plan, "variable", variables)
     for k, (_, tensor) in enumerate(graph.outputs):
         if not phases.of_shape(tensor.shape):  # others are in a block when the program ends
-            _fix(plan, storage_root(tensor), ("output", k))
+            _fix(plan, storage_root(tensor), BufferRef("output", k))
     for k, (_, value) in enumerate(graph.updates):
-        _fix(plan, storage_root(value), ("update", k))
+        _fix(plan, storage_root(value), BufferRef("update", k))
     last: dict[int, int] = {}
     used = []  # the memory of each argument of each step
     for step, lowered in enumerate(steps):
@@ -173,7 +189,8 @@ def plan_buffers(
             if id(stored) in plan.places:
                 continue
             if isinstance(stored, Tensor) and isinstance(stored.op.form, Constant):
-                _fix(plan, stored, ("constant", constants.place(stored.attr("value"))))
+                number = constants.place(stored.attr("value"))
+                _fix(plan, stored, BufferRef("constant", number))
                 continue
             ending = dying.get(step)
             heir_of = None
@@ -206,7 +223,7 @@ def _overwritten(plan: BufferPlan, lowered: LoweredStep) -> list[Memory]:
     return [memory for value, memory in found if memory is value]
 
 
-def _fix(plan: BufferPlan, stored: Memory, place: Place) -> None:
+def _fix(plan: BufferPlan, stored: Memory, place: BufferRef) -> None:
     if id(stored) in plan.places:
         raise CompileError(
             f"a value is asked to live in two places: {plan.places[id(stored)]} and {place}"
@@ -217,7 +234,7 @@ def _fix(plan: BufferPlan, stored: Memory, place: Place) -> None:
 
 def _fix_all(plan: BufferPlan, kind: str, sources: Sequence[Tensor]) -> None:
     """Sources live in the program's own buffers of their kind, in order."""
-    plan.places.update({id(t): (kind, k) for k, t in enumerate(sources)})
+    plan.places.update({id(t): BufferRef(kind, k) for k, t in enumerate(sources)})
     plan.keep += sources
 
 
@@ -240,21 +257,21 @@ class _Arena:
     def take(self, stored: Memory) -> None:
         bytes_ = self._bytes(stored)
         slot = self._fixed(bytes_) if isinstance(bytes_, int) else self._symbolic(bytes_)
-        _fix(self.plan, stored, ("arena", slot))
+        _fix(self.plan, stored, BufferRef("arena", slot))
 
     def inherit(self, stored: Memory, dying: Memory) -> bool:
         """Put a result into the slot of an operand that dies in the same kernel, where the slot is
         as large.
         """
-        slot = self.plan.places[id(dying)][1]
-        if self.plan.slots[slot] != self._bytes(stored):
+        place = self.plan.places[id(dying)]
+        if self.plan.slots[place.number] != self._bytes(stored):
             return False
-        _fix(self.plan, stored, ("arena", slot))
+        _fix(self.plan, stored, place)
         self.plan.in_place += 1
         return True
 
     def give(self, stored: Memory) -> None:
-        slot = self.plan.places[id(stored)][1]
+        slot = self.plan.places[id(stored)].number
         size = self.plan.slots[slot]
         if isinstance(size, int):
             bisect.insort(self.free_fixed, (size, slot))

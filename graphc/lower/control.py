@@ -34,6 +34,8 @@ class LoweredControl:
     @property
     def args(self) -> tuple[Stored, ...]:
         """Everything that must be in memory while the step runs."""
+        if not any(self.arenas):
+            return self.values
         return self.values + tuple([a for a in self.arenas if a is not None])
 
     @property

@@ -425,7 +425,7 @@ def _in_order(
     waiting: list[int] = []  # this and the others by number, in which order `regions` are
     held: list[int] = []
     users: list[list[Region]] = [[] for _ in regions]
-    releases: list[list[Region]] = [[] for _ in regions]
+    releases: dict[int, list[Region]] = {}
     for region in regions:
         sources: set[int] = set()
         later: set[int] = set()
@@ -439,13 +439,14 @@ def _in_order(
             if barriers:
                 found = _awaited(node, is_producer)
                 later.update(home[p].number for p in found if p in home)
-        later -= sources | {region.number}
+        if later:
+            later -= sources | {region.number}
         waiting.append(len(sources))
         held.append(len(later))
         for number in sources:
             users[number].append(region)
         for number in later:
-            releases[number].append(region)
+            releases.setdefault(number, []).append(region)
     ready = [r for r in reversed(regions) if not waiting[r.number] and not held[r.number]]
     ready.reverse()
     stuck = [r for r in reversed(regions) if not waiting[r.number] and held[r.number]]
@@ -461,7 +462,7 @@ def _in_order(
             waiting[user.number] -= 1
             if not waiting[user.number]:
                 (stuck if held[user.number] else ready).append(user)
-        for user in releases[region.number]:
+        for user in releases.get(region.number, ()):
             held[user.number] -= 1
             if not held[user.number] and not waiting[user.number]:
                 ready.append(user)
