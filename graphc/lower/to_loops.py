@@ -8,6 +8,7 @@ by index substitution.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from graphc.base.dims import Shape, Size, bounds, product
 from graphc.base.dtypes import DType
@@ -36,6 +37,7 @@ from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, Temporary,
 from graphc.lower.regions import Region
 from graphc.ops.families import Reduction
 from graphc.schedule import policy_cpu as policy
+from graphc.schedule.cuts import cut_at_borders
 
 
 def lower_region(region: Region, builder: KernelBuilder) -> list[LoweredKernel]:
@@ -139,7 +141,8 @@ def _map(region: Region, builder: KernelBuilder) -> LoweredKernel:
     vectors = builder.choice.vectors(usual)
     loop = For(column, extent, tuple(body), "vector" if width > 1 else "serial", width, vectors)
     rows = For(row, size(product(outer)), (loop,), "parallel")
-    return builder.kernel([rows], product(domain) * (len(region.nodes) + 1))
+    lowered = builder.kernel([rows], product(domain) * (len(region.nodes) + 1))
+    return replace(lowered, kernel=cut_at_borders(lowered.kernel))
 
 
 def _merged_tail(domain: Shape) -> tuple[Shape, Shape]:

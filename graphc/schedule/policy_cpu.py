@@ -40,6 +40,10 @@ NARROW_BLOCK, NARROW_LEAST = 512, 16
 # of short ones for a vector.
 ROW_BLOCK = 16
 ROW_BLOCK_ROWS, ROW_BLOCK_SHORT = 512, 256
+# A loop is cut at borders into at most so many parts where it lasts for so many vectors, and where
+# the copies of its body come to so many nodes: each takes time to compile. Parts of very few
+# elements are no vectors.
+CUT_PARTS, CUT_SHORTEST, CUT_NODES, CUT_SERIAL = 5, 8, 200, 4
 # Elements per partial result when a whole tensor is reduced to one element.
 REDUCTION_BLOCK = 16384
 # Where a reduction runs across rows and rounds, so many rows make a chain, so many chains a group,
@@ -112,6 +116,11 @@ def is_narrow(extents: Iterable[Size]) -> bool:
     """Whether a reduction over axes of these extents goes one element after another."""
     count = product(extents)
     return isinstance(count, int) and count <= NARROW_ROW
+
+
+def cuts(points: int, nodes: int) -> bool:
+    """Whether a loop whose body has so many nodes is cut at so many points."""
+    return points < CUT_PARTS and nodes * (points + 1) <= CUT_NODES
 
 
 def takes_blocks_of_rows(rows: Size, longest: int | None) -> bool:
