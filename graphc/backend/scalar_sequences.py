@@ -7,6 +7,7 @@ safe first and the defined answer is selected afterwards.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -41,13 +42,16 @@ def _float_literal(value: float, dtype: DType, width: int) -> str:
 
 def _extreme(predicate: str) -> Sequence:
     def sequence(e: ScalarEmitter, dtype: DType, width: int, a: str, b: str) -> str:
-        # The select form is one hardware min/max that gives b where either side is NaN; a NaN in
-        # `a` is put back afterwards.
+        # The select form is one hardware min/max that gives a where either side is NaN; a NaN in
+        # `b` is put back afterwards. Not one in `a`: there stands what has been accumulated, and
+        # each step would wait for the test of the one before. Limits are literals, often `b`.
         t = compute_type(dtype, width)
-        c = e.emit(f"fcmp {predicate} {t} {a}, {b}")
-        chosen = e.select(c, a, b, dtype, width)
-        nan = e.emit(f"fcmp uno {t} {a}, {a}")
-        return e.select(nan, a, chosen, dtype, width)
+        c = e.emit(f"fcmp {predicate} {t} {b}, {a}")
+        chosen = e.select(c, b, a, dtype, width)
+        if is_literal(b) and b != _float_literal(math.nan, dtype, width):
+            return chosen
+        nan = e.emit(f"fcmp uno {t} {b}, {b}")
+        return e.select(nan, b, chosen, dtype, width)
 
     return sequence
 
