@@ -196,7 +196,7 @@ class _Tiled:
         self.width = policy.lanes(widest(region), self.inner)
         self.narrow = bounds(self.inner)[1] == self.block <= policy.COLUMN_NARROW
         members = ancestors(region, [self.acc.operand], builder.is_producer)
-        self.together = policy.rows_together(len(members))
+        self.rows_written_out = policy.writes_out_rows(len(members))
 
     def kernels(self) -> list[LoweredKernel]:
         """One kernel, or one for the groups and one that combines them."""
@@ -255,7 +255,7 @@ class _Tiled:
         total = self._accumulators("acc")
         body: list[Stmt] = [Alloc(b) for b in total]
         body.append(self._over_columns(lambda j: self._identities(total, j)))
-        chain = policy.COLUMN_CHAINS[0]
+        chain = policy.COLUMN_PART
         if not acc.rounds or self.in_step <= chain:
             return [*body, *self._over_rows(total, size(0), rows), self._over_columns(results)]
         part = self._accumulators("part")
@@ -293,34 +293,37 @@ class _Tiled:
         return [Store(b, (column,), v) for b, v in zip(into, identity, strict=True)]
 
     def _over_rows(self, into: list[Buffer], first: Expr, rows: Expr) -> list[Stmt]:
-        """So many rows from the first on, some at a time, then those left one by one."""
-        builder, some = self.builder, size(self.together)
-        group, single = builder.variable("k"), builder.variable("k")
+        """So many rows from the first on: chains of some rows, then one of those left."""
+        builder, some = self.builder, size(policy.COLUMN_CHAINS[0])
+        group, once = builder.variable("k"), builder.variable("k")
         start = iadd(first, imul(group, some))
-        whole = ifloordiv(rows, some)
+        whole, left = ifloordiv(rows, some), imod(rows, some)
         after = iadd(first, imul(whole, some))
-        body = self._over_columns(
-            lambda j: self._add(into, [iadd(start, size(r)) for r in range(self.together)], j)
-        )
+        kind = "unroll" if self.rows_written_out else "serial"
+        body = self._over_columns(lambda j: self._add(into, start, some, kind, j))
         loops: list[Stmt] = [For(group, whole, (body,))]
-        if not isinstance(self.rows, int) or self.rows % self.together:
-            rest = self._over_columns(lambda j: self._add(into, [iadd(after, single)], j))
-            loops.append(For(single, imod(rows, some), (rest,)))
+        if not isinstance(self.rows, int) or self.rows % policy.COLUMN_CHAINS[0]:
+            rest = self._over_columns(lambda j: self._add(into, after, left, "serial", j))
+            loops.append(For(once, imin(left, size(1)), (rest,)))
         return loops
 
-    def _add(self, into: list[Buffer], rows: list[Expr], column: Expr) -> list[Stmt]:
-        """Combine the elements of these rows into the column's accumulators, in order."""
+    def _add(
+        self, into: list[Buffer], first: Expr, rows: Expr, kind: str, column: Expr
+    ) -> list[Stmt]:
+        """Combine a chain of rows into the column's accumulators."""
         builder, acc = self.builder, self.acc
-        totals: tuple[Expr, ...] = tuple(load(b, (column,)) for b in into)
-        for row in rows:
-            value, position = self._operand(row, column)
-            entering = acc.form.prepare(EXPR, value, position, acc.operand.dtype)
-            totals = tuple(acc.form.combine(EXPR, totals, tuple(entering)))
-        stmts: list[Stmt] = []
-        stmts += builder.checks()
-        named = [builder.let("t", total, stmts) for total in totals]
-        stmts += [Store(b, (column,), v) for b, v in zip(into, named, strict=True)]
-        return stmts
+        chain = Accumulators(
+            tuple(builder.variable("chain", d) for d in acc.dtypes), acc.declared.combine
+        )
+        row = builder.variable("r")
+        value, position = self._operand(iadd(first, row), column)
+        acc.inner = chain
+        inside = [*builder.checks(), acc.accumulate(value, position)]
+        totals = tuple(load(b, (column,)) for b in into)
+        stmts: list[Stmt] = [chain, For(row, rows, tuple(inside), kind)]
+        combined = acc.form.combine(EXPR, totals, chain.vars)
+        named = [builder.let("t", total, stmts) for total in combined]
+        return stmts + [Store(b, (column,), v) for b, v in zip(into, named, strict=True)]
 
     def _operand(self, row: Expr, column: Expr) -> tuple[Expr, Expr]:
         """The operand's element in a row and column of the step, and its position."""
@@ -363,7 +366,7 @@ class _Tiled:
                 values = [load(builder.buffer(p, p.shape, "partial"), index) for p in partials]
                 return [Accumulate(into, tuple(values))]
 
-            loops = _chains(builder, acc, groups, size(groups), add, policy.COLUMN_CHAINS[2:])
+            loops = _chains(builder, acc, groups, size(groups), add, policy.COLUMN_CHAINS[3:])
             body = finished(builder, acc, variables, [acc.declared, *loops])
             return body, groups * product(region.domain)
 

@@ -27,7 +27,8 @@ def flat_kernel(region: Region, builder: KernelBuilder) -> LoweredKernel | None:
     if not region.domain or not _is_flat(region, builder.is_producer):
         return None
     block, element = builder.variable("i"), builder.variable("j")
-    elements = builder.choice.block(policy.FLAT_BLOCK)
+    usual_block = policy.flat_block(n.op.name for n in region.nodes)
+    elements = builder.choice.block(usual_block)
     start = imul(block, literal(elements, block.dtype))
     at = iadd(start, element)
     values: dict[int, Expr] = {}

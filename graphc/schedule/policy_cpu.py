@@ -25,6 +25,9 @@ REDUCTION_INTERLEAVE = 4
 # Elements of one parallel step of a flat loop: 8 K float32 are 32 KB per operand, a chunk that
 # amortises the claim.
 FLAT_BLOCK = 8192
+# The same where an element takes several long functions, about a nanosecond: a chunk of some
+# microseconds, so that two threads share 5,000 prices of Black and Scholes (11.7 µs on one).
+FLAT_BLOCK_DEAR, FLAT_DEAR_OPS = 2048, 3
 # Elements of a row whose lanes are added up before the next ones: errors do not add up along it.
 ROW_CHAIN = 1024
 # Axes that are reduced side by side are one loop where the last has fewer elements: the lanes of a
@@ -46,12 +49,14 @@ ROW_BLOCK_ROWS, ROW_BLOCK_SHORT = 512, 256
 CUT_PARTS, CUT_SHORTEST, CUT_NODES, CUT_SERIAL = 5, 8, 200, 4
 # Elements per partial result when a whole tensor is reduced to one element.
 REDUCTION_BLOCK = 16384
-# Where a reduction runs across rows and rounds, so many rows make a chain, so many chains a group,
-# so many groups a group of groups: errors do not add up along all rows. The sum of 4096 normal
-# float32 is right to 1e-7 of their magnitude (one chain: 1e-6).
-COLUMN_CHAINS = (64, 8, 64)
-# Rows of a group: what one step of a large reduction takes.
-COLUMN_GROUP = COLUMN_CHAINS[0] * COLUMN_CHAINS[1]
+# Where a reduction runs across rows and rounds, so many rows make a chain, so many chains a longer
+# one, and so on: errors do not add up along all rows. The sum of 4096 normal float32 is right to
+# 1.0e-7 of their magnitude (chains of 64 rows: 1.6e-7, one chain: 1e-6).
+COLUMN_CHAINS = (8, 8, 8, 64)
+# Rows of which accumulators in memory hold the sum, and rows of a group: what one step of a large
+# reduction takes.
+COLUMN_PART = COLUMN_CHAINS[0] * COLUMN_CHAINS[1]
+COLUMN_GROUP = COLUMN_PART * COLUMN_CHAINS[2]
 # Rows of a tile for a (summed x columns) operand of at most so many elements. Short chains overlap
 # with those of neighbouring blocks by themselves, and a lower tile is less code to generate.
 # Measured on 100,000 rows: 8 x 8 takes 2.7 ns a row with 1 row, 1.9 with 2; 4 x 32 takes 1.7 ns
@@ -139,6 +144,12 @@ def interleave(extent: Size, width: int, wanted: int = REDUCTION_INTERLEAVE) -> 
     return wanted
 
 
+def flat_block(ops: Iterable[str]) -> int:
+    """Elements of one parallel step of a flat loop of these ops."""
+    dear = sum(op in LONG_CHAINS for op in ops)
+    return FLAT_BLOCK_DEAR if dear >= FLAT_DEAR_OPS else FLAT_BLOCK
+
+
 def vectors_of_map(ops: Iterable[str], extent: Size, width: int) -> int:
     """Vectors in flight in a map of these ops along `extent`, in vectors of `width`."""
     return interleave(extent, width) if LONG_CHAINS.intersection(ops) else 1
@@ -158,11 +169,11 @@ def column_tile(accumulator_bytes: int, steps: Size, columns: Size) -> int:
     return min(tile, columns)
 
 
-def rows_together(ops: int) -> int:
-    """Rows that are added to accumulators in memory between a load and a store, where an element
-    takes `ops` ops: eight loads hide the store, long computations need no such help.
+def writes_out_rows(ops: int) -> bool:
+    """Whether the rows of a chain are written out where an element takes `ops` ops: eight loads at
+    once hide the store that follows, long computations need no such help.
     """
-    return 8 if ops <= 2 else 4 if ops <= 4 else 2
+    return ops <= 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,3 +37,21 @@ def test_rows_are_added_in_order(columns: int) -> None:
     expected = np.zeros_like(table)
     np.add.at(expected, rows, new)
     np.testing.assert_array_equal(f(table, rows, new), expected + table)
+
+
+def _long(x: graphc.Tensor) -> graphc.Tensor:
+    return graphc.tanh(x) * graphc.exp(-x * x) * graphc.sin(x)
+
+
+@pytest.mark.parametrize("count", [2047, 2048, 4999, 8193])
+def test_long_functions_go_in_short_steps(count: int) -> None:
+    """Some thousand elements are several steps, with the bits of one."""
+    p, q = graphc.placeholder((count,), name="x"), graphc.placeholder((1024,), name="x")
+    with graphc.Session(threads=2) as session:
+        f, few = (session.function([v], _long(v)) for v in (p, q))
+        light = session.function([p], p * p + p)
+        assert "i * 2048" in f.explain("loops")
+        assert "i * 2048" not in light.explain("loops")
+        x = RNG.standard_normal(count).astype(np.float32)
+        parts = [few(np.resize(x[k : k + 1024], 1024)) for k in range(0, count, 1024)]
+        np.testing.assert_array_equal(f(x), np.concatenate(parts)[:count])
