@@ -236,9 +236,9 @@ def narrow_erfc(u: mpf) -> mpf:
 
 
 def narrow_erfc_fit() -> Fit:
-    """`narrow_erfc` for x from 0.74 to 10.25."""
-    low, high = (1 / (mpf(x) + 2) - ERFC_LOW for x in ("10.25", "0.74"))
-    return Fit("ERFC_32", narrow_erfc, 9, low, high, lambda u: 1 / narrow_erfc(u), 24)
+    """`narrow_erfc` for x from 0 to 10.25."""
+    low, high = (1 / (mpf(x) + 2) - ERFC_LOW for x in ("10.25", "0"))
+    return Fit("ERFC_32", narrow_erfc, 10, low, high, lambda u: 1 / narrow_erfc(u), 24)
 
 
 def lgamma_ratio(t: mpf) -> mpf:

@@ -78,7 +78,7 @@ DECOMPOSITIONS: dict[str, Decomposition] = {
     "copysign": Decomposition(power.copysign, 0.0, 0.0, cheap=True),
     "nextafter": Decomposition(power.nextafter, 0.0, 0.0, cheap=True),
     "erf": Decomposition(special.erf, 1.5, 1.5),
-    "erfc": Decomposition(special.erfc, 4.25, 4.0),
+    "erfc": Decomposition(special.erfc, 3.75, 4.0),
     "lgamma": Decomposition(special.lgamma, 0.6, 3.5),
     "digamma": Decomposition(special.digamma, 0.6, 4.0),
 }

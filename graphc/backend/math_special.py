@@ -18,6 +18,7 @@ from graphc.backend.math_language import (
     nearest_integer,
     polynomial,
     scale,
+    split,
     two_product,
     where,
     with_sign_of,
@@ -53,35 +54,52 @@ def erf(s: ScalarLanguage[V], operand: V) -> V:
 
 
 def erfc(s: ScalarLanguage[V], operand: V) -> V:
-    """1 - erf(x) for small x, else e**(-x**2) times a polynomial in a quotient that maps the range
-    to a short interval.
-    """
+    """e**(-x**2) times a polynomial in a quotient that maps the range to a short interval."""
     x = Term(s, operand)
+    return (wide_erfc(x) if x.wide else narrow_erfc(x)).value
+
+
+def wide_erfc(x: Term[V]) -> Term[V]:
+    """erfc of a float64; 1 - erf(x) for small x."""
     size = abs(x)
     z, z_rest = two_product(size, size)
-    small = fma(size, polynomial(z, choose(x, fits.ERF_32, fits.ERF_64)), size)
-    # Beyond 27.3 (10.1) the result rounds to 0; e**-x**2 must stay above the clamp of its scaling.
-    limit = 27.5 if x.wide else 10.2
+    small = fma(size, polynomial(z, fits.ERF_64), size)
+    # Beyond 27.3 the result rounds to 0; e**-x**2 must stay above the clamp of its scaling.
+    limit = 27.5
     beyond = size > limit
     bounded = where(beyond, limit, size)
-    if x.wide:
-        ratio = (bounded - 4.0) / (bounded + 4.0)
-        quotient = polynomial(ratio, fits.ERFC_64) / fma(bounded, 2.0, 1.0)
-    else:  # one division costs as much as the polynomial
-        total = bounded + 2.0
-        ratio = 1.0 / total
-        # Both roundings taken back: the result is almost twice as sensitive to the ratio.
-        near_one, rest = two_product(ratio, total)
-        lost = (near_one - 1.0) + (rest + ratio * (bounded - (total - 2.0)))
-        ratio = ratio - ratio * lost
-        quotient = polynomial(ratio - ERFC_LOW_32, fits.ERFC_32)
+    ratio = (bounded - 4.0) / (bounded + 4.0)
+    quotient = polynomial(ratio, fits.ERFC_64) / fma(bounded, 2.0, 1.0)
     exponent = where(beyond, -(limit * limit), -z)
     excess, n = exp_excess(exponent, where(beyond, 0.0, -z_rest))
     tail = scale(fma(quotient, excess, quotient), n)
     negative = x < 0.0
     inner = where(negative, 1.0 + small, 1.0 - small)
     outer = where(negative, 2.0 - tail, tail)
-    return where(size < (0.47 if x.wide else 0.75), inner, outer).value
+    return where(size < 0.47, inner, outer)
+
+
+def narrow_erfc(x: Term[V]) -> Term[V]:
+    """erfc of a float32, all of the range by one polynomial in 1 / (|x| + 2).
+
+    The result is twice as sensitive to that quotient as the quotient to its rounding, so it is
+    taken to more digits than a float has: with high and low parts by `split`, products of high
+    parts are exact, on targets without fma as well.
+    """
+    size = abs(x)
+    bounded = where(size > 10.2, 10.2, size)  # from 10.1 on the result rounds to 0
+    total = bounded + 2.0
+    total_high, _ = split(total)
+    high = total_high - 2.0
+    low = bounded - high  # with what the sum lost
+    ratio, _ = split(1.0 / total)
+    # 1 / total = ratio (1 + e + e**2 + ...), |e| <= 2**-11.
+    e = (1.0 - ratio * total_high) - ratio * low
+    quotient = polynomial(fma(ratio, fma(e, e, e), ratio - ERFC_LOW_32), fits.ERFC_32)
+    # x**2 = high**2 + (x + high) (x - high), the first product exact.
+    excess, n = exp_excess(-(high * high), (bounded + high) * -low)
+    tail = scale(fma(quotient, excess, quotient), n)
+    return where(x < 0.0, 2.0 - tail, tail)
 
 
 def log_positive(x: Term[V]) -> Term[V]:

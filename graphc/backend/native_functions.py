@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 ATTRIBUTES = 'nounwind willreturn memory(none) "min-legal-vector-width"="512"'
 
 # With scaling as an instruction these are so short that the spills around a call cost as much.
-_SHORT = frozenset(("exp", "tanh"))
+_SHORT = frozenset(("exp", "tanh", "erfc"))
 
 
 def call(e: ScalarEmitter, name: str, dtype: DType, width: int, args: tuple[str, ...]) -> str:
