@@ -16,6 +16,7 @@ Singer 2011), RMSprop (Tieleman, Hinton 2012), Adam (Kingma, Ba 2015), AdamW (Lo
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy as np
 from graphc.autodiff.nest import flatten
 from graphc.base.dtypes import DType, float32
 from graphc.base.errors import DTypeError, GraphError, ShapeError, message
+from graphc.ir.constant import ConstantValue, from_stored
 from graphc.ir.node import Tensor, describe
 from graphc.ops.creation import zeros_like
 from graphc.ops.elementwise import maximum, minimum, where
@@ -130,10 +132,22 @@ def _slot(v: Tensor, suffix: str, value: float = 0.0) -> Tensor:
     shape = tuple(int(s) for s in v.shape)  # a variable's shape is known
     name = v.attr("name") or v.name
     return variable(
-        np.full(shape, value, _slot_dtype(v).numpy),
+        _filled(shape, _slot_dtype(v), value),
         name=f"{name}/{suffix}" if name else None,
         trainable=False,
     )
+
+
+# Live ones, as few as there are shapes: a digest of a weight's zeros takes as long as reading it.
+_FILLED: weakref.WeakValueDictionary[object, ConstantValue] = weakref.WeakValueDictionary()
+
+
+def _filled(shape: tuple[int, ...], dtype: DType, value: float) -> ConstantValue:
+    key = shape, dtype.name, repr(value)
+    found = _FILLED.get(key)
+    if found is None:
+        found = _FILLED[key] = from_stored(np.full(shape, value, dtype.numpy), dtype)
+    return found
 
 
 def _gradient(v: Tensor, g: Tensor) -> Tensor:
