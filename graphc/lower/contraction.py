@@ -170,20 +170,42 @@ def _letter_of_many(node: Tensor, inputs: tuple[Tensor, ...]) -> str | None:
     return None
 
 
-def steps_through_memory(operand: Tensor, axis: int) -> bool:
-    """Whether neighbours along `axis` are neighbours in memory, as far as views between tell.
+def reads_apart(node: Tensor) -> bool:
+    """Whether an operand has every second to fourth element of memory along the last letter, as
+    strided convolutions do: vectors want a copy of it, a template that reads single elements none.
+    """
+    last = vector_letter(node)
+    held = [k for k in (0, 1) if last is not None and last in letters(node)[k]]
+    if last is None or len(held) != 1 or is_dot(node):
+        return False
+    operand, axis = node.inputs[held[0]], letters(node)[held[0]].index(last)
+    return not steps_through_memory(operand, axis) and steps_through_memory(operand, axis, 4)
+
+
+def views_in_memory(node: Tensor) -> list[Tensor]:
+    """The views below a contraction's operands that get memory whoever computes it."""
+    return [view for operand in node.inputs for view in _costly_views(operand)]
+
+
+def steps_through_memory(operand: Tensor, axis: int, most: int = 1) -> bool:
+    """Whether neighbours along `axis` are neighbours in memory, or up to `most` elements apart, as
+    far as views between tell.
 
     Views that `_costly_views` gives memory end the walk.
     """
     node, at = operand, axis
+    apart = 1
     while is_view(node) and node.inputs and node.op.name in _PLAIN_VIEWS:
         if node.op.name == "permute_dims":
             at = node.attr("axes")[at]
         elif node.op.name == "windows":
             step, at = _window_step(node, at)
-            if step != 1:
-                return False
-        elif node.op.name != "slice" or node.attr("steps")[at] != 1:
+            apart *= step
+        elif node.op.name == "slice":
+            apart *= node.attr("steps")[at]
+        else:
+            return False
+        if not 1 <= apart <= most:
             return False
         node = node.inputs[0]
     return all(s == 1 for s in node.shape[at + 1 :])

@@ -26,7 +26,12 @@ from graphc.lower.buffer_plan import (
 )
 from graphc.lower.cascades import find_cascades
 from graphc.lower.columns import lower_columns
-from graphc.lower.contraction import lower_contraction, prepare_contraction
+from graphc.lower.contraction import (
+    lower_contraction,
+    prepare_contraction,
+    reads_apart,
+    views_in_memory,
+)
 from graphc.lower.control import LoweredControl, control_node, lower_control
 from graphc.lower.depthwise import lower_depthwise, memory_of_depthwise, windowed_operand
 from graphc.lower.dynamic import Phases, counts_of, lower_bindings, lower_results
@@ -337,6 +342,10 @@ def _prepare_product(
     assert isinstance(product_, Tensor)
     wide = windowed_operand(product_)
     if wide is None:
+        taken = packed(product_) if reads_apart(product_) else product_
+        if taken is not product_:
+            forced += views_in_memory(taken)
+            return taken
         found = prepare_contraction(node, inputs, forced)
         if isinstance(found, Tensor) and isinstance(found.op.form, Contraction):
             return packed(found)

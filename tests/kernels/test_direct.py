@@ -170,6 +170,17 @@ def test_the_next_weights_are_prefetched(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "@llvm.prefetch" in direct.compilation.stage("llvm")
 
 
+@pytest.mark.parametrize("name", ["stride", "pixels apart"])
+def test_strided_images_are_not_copied(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    graph, _ = _graph(CASES[name])
+    plain, direct = _both(monkeypatch, graph)
+    copied, read = (
+        [k.kernel.name for k in one.compilation.lowered.kernels].count("permute_dims")
+        for one in (plain, direct)
+    )
+    assert (copied, read) == (1, 0)
+
+
 def test_weights_are_put_in_panels_when_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     graph, _ = _graph(CASES["one tile"])
     _, direct = _both(monkeypatch, graph)
