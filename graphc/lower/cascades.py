@@ -3,8 +3,13 @@
 Where a product's rows go through reductions and elementwise work of each row into another product,
 as the scores of attention do, each row of the last result needs one row of what lies between.  A
 step computes a block of rows of the first product, then of the rows, then of the last product, and
-holds what lies between in scratch memory of its core: no matrix of all rows exists.  Each stage
-computes its elements as its own kernel would, so the bits are the same (decision 0037).
+holds what lies between in scratch memory of its core: no matrix of all rows exists.  Where the last
+product sums over the rows, as gradients of keys do, it takes in one block after another.  Each
+stage computes its elements as its own kernel would, so the bits are the same (decision 0037).
+
+What lies between may be read by several products, some of which wait for the result of others:
+gradients wait for what is done with the result.  Then there are several cascades, and each computes
+for itself what lies between.
 
 Here regions are found that may be stages, by who reads whom; a template says which of them it
 takes.
@@ -12,14 +17,15 @@ takes.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from graphc.base.dims import bounds, product
 from graphc.base.target import Target
 from graphc.ir.node import Tensor
-from graphc.lower.edges import effective
-from graphc.lower.elements import storage_root
+from graphc.lower.edges import Edge, effective
 from graphc.lower.narrow import is_narrow
 from graphc.lower.regions import Partitioner, Region
 from graphc.lower.template import KernelTemplate
@@ -33,8 +39,13 @@ class CascadeTemplate(Protocol):
     def least(self) -> int:
         """Bytes of what lies between, from which it is asked."""
 
-    def takes(self, stages: Sequence[Region], target: Target) -> bool:
-        """Whether it makes one kernel of these regions, each of which reads the one before."""
+    def takes(self, between: Sequence[Region], ends: Sequence[Region], target: Target) -> bool:
+        """Whether it makes one kernel of these regions in order: those whose results lie between,
+        and the products at the end.
+        """
+
+    def recomputes(self, between: Sequence[Region]) -> bool:
+        """Whether it is worth while to compute again what lies between, rather than store it."""
 
 
 def find_cascades(
@@ -43,27 +54,21 @@ def find_cascades(
     templates: Sequence[KernelTemplate],
     target: Target,
 ) -> list[Region]:
-    """The regions in order, those of a cascade as one where the last of them was."""
+    """The regions in order, those of a cascade as one."""
     asked = [t for t in templates if isinstance(t, CascadeTemplate)]
     least = min((t.least for t in asked), default=0)
-    large = [r for r in regions if r.kind == "contraction" and _is_large(r, least)]
-    if not asked or not large:
+    if not asked or not any(r.kind == "contraction" and _is_large(r, least) for r in regions):
         return regions
-    readers = _readers(regions, partitioner)
-    merged: dict[int, Region] = {}  # by number of the last stage
-    taken: set[int] = set()
-    for first in large:
-        stages = _stages(first, partitioner, readers)
-        if not stages or any(s.number in taken for s in stages):
-            continue
-        if any(template.takes(stages, target) for template in asked):
-            merged[stages[-1].number] = _joined(stages)
-            taken.update(s.number for s in stages[:-1])
-            taken.add(stages[-1].number)
-    if not merged:
-        return regions
-    kept = [r for r in regions if r.number not in taken or r.number in merged]
-    return [merged.get(r.number, r) for r in kept]
+    graph = _RegionGraph(regions, partitioner)
+    merged: list[Region] = []
+    for cluster in _clusters(graph, least):
+        groups = graph.groups(cluster)
+        for template in asked:
+            again = len(groups) > 1 and not template.recomputes(cluster.between)
+            if not again and all(template.takes(*group, target) for group in groups):
+                merged += [_joined(*group) for group in groups]
+                break
+    return graph.in_order(merged) if merged else regions
 
 
 def _is_large(region: Region, least: int) -> bool:
@@ -80,76 +85,180 @@ def _is_large(region: Region, least: int) -> bool:
     return known * output.dtype.itemsize >= least
 
 
-def _readers(regions: list[Region], partitioner: Partitioner) -> dict[int, list[Region]]:
-    """The regions that read each node, by its id."""
-    found: dict[int, dict[int, Region]] = {}
-    for region in regions:
-        for node in region.nodes:
-            for edge in partitioner.edges[id(node)]:
-                if partitioner.home.get(id(edge.producer)) is not region:
-                    found.setdefault(id(edge.producer), {})[region.number] = region
-    return {key: list(by_number.values()) for key, by_number in found.items()}
+@dataclass
+class _Cluster:
+    """Regions whose results lie between, and the products that read them, in order."""
+
+    between: list[Region] = field(default_factory=list)
+    ends: list[Region] = field(default_factory=list)
 
 
-def _stages(
-    first: Region, partitioner: Partitioner, readers: dict[int, list[Region]]
-) -> tuple[Region, ...]:
-    """The regions from a product to the next one that reads what becomes of it, each with one
-    result that the next one alone reads; empty where there are none.
-    """
-    stages = [first]
-    while True:
-        (result,) = stages[-1].outputs
-        users = readers.get(id(result), [])
-        if len(users) != 1 or id(result) in partitioner.stored:
-            return ()
-        (user,) = users
-        phases = partitioner.phases
-        if phases.of(user.nodes[0]) != phases.of(first.nodes[0]):
-            return ()
-        stages.append(user)
-        if user.kind == "contraction" and user.contraction is not None and not user.in_parts:
-            return tuple(stages)
-        if len(stages) > 2 or not _passes_rows_on(user, result, partitioner):
-            return ()
+Group = tuple[list[Region], list[Region]]  # what lies between, products at the end
 
 
-def _passes_rows_on(region: Region, operand: Tensor, partitioner: Partitioner) -> bool:
-    """Whether a region reads `operand` at its own elements, row by row: nothing is read any more
-    once a result is written in its place.
-    """
-    if region.kind != "row" or not region.rows or len(region.outputs) != 1 or is_narrow(region):
+class _RegionGraph:
+    """Who reads whom."""
+
+    def __init__(self, regions: list[Region], partitioner: Partitioner) -> None:
+        self.regions = regions
+        self.partitioner = partitioner
+        self.reads: dict[int, dict[int, Region]] = {}  # by number: what a region reads
+        self.readers: dict[int, dict[int, Region]] = {r.number: {} for r in regions}
+        for region in regions:
+            found = self.reads[region.number] = {}
+            for node in region.nodes:
+                for edge in partitioner.edges[id(node)]:
+                    producer = partitioner.home.get(id(edge.producer))
+                    if producer is not None and producer is not region:
+                        found[producer.number] = producer
+                        self.readers[producer.number][region.number] = region
+
+    def may_lie_between(self, region: Region) -> bool:
+        """Whether the results of a region need not be stored, if their readers allow it."""
+        return all(id(t) not in self.partitioner.stored for t in region.outputs)
+
+    def passes_rows_on(self, region: Region, operand: Tensor) -> bool:
+        """Whether a region reads `operand` at its own elements, row by row: nothing is read any
+        more once a result is written in its place.
+        """
+        if region.kind != "row" or not region.rows or is_narrow(region):
+            return False
+        rows = region.rows
+        if effective(operand.shape)[:rows] != region.domain[:rows]:
+            return False
+
+        def is_own(node: Tensor, edge: Edge) -> bool:
+            return edge.exact and min(edge.depth, self.partitioner.align[id(node)]) >= rows
+
+        edges = ((n, e) for n in region.nodes for e in self.partitioner.edges[id(n)])
+        return all(is_own(node, edge) for node, edge in edges if edge.producer is operand)
+
+    def groups(self, cluster: _Cluster) -> list[Group]:
+        """The ends by how many others they wait for one after another, each with what lies between
+        that it needs.
+        """
+        ends = {r.number for r in cluster.ends}
+        between = {r.number: r for r in cluster.between}
+        depth: dict[int, int] = {}
+        for region in self.regions:
+            waits = [depth[n] + (n in ends) for n in self.reads[region.number]]
+            depth[region.number] = max(waits, default=0)
+        found = []
+        for level in sorted({depth[n] for n in ends}):
+            own = [r for r in cluster.ends if depth[r.number] == level]
+            needed: set[int] = set()
+            stack = list(own)
+            while stack:
+                for number in self.reads[stack.pop().number]:
+                    if number in between and number not in needed:
+                        needed.add(number)
+                        stack.append(between[number])
+            found.append(([r for r in cluster.between if r.number in needed], own))
+        return found
+
+    def in_order(self, merged: list[Region]) -> list[Region]:
+        """All regions, stages as parts of theirs, producers first, otherwise as they were."""
+        own: dict[int, list[Region]] = {}  # what each region is part of, by number
+        for region in merged:
+            for stage in region.stages:
+                own.setdefault(stage.number, []).append(region)
+        place = {r.number: k for k, r in enumerate(self.regions)}
+        every = [r for r in self.regions if r.number not in own] + merged
+        key = {id(r): max(place[s.number] for s in r.stages or (r,)) for r in every}
+        waiting: dict[int, int] = {}
+        users: dict[int, list[Region]] = {}
+        for region in every:
+            stages = region.stages or (region,)
+            inside = {s.number for s in stages}
+            sources: dict[int, Region] = {}
+            for stage in stages:
+                for number, producer in self.reads[stage.number].items():
+                    if number not in inside:
+                        # What lies between is read inside alone; an end is part of one region.
+                        source = own[number][0] if number in own else producer
+                        sources[id(source)] = source
+            waiting[id(region)] = len(sources)
+            for source in sources.values():
+                users.setdefault(id(source), []).append(region)
+        ready = [(key[id(r)], k, r) for k, r in enumerate(every) if not waiting[id(r)]]
+        heapq.heapify(ready)
+        numbers = {id(r): k for k, r in enumerate(every)}
+        result: list[Region] = []
+        while ready:
+            region = heapq.heappop(ready)[2]
+            result.append(region)
+            for user in users.get(id(region), ()):
+                waiting[id(user)] -= 1
+                if not waiting[id(user)]:
+                    heapq.heappush(ready, (key[id(user)], numbers[id(user)], user))
+        assert len(result) == len(every), "cascades wait for each other"
+        return result
+
+
+def _clusters(graph: _RegionGraph, least: int) -> list[_Cluster]:
+    """Sets of regions that hang together and of which no result that lies between is read by
+    anything else."""
+    between: dict[int, Region] = {}
+    parent: dict[int, int] = {}  # by number of a region: another one of its cluster, or itself
+
+    def root(number: int) -> int:
+        while parent[number] != number:
+            parent[number] = number = parent[parent[number]]
+        return number
+
+    for region in graph.regions:
+        reads = [n for n in graph.reads[region.number] if n in between]
+        if region.kind == "contraction" and not reads:
+            starts = _is_large(region, least) and graph.may_lie_between(region)
+        else:
+            starts = bool(reads) and graph.may_lie_between(region)
+            starts = starts and all(
+                graph.passes_rows_on(region, t) for n in reads for t in between[n].outputs
+            )
+        if starts:
+            between[region.number] = region
+        if starts or reads:
+            parent[region.number] = region.number
+            for number in reads:
+                parent[root(number)] = region.number
+    found: dict[int, _Cluster] = {}
+    for region in graph.regions:
+        if region.number in parent:
+            own = found.setdefault(root(region.number), _Cluster())
+            (own.between if region.number in between else own.ends).append(region)
+    return [c for c in found.values() if _is_sound(c, graph)]
+
+
+def _is_sound(cluster: _Cluster, graph: _RegionGraph) -> bool:
+    results = {id(t) for r in cluster.between for t in r.outputs}
+    if not cluster.ends or not all(_reads_one(r, results, graph) for r in cluster.ends):
         return False
-    rows = region.rows
-    if effective(operand.shape)[:rows] != region.domain[:rows]:
+    phases = graph.partitioner.phases
+    if len({phases.of(r.nodes[0]) for r in (*cluster.between, *cluster.ends)}) > 1:
         return False
-    for node in region.nodes:
-        for edge in partitioner.edges[id(node)]:
-            near = min(edge.depth, partitioner.align[id(node)])
-            if edge.producer is operand and (near < rows or not edge.exact):
-                return False
-    return True
+    return all(graph.readers[r.number] for r in cluster.between)
 
 
-def _joined(stages: tuple[Region, ...]) -> Region:
-    last = stages[-1]
-    found = Region(last.number, "cascade", last.domain, stages=stages)
-    for stage in stages:
+def _reads_one(region: Region, results: set[int], graph: _RegionGraph) -> bool:
+    """Whether a region is a product of which one operand is among `results`, as it is, and that
+    reads none of them anywhere else.
+    """
+    node = region.contraction
+    if region.kind != "contraction" or node is None or region.in_parts:
+        return False
+    edges = graph.partitioner.edges
+    reads = [e.producer for n in region.nodes for e in edges[id(n)] if id(e.producer) in results]
+    return len(reads) == 1 and any(reads[0] is operand for operand in node.inputs)
+
+
+def _joined(between: list[Region], ends: list[Region]) -> Region:
+    last = ends[-1]
+    found = Region(last.number, "cascade", last.domain, stages=(*between, *ends))
+    for stage in found.stages:
         found.nodes += stage.nodes
         found.reasons += stage.reasons
-    found.outputs = list(last.outputs)
-    between = ", ".join(str(s.outputs[0].type) for s in stages[:-1])
-    found.reasons.append(f"{len(stages)} regions go by blocks of rows: {between} are not stored")
+    for end in ends:
+        found.outputs += end.outputs
+    types = ", ".join(str(t.type) for s in between for t in s.outputs)
+    found.reasons.append(f"{len(found.stages)} regions go by blocks of rows: {types} not stored")
     return found
-
-
-def rows_operand(stage: Region, before: Region) -> int | None:
-    """Which operand of a stage's contraction is the result of the stage before, in its own shape;
-    None where it is read through views, or twice.
-    """
-    node = stage.contraction
-    (result,) = before.outputs
-    if node is None:
-        return None
-    found = [k for k, operand in enumerate(node.inputs) if storage_root(operand) is result]
-    return found[0] if len(found) == 1 and node.inputs[found[0]] is result else None

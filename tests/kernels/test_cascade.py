@@ -83,7 +83,7 @@ def _compiled(
 ) -> Compiled:
     """rows: of a block, 0 for the machine's number; None: what lies between is stored."""
     others = tuple(t for t in TEMPLATES if not isinstance(t, CascadeTemplate))
-    templates = others if rows is None else (CascadeTemplate(0, 1000, rows), *others)
+    templates = others if rows is None else (CascadeTemplate(0, 0, 1000, rows), *others)
     monkeypatch.setattr(compiler, "TEMPLATES", templates)
     return Compiled(graph, optimize=True, numerics="standard", target=target)
 
@@ -112,6 +112,36 @@ def test_blocks_of_rows_do_not_change_bits(
             found = blocks(feeds, threads=threads)["out"]
             np.testing.assert_array_equal(found, expected, strict=True)
     np.testing.assert_allclose(expected, graph.evaluate(feeds)["out"], rtol=0, atol=1e-3)
+
+
+GRADIENTS: list[tuple[tuple[int, ...], int, int]] = [
+    ((2, 3, 37, 20), 45, 33),
+    ((4, 300, 16), 70, 40),
+    ((4, 512, 9), 33, 16),
+]
+
+
+@pytest.mark.parametrize("sizes", GRADIENTS, ids=str)
+@pytest.mark.parametrize("name", ["attention", "causal"])
+def test_gradients_compute_again(
+    monkeypatch: pytest.MonkeyPatch, name: str, sizes: tuple[tuple[int, ...], int, int]
+) -> None:
+    """They wait for the result: two kernels compute what lies between, and none stores it."""
+    forward, feeds = _graph(FORMS[name], *sizes)
+    inputs = [t for _, t in forward.inputs]
+    (out,) = (t for _, t in forward.outputs)
+    gradients = graphc.grad(graphc.sum(out * out), inputs)
+    outputs = [("out", out), *zip(("dq", "dk", "dv"), gradients, strict=True)]
+    graph = Graph.build(forward.inputs, outputs, (), "g", {})
+    stored = _compiled(monkeypatch, graph, None)
+    expected = stored(feeds)
+    for rows in (0, 5):
+        blocks = _compiled(monkeypatch, graph, rows)
+        assert blocks.compilation.stage("regions").count("(cascade, ") == 2
+        for threads in (1, 2, 3, 7):
+            found = blocks(feeds, threads=threads)
+            for key, value in expected.items():
+                np.testing.assert_array_equal(found[key], value, strict=True, err_msg=key)
 
 
 @pytest.mark.parametrize("target", RUNNABLE, ids=lambda t: t.name)
