@@ -207,4 +207,6 @@ def test_what_direct_loops_leave_to_others() -> None:
     assert takes((1, 512, 13, 13), (1000, 512, 1, 1))
     assert not takes((1, 64, 30, 30), (20, 64, 3, 3)), "results that leave much of a vector empty"
     assert not takes((1, 64, 56, 56), (256, 64, 1, 1)), "short sums over many places"
+    assert takes((1, 480, 14, 14), (128, 480, 1, 1)), "few results of longer sums"
+    assert not takes((1, 256, 14, 14), (1024, 256, 1, 1)), "many results of short sums"
     assert not takes((1, 8, 9, 9), (16, 8, 3, 3)), "too small"
