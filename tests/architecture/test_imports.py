@@ -24,7 +24,7 @@ COMPUTED_IMPORTS: dict[str, str] = {
 }
 # A budget: first import in a new process, best of some, in processor time, which neighbours on a
 # busy machine do not change. NumPy's own import is part of it.
-IMPORT_SECONDS = 0.2
+IMPORT_SECONDS = 0.25
 
 PROBE = """
 import json, sys, threading, time, os
