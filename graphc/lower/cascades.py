@@ -5,7 +5,7 @@ as the scores of attention do, each row of the last result needs one row of what
 step computes a block of rows of the first product, then of the rows, then of the last product, and
 holds what lies between in scratch memory of its core: no matrix of all rows exists.  Where the last
 product sums over the rows, as gradients of keys do, it takes in one block after another.  Each
-stage computes its elements as its own kernel would, so the bits are the same (decision 0037).
+stage computes its elements as its own kernel would, so the bits are the same (decision 0041).
 
 What lies between may be read by several products, some of which wait for the result of others:
 gradients wait for what is done with the result.  Then there are several cascades, and each computes
