@@ -109,6 +109,7 @@ class Compilation:
                 TEMPLATES,
                 self.choices,
                 SEARCHED,
+                profile=self.options.profile,
             ),
         )
         return lowered

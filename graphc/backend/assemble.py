@@ -22,9 +22,9 @@ from graphc.base.dims import Size, Symbol, product
 from graphc.ir.graph import Graph
 from graphc.ir.node import TensorType, TupleType
 from graphc.lower.buffer_plan import BufferPlan, LoweredStep
-from graphc.lower.control import LoweredControl
+from graphc.lower.control import LoweredCalls, LoweredControl
 from graphc.lower.dynamic import LoweredBinding, LoweredResults
-from graphc.lower.kernel_builder import LoweredKernel
+from graphc.lower.kernel_builder import LoweredKernel, Temporary
 from graphc.lower.lower_graph import Lowered
 
 
@@ -63,28 +63,33 @@ def program_of(
 
 
 def _steps(lowered: Lowered, numbers: Mapping[Graph, int]) -> tuple[Step, ...]:
-    return tuple([_step(step, lowered.plan, numbers) for step in lowered.steps])
+    found: list[Step] = []
+    for step in lowered.steps:
+        found += _steps_of(step, lowered.plan, numbers)
+    return tuple(found)
 
 
-def _step(step: LoweredStep, plan: BufferPlan, numbers: Mapping[Graph, int]) -> Step:
+def _steps_of(step: LoweredStep, plan: BufferPlan, numbers: Mapping[Graph, int]) -> list[Step]:
     refs = plan.refs
     if isinstance(step, LoweredKernel):
-        return Launch(step.kernel, refs(step.args))
+        return [Launch(step.kernel, refs(step.args))]
     if isinstance(step, LoweredBinding):
-        return Bind(
-            step.symbols,
-            step.sites,
-            step.conditions,
-            plan.first_block + step.phase - 1,
-            plan.block_bytes(step.phase),
-            refs(step.args),
-        )
+        block = plan.first_block + step.phase - 1
+        size = plan.block_bytes(step.phase)
+        return [Bind(step.symbols, step.sites, step.conditions, block, size, refs(step.args))]
     if isinstance(step, LoweredResults):
-        return Publish(step.outputs, refs(step.args))
+        return [Publish(step.outputs, refs(step.args))]
+    if isinstance(step, LoweredCalls):
+        own, body = _arena(step.arena, plan), numbers[step.body]
+        return [Call(body, refs(row) + own) for row in step.rows]
     args = refs(step.values)
     for arena in step.arenas:
-        args += (NOTHING,) if arena is None else refs((arena,))
-    return _control(step, args, [numbers[body] for body in step.bodies])
+        args += _arena(arena, plan)
+    return [_control(step, args, [numbers[body] for body in step.bodies])]
+
+
+def _arena(arena: Temporary | None, plan: BufferPlan) -> tuple[BufferRef]:
+    return (NOTHING,) if arena is None else (plan.place(arena),)
 
 
 def _control(step: LoweredControl, args: tuple[BufferRef, ...], bodies: list[int]) -> Step:

@@ -19,7 +19,7 @@ from graphc.base.errors import CompileError
 from graphc.ir.constant import ConstantValue
 from graphc.ir.graph import Graph
 from graphc.ir.node import Tensor
-from graphc.lower.control import LoweredControl
+from graphc.lower.control import LoweredCalls, LoweredControl
 from graphc.lower.dynamic import LoweredBinding, LoweredResults, Phases
 from graphc.lower.elements import storage_root
 from graphc.lower.joins import Joins
@@ -27,7 +27,7 @@ from graphc.lower.kernel_builder import LoweredKernel, Shifted, Stored, Temporar
 from graphc.ops.families import Constant
 
 Memory = Tensor | Temporary
-LoweredStep = LoweredKernel | LoweredControl | LoweredBinding | LoweredResults
+LoweredStep = LoweredKernel | LoweredControl | LoweredCalls | LoweredBinding | LoweredResults
 KINDS = ("input", "variable", "output", "update", "constant")
 
 

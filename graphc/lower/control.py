@@ -44,6 +44,26 @@ class LoweredControl:
         return ()
 
 
+@dataclass(eq=False, slots=True)
+class LoweredCalls:
+    """Calls of one body one after another, each of which reads what the one before gave.
+
+    rows: of each call its operands, and where its result goes: the last one's place and another
+    take turns. arena: of the body, None where it needs none; args: everything that must be in
+    memory while the step runs.
+    """
+
+    body: Graph
+    rows: tuple[tuple[Stored, ...], ...]
+    arena: Temporary | None
+    args: tuple[Stored, ...]
+
+    @property
+    def overwrites(self) -> tuple[int, ...]:
+        """No result may take over the memory of an operand."""
+        return ()
+
+
 def control_node(node: Node) -> Node | None:
     """The node that runs bodies and has `node` as a result, or None."""
     origin = node.inputs[0] if node.inputs else node
@@ -76,6 +96,28 @@ def lower_control(
     together = kind in ("cond", "while_loop")  # bodies that never run at the same time
     arenas = _shared(arena_bytes) if together else tuple(map(_arena, arena_bytes))
     return LoweredControl(node, bodies, tuple(values), arenas)
+
+
+def lower_calls(results: Sequence[Tensor], arenas_of: Mapping[Graph, Size]) -> LoweredCalls:
+    """The step of calls of one body: of their results each is an operand of the next call, and only
+    the last one is read otherwise.
+    """
+    calls = [r.inputs[0] for r in results]
+    (body,) = bodies_of(calls[0])
+    last = results[-1]
+    turns: tuple[Stored, Stored] = (last, Temporary(last.shape, last.dtype))
+    places = [turns[k % 2] for k in reversed(range(len(results)))]
+    first = storage_roots(calls[0].inputs)
+    rows: list[tuple[Stored, ...]] = [(*first, places[0])]
+    args: list[Stored] = [*first]
+    for k, call in enumerate(calls[1:], 1):
+        before = results[k - 1]
+        fed = [places[k - 1] if i is before else i for i in call.inputs]
+        rows.append((*fed, places[k]))
+        args += [i for i in call.inputs if i is not before]
+    arena = _arena(arenas_of[body])
+    args += turns if arena is None else (*turns, arena)
+    return LoweredCalls(body, tuple(rows), arena, tuple(args))
 
 
 def _places(node: Node) -> tuple[TensorType, ...]:

@@ -32,7 +32,13 @@ from graphc.lower.contraction import (
     reads_apart,
     views_in_memory,
 )
-from graphc.lower.control import LoweredControl, control_node, lower_control
+from graphc.lower.control import (
+    LoweredCalls,
+    LoweredControl,
+    control_node,
+    lower_calls,
+    lower_control,
+)
 from graphc.lower.depthwise import lower_depthwise, memory_of_depthwise, windowed_operand
 from graphc.lower.dynamic import Phases, counts_of, lower_bindings, lower_results
 from graphc.lower.elements import storage_root, storage_roots
@@ -123,6 +129,7 @@ class _Shared:
     templates: Sequence[KernelTemplate]
     sites: Sites
     fuse: bool
+    profile: bool
     choices: Choices | None
     searched: Sequence[KernelTemplate]
     constants: Constants = field(default_factory=Constants)
@@ -140,6 +147,8 @@ def lower_graph(
     templates: Sequence[KernelTemplate] = (),
     choices: Choices | None = None,
     searched: Sequence[KernelTemplate] = (),
+    *,
+    profile: bool = False,
 ) -> Lowered:
     """Lower a graph in which composites are expanded and aliases are gone, and its bodies.
 
@@ -147,12 +156,12 @@ def lower_graph(
     kernels, asked before generic lowering. choices: schedules that were found by measuring, with
     the templates `searched`, which match wherever they can. numerics=True makes kernels look for
     NaN and infinity.
-    `variables`: the program's variables in order (of the declared graph, so that the order never
-    depends on optimization).
+    profile=True keeps a step for every call. `variables`: the program's variables in order (of the
+    declared graph, so that the order never depends on optimization).
     """
     packed = packing(templates, target)
     graph = filled_once(graph, functools.partial(prepare, packed=packed))
-    shared = _Shared(target, templates, Sites(numerics), fuse, choices, searched)
+    shared = _Shared(target, templates, Sites(numerics), fuse, profile, choices, searched)
     bodies = []
     for body in graph.bodies:
         lowered = _lower_one(body, [], shared)
@@ -174,7 +183,9 @@ def _lower_one(graph: Graph, variables: list[Tensor], shared: _Shared) -> Lowere
     phases = Phases(graph)
     roots += counts_of(graph)
     joins = find_joins(graph, forced, roots)
-    regions, partitioner = partition(graph, forced + roots, shared.fuse, phases, joins)
+    regions, partitioner = partition(
+        graph, forced, roots, shared.fuse, phases, joins, merges_calls=not shared.profile
+    )
     regions = find_cascades(regions, partitioner, shared.templates, shared.target)
     waiting = lower_bindings(graph, phases, shared.sites)
     between = Region(-1, "sizes", ())  # of steps that belong to no node
@@ -198,10 +209,12 @@ def _lower_one(graph: Graph, variables: list[Tensor], shared: _Shared) -> Lowere
 
 def _steps_of(
     region: Region, partitioner: Partitioner, shared: _Shared
-) -> Sequence[LoweredKernel] | Sequence[LoweredControl]:
+) -> Sequence[LoweredKernel] | Sequence[LoweredControl] | Sequence[LoweredCalls]:
     if region.kind == "control":
         node = control_node(region.nodes[0])
         assert node is not None, "a region of results"
+        if region.nodes[-1].inputs[0] is not node:
+            return [lower_calls(region.nodes, shared.arenas)]
         return [lower_control(node, region.nodes, shared.arenas)]
     sites = shared.sites
     if region.kind == "joined":

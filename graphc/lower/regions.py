@@ -14,13 +14,15 @@ Kinds of region:
 - opaque: one op that writes its own loops.
 - joined: a concatenation that is written part by part (see `joins`); nothing joins it.
 - cascade: regions one after another, by blocks of rows (see `cascades`).
-- control: the results of a call, branch or loop: not a kernel but a step that runs bodies.
+- control: the results of a call, branch or loop, or of calls in a row: not a kernel but a step that
+  runs bodies.
 
 Legality is decided on the region graph with `reach` (regions reachable downstream, as bit sets).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import NamedTuple
@@ -56,6 +58,7 @@ from graphc.ops.families import (
 
 MAX_OPS = 256  # nodes per region: bounds code size and register pressure
 MAX_OUTPUTS = 16
+MANY_CALLS = 32  # of one body; fewer cost little, and one by one need less memory
 SMALL = 4096  # elements below which a whole tensor may be one row
 
 
@@ -119,15 +122,20 @@ class Partitioner:
         self,
         graph: Graph,
         forced: list[Tensor],
+        roots: list[Tensor],
         phases: Phases,
         joins: Joins,
         max_ops: int = MAX_OPS,
+        *,
+        merges_calls: bool = True,
     ) -> None:
         self.graph = graph
         self.joins = joins
         self.phases = phases
         self.max_ops = max_ops
-        self.stored: set[int] = {id(t) for t in forced} | joins.nodes.keys()
+        self.roots = set(map(id, roots))
+        self.stored: set[int] = {*map(id, forced), *self.roots, *joins.nodes}
+        self.called_often = _called_often(graph) if merges_calls else frozenset()
         self.regions: list[Region] = []
         self.home: dict[int, Region] = {}
         self.align: dict[int, int] = {}
@@ -200,18 +208,52 @@ class Partitioner:
         self._start(node, list(users.values()))
 
     def _control(self, node: Node, results: list[Tensor]) -> None:
-        """A region of its own for the results of a node; they come before it in this order."""
-        region = Region(len(self.regions), "control", ())
-        self.regions.append(region)
-        for result in results:
-            users = [u.region for u in self.uses.pop(id(result), ())]
-            self._add(result, region, 0, users, True)
+        """A region of its own for the results of a node, or that of the call after it; they come
+        before it in this order.
+        """
+        region = self._next_call(node, results)
+        if region is None:
+            region = Region(len(self.regions), "control", ())
+            self.regions.append(region)
+            for result in results:
+                users = [u.region for u in self.uses.pop(id(result), ())]
+                self._add(result, region, 0, users, True)
+        else:
+            (result,) = results
+            del self.uses[id(result)]
+            self.home[id(result)] = region
+            region.nodes.append(result)
         # All results read the operands of the node.
         read = [Edge(i, 0, False) for i in storage_roots(node.inputs) if not is_source(i)]
         for edge in read:
             self.uses.setdefault(id(edge.producer), []).append(_Use(region, results[0], edge, 0))
         for result in results:
             self.edges[id(result)] = read
+
+    def _next_call(self, node: Node, results: list[Tensor]) -> Region | None:
+        """The region of the call, among many of one body, that alone reads the only result of
+        `node`, a call of the same body, and otherwise nothing that is computed.
+        """
+        if id(node.attrs[0]) not in self.called_often or len(results) != 1:
+            return None
+        (result,) = results
+        uses = self.uses.get(id(result), ())
+        if len(uses) != 1 or id(result) in self.roots:
+            return None
+        region, reader = uses[0].region, uses[0].reader
+        if region.nodes[-1] is not reader or region.kind != "control":
+            return None
+        call = reader.inputs[0]
+        body, number = node.attrs[0], result.attrs[0]
+        if call.attrs[0] is not body or reader.attrs[0] != number or reader.type is not result.type:
+            return None
+        if len(region.nodes) > 1 and region.nodes[-2].inputs[0] is call:  # it has more results
+            return None
+        if self.phases.of(reader) != self.phases.of(result):
+            return None
+        others = [i for i in call.inputs if i is not result]
+        alone = len(others) < len(call.inputs) and all(map(is_source, others))
+        return region if alone else None
 
     def _start(self, node: Tensor, users: list[Region]) -> None:
         form = node.op.form
@@ -493,10 +535,30 @@ def _awaited(node: Tensor, is_producer: Callable[[Tensor], bool]) -> list[int]:
     return found
 
 
+def _called_often(graph: Graph) -> frozenset[int]:
+    """The ids of the bodies of which many calls are worth taking together."""
+    if not any(op.name == "call" for op in graph.ops):
+        return frozenset()
+    calls = Counter([id(n.attrs[0]) for n in graph.nodes if n.op.name == "call"])
+    return frozenset(body for body, count in calls.items() if count >= MANY_CALLS)
+
+
 def partition(
-    graph: Graph, forced: list[Tensor], fuse: bool, phases: Phases, joins: Joins
+    graph: Graph,
+    forced: list[Tensor],
+    roots: list[Tensor],
+    fuse: bool,
+    phases: Phases,
+    joins: Joins,
+    *,
+    merges_calls: bool = True,
 ) -> tuple[list[Region], Partitioner]:
-    """The regions of a graph in execution order. `forced`: nodes that need memory of their own
-    (outputs, new values of variables, operands of opaque ops)."""
-    partitioner = Partitioner(graph, forced, phases, joins, MAX_OPS if fuse else 1)
+    """The regions of a graph in execution order. forced: nodes that need memory of their own
+    (operands of opaque ops and bodies); roots: those that leave the program (outputs, new values of
+    variables, counts of sizes). merges_calls: many calls in a row may be one region.
+    """
+    most = MAX_OPS if fuse else 1
+    partitioner = Partitioner(
+        graph, forced, roots, phases, joins, most, merges_calls=fuse and merges_calls
+    )
     return partitioner.run(), partitioner

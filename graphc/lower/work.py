@@ -13,7 +13,7 @@ from graphc.base.dims import Dim, Shape, Size, product
 from graphc.base.records import dataclass
 from graphc.ir.graph import Graph
 from graphc.ir.node import Tensor
-from graphc.lower.control import LoweredControl
+from graphc.lower.control import LoweredCalls, LoweredControl
 from graphc.lower.kernel_builder import LoweredKernel
 from graphc.lower.lower_graph import Lowered
 from graphc.lower.regions import Region
@@ -57,6 +57,8 @@ def _steps(
         if isinstance(step, LoweredKernel)
         else _control(step, bodies)
         if isinstance(step, LoweredControl)
+        else bodies[step.body].times(len(step.rows))
+        if isinstance(step, LoweredCalls)
         else Work()
         for step, region in zip(lowered.steps, lowered.step_regions, strict=True)
     ]

@@ -36,7 +36,7 @@ def model() -> graphc.Graph:
     )
     layer = body([a, m], [a + graphc.tanh(a @ m)])
     deep = chosen
-    for _ in range(20):
+    for _ in range(40):  # so many in a row are one step
         (deep,) = call(layer, deep, w)
     outputs = {"last": last, "stacked": stacked, "chosen": chosen, "turns": turns[2], "deep": deep}
     updates = {total: turns[0], count: count + turns[2], w: w * 0.9}

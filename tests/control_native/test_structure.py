@@ -72,7 +72,7 @@ def test_a_thousand_calls_are_one_loop() -> None:
     for k in range(1000):
         (y,) = call(layer, y, graphc.variable(np.eye(4, dtype=np.float32), name=f"w{k}"))
     found = compilation(graphc.Graph([x], {"y": y}))
-    assert len(found.lowered.plan.slots) == 2
+    assert len(found.lowered.plan.slots) == 1  # the place of the output takes turns with it
     text = found.stage("llvm")
     assert text.count("call void @graphc.body.0") == 1
     assert len(text) < 60_000
