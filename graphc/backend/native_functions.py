@@ -34,6 +34,9 @@ ATTRIBUTES = 'nounwind willreturn memory(none) "min-legal-vector-width"="512"'
 
 # With scaling as an instruction these are so short that the spills around a call cost as much.
 _SHORT = frozenset(("exp", "tanh", "erfc"))
+# In one kernel. What does not fit into the registers anyway is spilled around its copies too, which
+# take LLVM a millisecond each.
+_MOST_COPIES = 40
 
 
 def call(e: ScalarEmitter, name: str, dtype: DType, width: int, args: tuple[str, ...]) -> str:
@@ -41,7 +44,9 @@ def call(e: ScalarEmitter, name: str, dtype: DType, width: int, args: tuple[str,
     if not dtype.is_float or name not in DECOMPOSITIONS:
         raise CompileError(f"the method {name!r} has no meaning for {dtype}")
     short = name in _SHORT and width > 1 and e.target.has_scaling
-    if DECOMPOSITIONS[name].cheap or short:
+    if short:
+        e.copies += 1
+    if DECOMPOSITIONS[name].cheap or (short and e.copies <= _MOST_COPIES):
         return _replay(e, _trace(name, dtype, "function"), width, args)
     t = compute_type(dtype, width)
     function = f"graphc.{name}.{suffix(compute_type(dtype), width)}"

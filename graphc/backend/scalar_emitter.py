@@ -107,13 +107,15 @@ _TO_BOOL = frozenset(COMPARE + PREDICATE)
 class ScalarEmitter:
     """Writes instructions to `lines` (swap it to write elsewhere), with fresh names.
 
-    functions: definitions of internal functions that the written code calls, by name.
+    functions: definitions of internal functions that the written code calls, by name. copies: how
+    many of those were written in line.
     """
 
     def __init__(self, target: Target) -> None:
         self.target = target
         self.lines: list[str] = []
         self.functions: dict[str, str] = {}
+        self.copies = 0
         self._count = 0
 
     # -- text -----------------------------------------------------------------------------------

@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import graphc
 from graphc.backend.math_decompositions import DECOMPOSITIONS
 from graphc.base.dtypes import DType, float32, float64
-from graphc.base.target import Target
+from graphc.base.target import TARGETS, Target
+from graphc.compiler import Compilation
 from graphc.ir.scalar import BINARY, UNARY
 from graphc.ir.scalar_numpy import NumpyScalar, Value
+from graphc.runtime.executable import CompileOptions
 from tests.backend.math_truth import EXACT, INEXACT, Array, compiled, interpreted
 from tests.backend.running import RUNNABLE
 
@@ -158,3 +161,18 @@ def test_documented_bounds_are_the_declared_ones() -> None:
         entry = DECOMPOSITIONS[name]
         assert (narrow, wide) == (entry.ulp32, entry.ulp64), name
         assert narrow_seen <= narrow and wide_seen <= wide, name
+
+
+def test_long_kernels_call_what_short_ones_have_in_line() -> None:
+    """Hundreds of copies of one function would take LLVM a second."""
+    x = graphc.placeholder((1000,), name="x")
+    deep = x
+    for _ in range(120):
+        deep = graphc.exp(-deep * 0.5)
+    calls = []
+    for y in (graphc.exp(x), deep):
+        options = CompileOptions(cache_dir="")
+        made = Compilation(graphc.Graph([x], y), options, TARGETS["x86-64-v4"])
+        calls.append(made.stage("llvm").count("call <16 x float> @graphc.exp."))
+    assert calls[0] == 0
+    assert calls[1] > 60
