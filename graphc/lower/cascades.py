@@ -18,7 +18,7 @@ takes.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -29,6 +29,9 @@ from graphc.lower.edges import Edge, effective
 from graphc.lower.narrow import is_narrow
 from graphc.lower.regions import Partitioner, Region
 from graphc.lower.template import KernelTemplate
+
+# How often clusters are looked for, each time without the smallest product of those that fail.
+ROUNDS = 4
 
 
 @runtime_checkable
@@ -77,12 +80,16 @@ def _is_large(region: Region, least: int) -> bool:
     """
     if len(region.outputs) != 1:
         return False
-    (output,) = region.outputs
+    unknown, known = _bytes(region.outputs[0])
+    return unknown > 1 or known >= least
+
+
+def _bytes(output: Tensor) -> tuple[int, int]:
+    """How many sizes are not known, and the bytes with the least that these can be."""
     limits = [bounds(s) for s in output.shape]
-    if sum(high is None for _, high in limits) > 1:
-        return True
     known = product(max(1, low or 0) if high is None else high for low, high in limits)
-    return known * output.dtype.itemsize >= least
+    assert isinstance(known, int), "bounds are numbers"
+    return sum(high is None for _, high in limits), known * output.dtype.itemsize
 
 
 @dataclass
@@ -198,6 +205,31 @@ class _RegionGraph:
 def _clusters(graph: _RegionGraph, least: int) -> list[_Cluster]:
     """Sets of regions that hang together and of which no result that lies between is read by
     anything else."""
+    starting = {
+        r.number: r
+        for r in graph.regions
+        if r.kind == "contraction" and _is_large(r, least) and graph.may_lie_between(r)
+    }
+    # Queries and values are products themselves: what is larger is worth more.
+    for region in list(starting.values()):
+        for number in graph.reads[region.number]:
+            other = starting.get(number)
+            if other is not None and _bytes(other.outputs[0]) < _bytes(region.outputs[0]):
+                del starting[number]
+    for _ in range(ROUNDS):
+        found = _hanging_together(graph, starting)
+        sound = [c for c in found if _is_sound(c, graph)]
+        if len(sound) == len(found):
+            break
+        for cluster in found:
+            if all(cluster is not c for c in sound):
+                starts = [r for r in cluster.between if r.number in starting]
+                del starting[min(starts, key=lambda r: _bytes(r.outputs[0])).number]
+    return sound
+
+
+def _hanging_together(graph: _RegionGraph, starting: Mapping[int, Region]) -> list[_Cluster]:
+    """Clusters, sound or not, that begin with products by number."""
     between: dict[int, Region] = {}
     parent: dict[int, int] = {}  # by number of a region: another one of its cluster, or itself
 
@@ -209,7 +241,7 @@ def _clusters(graph: _RegionGraph, least: int) -> list[_Cluster]:
     for region in graph.regions:
         reads = [n for n in graph.reads[region.number] if n in between]
         if region.kind == "contraction" and not reads:
-            starts = _is_large(region, least) and graph.may_lie_between(region)
+            starts = region.number in starting
         else:
             starts = bool(reads) and graph.may_lie_between(region)
             starts = starts and all(
@@ -226,7 +258,7 @@ def _clusters(graph: _RegionGraph, least: int) -> list[_Cluster]:
         if region.number in parent:
             own = found.setdefault(root(region.number), _Cluster())
             (own.between if region.number in between else own.ends).append(region)
-    return [c for c in found.values() if _is_sound(c, graph)]
+    return list(found.values())
 
 
 def _is_sound(cluster: _Cluster, graph: _RegionGraph) -> bool:

@@ -216,6 +216,18 @@ def test_what_others_read_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not _is_cascade(_compiled(monkeypatch, graph, 0)), name
 
 
+def test_operands_may_be_large_products_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w, k, v = (graphc.placeholder((64, 32), name=n) for n in "xwkv")
+    out = nn.scaled_dot_product_attention(x @ w[:32], k, v)
+    graph = Graph.build([("x", x), ("w", w), ("k", k), ("v", v)], [("out", out)], (), "g", {})
+    rng = np.random.default_rng(1)
+    feeds = {n: rng.standard_normal((64, 32)).astype(np.float32) * 0.3 for n in "xwkv"}
+    blocks, stored = (_compiled(monkeypatch, graph, rows) for rows in (0, None))
+    (cascade,) = [r for r in blocks.compilation.lowered.regions if r.kind == "cascade"]
+    assert [stage.domain for stage in cascade.stages] == [(64, 64), (64, 64), (64, 32)]
+    np.testing.assert_array_equal(blocks(feeds)["out"], stored(feeds)["out"], strict=True)
+
+
 def test_numerics_are_watched_between(monkeypatch: pytest.MonkeyPatch) -> None:
     q, k, v = (graphc.placeholder((1024, 16), name=n) for n in "qkv")
     out = graphc.exp(q @ k.mT) @ v
