@@ -14,12 +14,11 @@ import importlib
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from graphc.base.dims import Size
 from graphc.base.errors import GraphError
-from graphc.base.records import dataclass
 from graphc.base.target import Target
 from graphc.ir import provenance
 from graphc.ir.graph import Graph

@@ -8,12 +8,12 @@ computes them otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from graphc.base.dtypes import Array
-from graphc.base.records import dataclass
 from graphc.ir import provenance
 from graphc.ir.graph import Graph
 from graphc.passes.pipeline import optimize

@@ -18,6 +18,7 @@ import os
 import platform
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ import numpy as np
 
 from graphc.base.dims import Size
 from graphc.base.dtypes import dtype_of
-from graphc.base.records import dataclass
 from graphc.ir import provenance
 from graphc.ir.constant import ConstantValue, arrange, from_stored
 from graphc.ir.digest import graph_digest

@@ -10,9 +10,9 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from graphc.base.errors import FormatError
-from graphc.base.records import dataclass
 from graphc.program_lookup import schedules_key
 from graphc.runtime.cache import ObjectCache
 from graphc.schedule.choices import Choice, Found

@@ -14,14 +14,13 @@ import importlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from graphc.base.dtypes import Array
 from graphc.base.errors import GraphError, message
-from graphc.base.records import dataclass
 from graphc.compiler import Compilation, executable_of, schedules_to_try
 from graphc.loops.text import kernel_text
 from graphc.lower.kernel_builder import LoweredKernel

@@ -9,9 +9,8 @@ the results of a place, and elements are read where they lie. Each result is the
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from graphc.base.records import dataclass
 from graphc.base.target import Target
 from graphc.ir.node import Tensor
 from graphc.kernels.direct_loops import direct_product

@@ -9,8 +9,9 @@ after another; zeros fill the last panel, whose results are not stored.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from graphc.base.dtypes import float32
-from graphc.base.records import dataclass
 from graphc.base.target import Target
 from graphc.ir.constant import Arranged, Step, arrange
 from graphc.ir.node import Tensor, make

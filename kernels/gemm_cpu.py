@@ -18,10 +18,10 @@ bits are those of the generic lowering, whatever the blocks of rows and columns.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from graphc.base.dims import bounds
 from graphc.base.dtypes import float32, float64
-from graphc.base.records import dataclass
 from graphc.base.target import Target
 from graphc.ir.node import Tensor
 from graphc.kernels.gemm_blocks import blocks_for, in_memory

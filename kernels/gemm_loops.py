@@ -14,8 +14,9 @@ panel.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from graphc.base.dims import Shape, product
-from graphc.base.records import dataclass
 from graphc.kernels.gemm_problem import Blocks, Operand, Problem, count, extent, up
 from graphc.loops.build import (
     EXPR,

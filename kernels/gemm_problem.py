@@ -5,9 +5,9 @@ and how its operands are read.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from graphc.base.dims import Shape, Size, product
-from graphc.base.records import dataclass
 from graphc.ir.node import Tensor
 from graphc.loops.build import imin, isub
 from graphc.loops.index_math import unflatten

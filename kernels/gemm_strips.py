@@ -22,10 +22,10 @@ panels as in the generic lowering (decision 0012).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from graphc.base.dims import Shape, Size, bounds, product
 from graphc.base.dtypes import float32, float64
-from graphc.base.records import dataclass
 from graphc.base.target import Target
 from graphc.ir.node import Tensor
 from graphc.kernels.gemm_blocks import in_memory, one_line, tile_height

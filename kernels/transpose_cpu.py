@@ -11,9 +11,9 @@ time instead, a vector of rows at once.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from graphc.base.dims import Size, bounds, product
-from graphc.base.records import dataclass
 from graphc.base.target import Target
 from graphc.ir.node import Tensor
 from graphc.kernels.gemm_problem import count, extent

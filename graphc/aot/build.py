@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ from graphc.aot.options import Options
 from graphc.aot.program_text import program_text
 from graphc.aot.sizes import SizeReport, size_report
 from graphc.base.errors import CompileError, UnsupportedError, message
-from graphc.base.records import dataclass
 from graphc.ir import provenance
 from graphc.ir.graph import Graph
 from graphc.ir.node import describe

@@ -7,9 +7,9 @@ has, or -1. x86-64 levels are those of the psABI ("x86-64-v3" and so on), asked 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from graphc.base.errors import UnsupportedError, message
-from graphc.base.records import dataclass
 from graphc.base.target import AARCH64, RISCV64, X86_BASELINE, X86_V3, X86_V4, Target
 
 

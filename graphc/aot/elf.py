@@ -7,9 +7,9 @@ say, no place outside of them is read; what does not fit raises FormatError.
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 from graphc.base.errors import FormatError, message
-from graphc.base.records import dataclass
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")

@@ -10,10 +10,9 @@ last run-time check has passed, because a call that stops must leave the state a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from graphc.backend.program import Bind, BufferRef, Launch, Program, Step, bodies_of
-from graphc.base.records import dataclass
 from graphc.loops.nodes import (
     Buffer,
     Check,

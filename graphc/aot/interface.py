@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from graphc.aot.c_words import is_word, why_not_a_library
 from graphc.base.dims import Dim, Shape, Size, Symbol, product
 from graphc.base.dtypes import DType, float64
-from graphc.base.records import dataclass
 from graphc.ir.graph import Graph
 from graphc.ir.node import Tensor
 from graphc.ops.conditions import Condition, size_conditions

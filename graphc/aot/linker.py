@@ -20,10 +20,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from graphc.base.errors import CompileError, message
-from graphc.base.records import dataclass
 from graphc.base.target import Target
 
 # Long enough for zig's first link for a target, which builds a C library (a minute), and for a

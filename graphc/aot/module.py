@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from graphc.aot.callable import callable_text
 from graphc.aot.dispatch import baseline_of, dispatch_text
@@ -22,7 +22,6 @@ from graphc.backend.kernel_facts import scratch_bytes
 from graphc.backend.program import BufferRef, Program, placed
 from graphc.base.dims import Size
 from graphc.base.errors import CompileError
-from graphc.base.records import dataclass
 from graphc.base.target import Target
 from graphc.compiler import Compilation
 from graphc.ir.constant import ConstantValue

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from graphc.aot.c_words import why_not_a_library
 from graphc.base.errors import GraphError, UnsupportedError, message
-from graphc.base.records import dataclass
 
 EMIT = ("c-library", "static", "executable", "object", "llvm")
 WEIGHTS = ("inside", "external")

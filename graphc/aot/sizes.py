@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from graphc.aot.dispatch import dispatch_text
@@ -15,7 +16,6 @@ from graphc.aot.elf import Section, Symbol, read_object
 from graphc.aot.module import Module
 from graphc.aot.pool import pool_text
 from graphc.base.errors import FormatError, message
-from graphc.base.records import dataclass
 
 _MOST_ROWS = 24  # of a table; `to_dict` has all
 _MOST_NODES = 4  # of a row

@@ -10,6 +10,7 @@ every function may run in many threads at once, on different workspaces.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from graphc.aot.data import bytes_global, c_string
 from graphc.aot.interface import FIRST_SITE, STATUSES, Interface, Operand
@@ -19,7 +20,6 @@ from graphc.backend.scalar_emitter import ScalarEmitter
 from graphc.backend.values import size_value
 from graphc.base.dims import Dim, Quotient, Size, Symbol
 from graphc.base.dtypes import int64
-from graphc.base.records import dataclass
 from graphc.base.target import Target
 
 CODE = {name: code for name, code, _ in STATUSES}

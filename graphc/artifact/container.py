@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from graphc.artifact.refusal import refuse
-from graphc.base.records import dataclass
 
 ALIGNMENT = 64
 MANIFEST = "manifest.json"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from graphc.artifact.container import GRAPH, MANIFEST, NAMES, WEIGHTS
 from graphc.artifact.json_text import is_count, is_digest, read_object
 from graphc.artifact.refusal import check_limit, refuse
 from graphc.base.limits import Limits
-from graphc.base.records import dataclass
 from graphc.version import __version__
 
 FORMAT = "graphc"

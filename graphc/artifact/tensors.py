@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from graphc.artifact.container import ALIGNMENT, WEIGHTS
@@ -15,7 +16,6 @@ from graphc.artifact.json_text import is_count, is_digest, read_object
 from graphc.artifact.refusal import check_limit, refuse
 from graphc.base.dtypes import ALL, DType
 from graphc.base.limits import Limits
-from graphc.base.records import dataclass
 from graphc.ir.constant import ConstantValue, byte_parts
 
 CODES = {

@@ -8,11 +8,11 @@ size) go inside: they cost no operand.
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from dataclasses import dataclass
 
 from graphc.autodiff.substitution import substitute
 from graphc.base.errors import GraphError
 from graphc.base.order import topological
-from graphc.base.records import dataclass
 from graphc.ir import provenance
 from graphc.ir.bindings import children
 from graphc.ir.graph import Graph

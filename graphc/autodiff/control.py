@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Container, Sequence
+from dataclasses import dataclass
 
 from graphc.autodiff.reverse import _differentiate, zeros_like_type
 from graphc.autodiff.substitution import ordered, substitute
-from graphc.base.records import dataclass
 from graphc.ir.bindings import computed_symbols
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor

@@ -10,7 +10,7 @@ only where its value changes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from graphc.backend.context_slots import (
     BUFFERS_SLOT,
@@ -45,7 +45,6 @@ from graphc.backend.steps import LAUNCH, PARALLEL_THRESHOLD, Sizes, step_key, st
 from graphc.backend.streaming import streamed
 from graphc.base.dims import Size
 from graphc.base.errors import CompileError
-from graphc.base.records import dataclass
 from graphc.base.target import Target
 from graphc.loops.nodes import Const, Kernel, SizeOf
 from graphc.lower.buffer_plan import slot_offsets

@@ -6,9 +6,10 @@ parallel loop. Everything here is derived from the kernel alone, so callers and 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from graphc.base.dims import Dim, Size, product
 from graphc.base.errors import CompileError
-from graphc.base.records import dataclass
 from graphc.loops.nodes import (
     Accumulate,
     Accumulators,

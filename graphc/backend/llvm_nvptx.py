@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from dataclasses import dataclass
 
 from graphc.backend.kernel_facts import Effects, scratch_bytes
 from graphc.backend.llvm_types import compute_type, memory_type
@@ -18,7 +19,6 @@ from graphc.backend.memory_access import Place
 from graphc.backend.values import Entry
 from graphc.base.dims import Size, product
 from graphc.base.errors import CompileError
-from graphc.base.records import dataclass
 from graphc.base.target import Target
 from graphc.loops.nodes import Alloc, Barrier, Const, For, If, Kernel, Load, SizeOf, Stmt, Store
 

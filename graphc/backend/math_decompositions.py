@@ -9,6 +9,7 @@ tests/backend/test_math_float32.py and test_math_float64.py hold every entry to 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from graphc.backend import math_exponential as exponential
@@ -16,7 +17,6 @@ from graphc.backend import math_logarithm as logarithm
 from graphc.backend import math_power as power
 from graphc.backend import math_special as special
 from graphc.backend import math_trigonometric as trigonometric
-from graphc.base.records import dataclass
 from graphc.ir.scalar import ScalarLanguage
 
 V = TypeVar("V")

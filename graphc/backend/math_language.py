@@ -8,10 +8,10 @@ rearranged: each operator is one rounding, which the error-free transforms below
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from graphc.base.dtypes import DType, float64, int16, int32, int64
-from graphc.base.records import dataclass
 from graphc.ir.scalar import ScalarLanguage
 
 V = TypeVar("V")

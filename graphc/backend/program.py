@@ -10,11 +10,10 @@ Invariant: a body runs once at a time, so its arena is never used twice at the s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 
 from graphc.base.dims import Size, Symbol
 from graphc.base.errors import CompileError
-from graphc.base.records import dataclass
 from graphc.loops.nodes import Kernel
 from graphc.lower.buffer_plan import KINDS as KINDS
 from graphc.lower.buffer_plan import BufferRef as BufferRef

@@ -9,11 +9,10 @@ computes once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from graphc.backend.program import BufferRef
 from graphc.base.dims import Dim, Monomial, Size
-from graphc.base.records import dataclass
 
 ARENA = BufferRef("arena_start", 0)
 

@@ -7,12 +7,11 @@ most of the code that LLVM sees; as a loop over a table of buffers they cost a r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import get_args
 
 from graphc.backend.program import Step
-from graphc.base.records import dataclass
 
 LONGEST_PERIOD = 64
 FEWEST_ROWS = 4

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from graphc.backend.llvm_types import compute_type, is_literal, literal, vector_type
 from graphc.backend.native_functions import emit_node
@@ -20,7 +20,6 @@ from graphc.backend.scalar_emitter import ScalarEmitter
 from graphc.base.dims import Dim, Quotient, Size
 from graphc.base.dtypes import int64
 from graphc.base.errors import CompileError
-from graphc.base.records import dataclass
 from graphc.loops.nodes import Accumulators, Buffer, Const, Expr, Load, SizeOf, Var
 
 NOTHING: frozenset[Hashable] = frozenset()

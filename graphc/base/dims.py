@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Union
 
 from graphc.base.errors import GraphError, ShapeError, message
-from graphc.base.records import dataclass
 
 Size = Union[int, "Dim"]
 Shape = tuple[Size, ...]

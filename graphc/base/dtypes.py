@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from graphc.base.errors import DTypeError, message
-from graphc.base.records import dataclass
 
 Array = npt.NDArray[Any]
 

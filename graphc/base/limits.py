@@ -6,7 +6,7 @@ a small file cannot ask for much memory or time.  The defaults are far above wha
 
 from __future__ import annotations
 
-from graphc.base.records import dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)

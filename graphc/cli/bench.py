@@ -10,10 +10,10 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from graphc.base.dims import evaluate
-from graphc.base.records import dataclass
 from graphc.cli.inputs import gather
 from graphc.cli.model import check_folder, compiled, load
 from graphc.cli.progress import progress

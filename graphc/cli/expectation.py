@@ -8,12 +8,12 @@ of a unit. The spread of an output is what roundings alone do to it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from graphc.base.dtypes import Array, DType, dtype_of
-from graphc.base.records import dataclass
 from graphc.ir.bindings import SizeBinder
 from graphc.ir.evaluate import bind_feeds
 from graphc.ir.graph import Graph

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ import numpy as np
 from graphc.base.dims import Size, evaluate, product
 from graphc.base.dtypes import Array, DType, bfloat16, round_bfloat16
 from graphc.base.errors import FormatError, GraphError, message
-from graphc.base.records import dataclass
 from graphc.cli.model import check_sizes
 from graphc.ir.evaluate import bind_shape, check_shape, feed_array
 from graphc.ir.graph import Graph

@@ -12,13 +12,13 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import graphc
 from graphc.base.atomic_file import replacing
 from graphc.base.errors import FormatError, GraphError, message
-from graphc.base.records import dataclass
 from graphc.compiler import Compilation
 from graphc.ir.bindings import rebuilt
 from graphc.ir.constant import constant_value

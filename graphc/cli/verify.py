@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ import numpy as np
 from graphc.aot.library import Library
 from graphc.base.dtypes import Array, DType, bfloat16, round_bfloat16
 from graphc.base.errors import ExecutionError, message
-from graphc.base.records import dataclass
 from graphc.cli.expectation import Expected, Verdict, compare, expect
 from graphc.cli.inputs import array_shape, index_limit, random_arrays, usual_size
 from graphc.cli.model import check_sizes, compiled, load

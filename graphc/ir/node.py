@@ -11,13 +11,13 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from graphc.base.dims import Dim, Shape, Size, product, shape_text
 from graphc.base.dtypes import DType
 from graphc.base.errors import GraphcError, GraphError, ShapeError, UnsupportedError, message
 from graphc.base.intern import InternTable
-from graphc.base.records import dataclass
 from graphc.ir import provenance
 
 if TYPE_CHECKING:

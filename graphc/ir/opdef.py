@@ -8,13 +8,12 @@ samples.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from graphc.base.dtypes import DType
 from graphc.base.errors import DTypeError, GraphcError, ShapeError, message
 from graphc.base.limits import Limits
-from graphc.base.records import dataclass
 from graphc.ir.node import Node, Tensor, Type, describe, make
 
 Gradient = Callable[[Tensor, Tensor], "Sequence[Tensor | None]"]

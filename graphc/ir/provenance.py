@@ -13,12 +13,12 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING
 
 from graphc.base.errors import LOCATOR, GraphError, message
 from graphc.base.intern import IdentityTable
-from graphc.base.records import dataclass
 
 if TYPE_CHECKING:
     from graphc.ir.node import Node

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -24,7 +25,6 @@ from graphc.base.dtypes import (
     round_bfloat16,
     to_storage,
 )
-from graphc.base.records import dataclass
 from graphc.ir.scalar import COMPARE, PREDICATE, ScalarLanguage
 
 

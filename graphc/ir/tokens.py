@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from graphc.base.errors import FormatError, message
 from graphc.base.limits import Limits
-from graphc.base.records import dataclass
 
 # Every repetition is of single characters that its successor cannot match: linear in the text.
 _TOKEN = re.compile(

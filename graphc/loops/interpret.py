@@ -11,7 +11,7 @@ bit; transcendental functions are NumPy's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -21,7 +21,6 @@ from graphc.base.dims import evaluate
 from graphc.base.dtypes import Array, int64
 from graphc.base.errors import ExecutionError, message
 from graphc.base.order import topological
-from graphc.base.records import dataclass
 from graphc.ir.scalar_numpy import NumpyScalar, Value
 from graphc.loops.nodes import (
     Accumulate,

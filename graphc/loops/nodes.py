@@ -19,13 +19,12 @@ time. Semantics that every handler (text, verify, interpret, emit) must share:
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from graphc.base.dims import Dim, Shape, Size
 from graphc.base.dtypes import DType, bool_, int64
 from graphc.base.intern import InternTable
-from graphc.base.records import dataclass
 
 _EXPRS: InternTable[Expr] = InternTable()
 E = TypeVar("E", bound="Expr")

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from graphc.base.dtypes import bool_, int64
 from graphc.base.errors import VerifyError, message
 from graphc.base.order import topological
-from graphc.base.records import dataclass
 from graphc.ir.scalar import BINARY, COMPARE, PREDICATE, UNARY
 from graphc.loops.nodes import (
     Accumulate,

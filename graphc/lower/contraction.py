@@ -12,11 +12,11 @@ reduction does.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from graphc.base.dims import Size, bounds, product
 from graphc.base.dtypes import DType, bool_
 from graphc.base.errors import CompileError
-from graphc.base.records import dataclass
 from graphc.base.target import Target
 from graphc.ir.node import Node, Tensor, make
 from graphc.ir.opdef import REGISTRY

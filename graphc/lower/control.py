@@ -7,10 +7,10 @@ a temporary of the step that runs it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from graphc.base.dims import Dim, Size
 from graphc.base.dtypes import bool_, uint8
-from graphc.base.records import dataclass
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, TensorType, TupleType
 from graphc.lower.elements import storage_roots

@@ -10,9 +10,10 @@ of the kernel. Each result is one chain of multiply-adds in index order, as in `
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from graphc.base.dims import Size, product
 from graphc.base.dtypes import DType, bool_
-from graphc.base.records import dataclass
 from graphc.ir.node import Node, Tensor
 from graphc.loops.build import EXPR, ZERO, iadd, imul, isub, literal
 from graphc.loops.index_math import unflatten

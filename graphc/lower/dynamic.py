@@ -9,9 +9,9 @@ memory for it is found there, once.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from graphc.base.dims import Dim, Shape, Size, Symbol, divisors
-from graphc.base.records import dataclass
 from graphc.ir.bindings import mentioned
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, TensorType

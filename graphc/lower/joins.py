@@ -11,10 +11,9 @@ is copied, a kernel for each operand (`join_copies`).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from graphc.base.dims import Size, product
-from graphc.base.records import dataclass
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor
 from graphc.lower.elements import storage_root

@@ -5,12 +5,11 @@ lowered to it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from graphc.base.dims import Shape, Size, bounds
 from graphc.base.dtypes import DType, bool_, int64
 from graphc.base.errors import CompileError
-from graphc.base.records import dataclass
 from graphc.ir.node import Node, Tensor
 from graphc.loops.build import EXPR, ZERO, Names, iadd, imul, isub
 from graphc.loops.index_math import simplify_kernel, strides, unflatten

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from graphc.base.dims import Size
-from graphc.base.records import dataclass
 from graphc.base.target import Target
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, make

@@ -24,11 +24,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from graphc.base.dims import Shape, product
-from graphc.base.records import dataclass
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor
 from graphc.lower.dynamic import Phases

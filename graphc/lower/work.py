@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from graphc.base.dims import Dim, Shape, Size, product
-from graphc.base.records import dataclass
 from graphc.ir.graph import Graph
 from graphc.ir.node import Tensor
 from graphc.lower.control import LoweredCalls, LoweredControl

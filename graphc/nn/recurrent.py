@@ -9,10 +9,10 @@ update, new.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from graphc.base.dims import Size
-from graphc.base.records import dataclass
 from graphc.control_flow import scan
 from graphc.ir.node import Tensor
 from graphc.ir.opdef import dtype_error, shape_error

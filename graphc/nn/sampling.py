@@ -10,11 +10,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from graphc.base.dims import Dim, Shape, Size, product, shape_text
 from graphc.base.dtypes import DType, float32, int64
-from graphc.base.records import dataclass
 from graphc.ir.node import Tensor
 from graphc.ir.opdef import shape_error
 from graphc.nn.convolution import (

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,6 @@ from graphc.base.errors import (
     what_and_hint,
 )
 from graphc.base.limits import Limits
-from graphc.base.records import dataclass
 from graphc.ir import provenance
 from graphc.ir.bindings import bindings_of, declared_count
 from graphc.ir.graph import Graph

@@ -11,12 +11,12 @@ middles of neighbours: a number right in the middle goes to the even code.
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 
 import numpy as np
 
 import graphc
 from graphc.base.dtypes import Array, DType, int8, uint8
-from graphc.base.records import dataclass
 from graphc.ir.node import Tensor
 from graphc.onnx.values import TensorValue
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from graphc.base.dims import Dim, Size, product
 from graphc.base.dtypes import DType, bool_, float32, int64
-from graphc.base.records import dataclass
 from graphc.ir.node import Tensor
 from graphc.onnx.context import Context, op
 from graphc.onnx.ops_activation import stepwise_softmax

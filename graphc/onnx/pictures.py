@@ -16,6 +16,7 @@ import importlib
 import importlib.util
 import io
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,6 @@ import onnx.helper
 from graphc.base.dims import symbols
 from graphc.base.dtypes import Array, uint8
 from graphc.base.errors import FormatError, UnsupportedError, message
-from graphc.base.records import dataclass
 from graphc.ir.node import Tensor
 from graphc.onnx.context import Context, Result, op
 from graphc.onnx.refusal import bad, shown, unsupported

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ import onnx.defs
 
 from graphc.base.errors import FormatError, message
 from graphc.base.limits import Limits
-from graphc.base.records import dataclass
 from graphc.onnx.external import ExternalData
 from graphc.onnx.refusal import bad, shown, unsupported
 from graphc.onnx.tensors import TensorReader

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from graphc.base.dims import Shape, Size
-from graphc.base.records import dataclass
 from graphc.ir.node import Tensor
 from graphc.nn.convolution import same_padding
 from graphc.onnx.context import Context

@@ -8,6 +8,7 @@ rule here, which says what is wrong before a node is made; compiled code then ne
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,6 @@ import numpy as np
 from graphc.base.dims import Dim
 from graphc.base.dtypes import DType
 from graphc.base.limits import Limits
-from graphc.base.records import dataclass
 from graphc.ir.constant import ConstantValue
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor

@@ -8,10 +8,9 @@ call before anything runs; those of a body, whether or not it will run.
 from __future__ import annotations
 
 import itertools
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from graphc.base.dims import Dim, Size, product
-from graphc.base.records import dataclass
 from graphc.ir import provenance
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, TensorType

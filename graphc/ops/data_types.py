@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from graphc.base.dtypes import (
     bool_,
     promote,
 )
-from graphc.base.records import dataclass
 from graphc.ir.node import Tensor
 from graphc.ir.opdef import dtype_error
 from graphc.ops.promotion import as_tensor, as_tensors, is_weak, to_dtype

@@ -9,6 +9,7 @@ by the function; broadcasting is implicit. Gradients are declared per operand, `
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,6 @@ from graphc.base.dtypes import (
     dtype_of,
     promote,
 )
-from graphc.base.records import dataclass
 from graphc.ir.node import OPERATORS, Node, Tensor, TensorType, make
 from graphc.ir.opdef import REGISTRY, Gradient, OpDef, Sample, dtype_error
 from graphc.ir.scalar_numpy import NumpyScalar, value

@@ -23,11 +23,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from graphc.base.dims import Size
 from graphc.base.dtypes import DType
-from graphc.base.records import dataclass
 from graphc.ir.node import Tensor
 from graphc.ir.scalar import ScalarLanguage
 

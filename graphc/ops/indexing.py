@@ -9,6 +9,7 @@ computes unless the mask is known now; writing through a mask is a `where`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from types import EllipsisType
 from typing import Any
@@ -18,7 +19,6 @@ import numpy as np
 from graphc.base.dims import Dim, Shape, Size, bounds, shape_text
 from graphc.base.dtypes import bool_, promote
 from graphc.base.errors import UnsupportedError
-from graphc.base.records import dataclass
 from graphc.ir.node import Tensor, as_index
 from graphc.ir.opdef import dtype_error, fail, shape_error
 from graphc.ops.axes import is_count, normalize_axis

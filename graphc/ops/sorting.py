@@ -8,13 +8,13 @@ Gradients follow the permutation.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from graphc.base.dims import Dim, Size, product
 from graphc.base.dtypes import ALL, Array, DType, int64
-from graphc.base.records import dataclass
 from graphc.ir.node import Node, Tensor, TensorType, as_index
 from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error, shape_error
 from graphc.ops.axes import is_count, normalize_axis

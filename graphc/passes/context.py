@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from graphc.base.records import dataclass
 from graphc.ir.graph import Graph
 from graphc.rewrite.trace import Trace
 

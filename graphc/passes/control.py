@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from graphc.autodiff.substitution import substitute
-from graphc.base.records import dataclass
 from graphc.ir import provenance
 from graphc.ir.bindings import edges
 from graphc.ir.graph import Graph

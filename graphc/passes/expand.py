@@ -5,7 +5,8 @@ Both are needed to compile at all, so they are not rewrites of the log: a limit 
 
 from __future__ import annotations
 
-from graphc.base.records import dataclass
+from dataclasses import dataclass
+
 from graphc.ir.graph import Graph
 from graphc.ir.node import Tensor
 from graphc.ir.opdef import REGISTRY

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from graphc.autodiff.batching import has_rule, vectorize_over
 from graphc.autodiff.substitution import ordered, substitute
 from graphc.base.dims import Size, bounds, product
-from graphc.base.records import dataclass
 from graphc.ir import provenance
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, make

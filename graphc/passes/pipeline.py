@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from graphc.base.records import dataclass
 from graphc.ir import provenance
 from graphc.ir.graph import Graph, interned
 from graphc.ir.node import Node, Tensor, make

@@ -8,8 +8,8 @@ sees: stability looks at what the user wrote, contraction forms look at merged v
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 
-from graphc.base.records import dataclass
 from graphc.ir.graph import Graph
 from graphc.passes.context import Context
 from graphc.rewrite.driver import RuleSet, rewrite

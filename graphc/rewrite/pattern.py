@@ -12,13 +12,13 @@ import enum
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from graphc.base.dtypes import ALL, DType
 from graphc.base.errors import GraphcError, GraphError, message
-from graphc.base.records import dataclass
 from graphc.ir.constant import ConstantValue
 from graphc.ir.meaning import normalize
 from graphc.ir.node import Tensor, TensorType

@@ -9,7 +9,7 @@ compared apart from numbers: a relative tolerance of infinity would accept anyth
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ import numpy as np
 from graphc.base.dims import product
 from graphc.base.dtypes import ALL, Array, DType, bfloat16, bool_, float16, round_bfloat16
 from graphc.base.errors import GraphcError
-from graphc.base.records import dataclass
 from graphc.ir.constant import constant_value
 from graphc.ir.graph import Graph
 from graphc.ir.meaning import evaluate_node

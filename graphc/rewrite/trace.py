@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from graphc.base.records import dataclass
 from graphc.ir import provenance
 from graphc.ir.node import Tensor
 from graphc.rewrite.pattern import AnyRule

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ import numpy.typing as npt
 
 from graphc.base.dims import Quotient, Size, Symbol, evaluate
 from graphc.base.errors import ExecutionError, UnsupportedError
-from graphc.base.records import dataclass
 from graphc.runtime import buffers
 from graphc.runtime.device import LoadedProgram
 from graphc.runtime.native_call import (

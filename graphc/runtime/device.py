@@ -8,13 +8,12 @@ function runs all kernels of a graph over pointers, sizes and one arena (the nat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from graphc.base.records import dataclass
 from graphc.base.target import Target
 
 

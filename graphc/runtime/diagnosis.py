@@ -12,6 +12,7 @@ import importlib
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,6 @@ import numpy as np
 from graphc.base.dtypes import Array, DType
 from graphc.base.errors import ExecutionError, NumericsError, message
 from graphc.base.order import topological
-from graphc.base.records import dataclass
 from graphc.ir import provenance
 from graphc.ir.bindings import SizeBinder, edges
 from graphc.ir.graph import Graph

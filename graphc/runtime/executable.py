@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from graphc.backend.context_slots import FIRST_PROFILE_SLOT as FIRST_PROFILE_SLOT
 from graphc.backend.context_slots import WHOLE_PROFILE_SLOT as WHOLE_PROFILE_SLOT
 from graphc.base.dims import Size, Symbol
 from graphc.base.errors import CompileError
-from graphc.base.records import dataclass
 from graphc.ir.constant import ConstantValue
 from graphc.ir.graph import Graph
 from graphc.ir.node import Tensor, TensorType

@@ -17,13 +17,13 @@ import struct
 import sys
 import weakref
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from graphc.base.errors import CompileError
-from graphc.base.records import dataclass
 from graphc.runtime import code_memory
 from graphc.runtime.relocations import MACHINES, Machine, Reference
 

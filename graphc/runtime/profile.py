@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-
-from graphc.base.records import dataclass
+from dataclasses import dataclass
 
 _PRINTED = 30  # rows of the table: an unrolled loop has hundreds of kernels
 

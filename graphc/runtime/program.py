@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from graphc.base.dims import Dim, Size, product
 from graphc.base.errors import ExecutionError, GraphError, NumericsError, message
-from graphc.base.records import dataclass
 from graphc.ir.graph import Graph
 from graphc.ir.node import describe
 from graphc.ops.conditions import size_conditions

@@ -18,12 +18,12 @@ import re
 import sys
 import sysconfig
 import threading
+from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 
 from graphc.base.errors import CompileError
-from graphc.base.records import dataclass
 from graphc.runtime.cache import ObjectCache
 from graphc.runtime.entry_checks_text import CHECKS
 from graphc.runtime.native_call import ARENA_END_SLOT, FREE_SLOT, MORE_MEMORY

@@ -9,7 +9,7 @@ Invariant: what it returns passes the native checks, and it never changes a valu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,6 @@ from graphc.base.dtypes import (
     to_storage,
 )
 from graphc.base.errors import DTypeError, GraphcError, GraphError, ShapeError, message
-from graphc.base.records import dataclass
 from graphc.ir.node import Node, describe
 from graphc.ops.conditions import Condition
 from graphc.runtime.feeding import here

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ import numpy as np
 from graphc.base.dims import shape_text
 from graphc.base.dtypes import Array
 from graphc.base.errors import DTypeError, FormatError, GraphError, ShapeError, message
-from graphc.base.records import dataclass
 from graphc.ir import provenance
 from graphc.ir.constant import ConstantValue, from_owned
 from graphc.ir.node import Tensor, describe

@@ -8,11 +8,10 @@ of blocks and register tiles, which template writes a product, elements of a par
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from graphc.base.errors import FormatError
-from graphc.base.records import dataclass
 from graphc.schedule.policy_cpu import Tile
 
 LOOPS = ""  # in place of a template's name: generic lowering

@@ -8,11 +8,10 @@ the loop knows the answer: what was a masked load, a gather or a choice is a pla
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from graphc.base.errors import CompileError, message
 from graphc.base.order import topological
-from graphc.base.records import dataclass
 from graphc.loops.build import FALSE, TRUE, ZERO, Names, iadd, imax, imin, isub
 from graphc.loops.index_math import linear_parts, simplify_kernel
 from graphc.loops.nodes import Check, Const, Expr, For, Kernel, Op, SizeOf, Stmt, Store, Var, const

@@ -9,9 +9,9 @@ loop are its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from graphc.base.order import topological
-from graphc.base.records import dataclass
 from graphc.loops.nodes import (
     Accumulate,
     Accumulators,

@@ -10,10 +10,10 @@ the tile.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from graphc.base.dims import Size, bounds, product
 from graphc.base.dtypes import DType
-from graphc.base.records import dataclass
 from graphc.base.target import Target
 
 VECTOR_BYTES = 64

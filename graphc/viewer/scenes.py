@@ -7,9 +7,9 @@ nobody named belongs to the innermost scope that holds all its users of any scop
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from graphc.base.records import dataclass
 from graphc.compiler import Compilation
 from graphc.ir import provenance
 from graphc.ir.constant import ConstantValue

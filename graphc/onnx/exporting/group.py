@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from graphc.base.records import dataclass
 from graphc.ir.node import Tensor
 from graphc.onnx.exporting.table import Making
 from graphc.onnx.exporting.writer import Value

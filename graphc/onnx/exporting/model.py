@@ -9,11 +9,11 @@ Everything is made in memory first: what cannot be said raises before a file is 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import onnx
 
 from graphc.base.errors import GraphError, UnsupportedError, message
-from graphc.base.records import dataclass
 from graphc.ir import provenance as places
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, TensorType, describe

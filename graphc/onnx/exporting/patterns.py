@@ -8,10 +8,10 @@ needs it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from graphc.base.dtypes import int64
-from graphc.base.records import dataclass
 from graphc.ir.node import Tensor
 from graphc.nn.pooling import avg_pool
 from graphc.onnx.exporting.activations import activation

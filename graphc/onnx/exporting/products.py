@@ -6,8 +6,9 @@ ones, whose low bits are the same.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from graphc.base.dtypes import DType, int32
-from graphc.base.records import dataclass
 from graphc.ir.node import Tensor
 from graphc.onnx.exporting.table import REFUSED, Making, exports
 from graphc.onnx.exporting.views import flipped, padded, spread

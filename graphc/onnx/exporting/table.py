@@ -7,9 +7,9 @@ the model in the making, `xs` are the values of the node's inputs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from graphc.base.records import dataclass
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
 from graphc.onnx.exporting.sizes import Sizes

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import numpy as np
@@ -35,7 +35,6 @@ from graphc.base.dtypes import (
     uint64,
 )
 from graphc.base.errors import UnsupportedError, message
-from graphc.base.records import dataclass
 from graphc.ir import provenance
 from graphc.ir.node import Node, TensorType, describe
 from graphc.onnx.elements import ELEMENTS, NAMES
