@@ -142,6 +142,7 @@ class Partitioner:
         self.finder = EdgeFinder(self.is_producer)
         self.edges: dict[int, list[Edge]] = {}  # by id of the node that reads
         self.cut: set[int] = set()
+        self.views = {op for op in graph.ops if is_view_form(op.form)}
         self._cut_view_chains()
 
     def is_producer(self, node: Tensor) -> bool:
@@ -152,9 +153,8 @@ class Partitioner:
 
     def _cut_view_chains(self) -> None:
         depths: dict[int, int] = {}
-        views = {op for op in self.graph.ops if is_view_form(op.form)}
-        for node in self.graph.nodes if views else ():
-            if node.op in views and isinstance(node, Tensor):
+        for node in self.graph.nodes if self.views else ():
+            if node.op in self.views and isinstance(node, Tensor):
                 depth = view_depth(node, depths, self.is_producer)
                 if depth > MAX_VIEW_DEPTH and storage_root(node) is node:
                     self.cut.add(id(node))
@@ -167,7 +167,6 @@ class Partitioner:
         forms = {
             op: next((f for f in _APART if isinstance(op.form, f)), None) for op in self.graph.ops
         }
-        views = {op for op in self.graph.ops if is_view_form(op.form)}
         for node in reversed(self.graph.nodes):
             form = forms[node.op]
             if form is Control:
@@ -176,7 +175,7 @@ class Partitioner:
                 results.setdefault(id(node.inputs[0]), []).append(node)
             if form is not None or not isinstance(node, Tensor):
                 continue
-            if node.op in views and not self.is_producer(node):
+            if node.op in self.views and not self.is_producer(node):
                 continue
             uses = self.uses.pop(id(node), [])
             if not uses and id(node) not in self.stored:

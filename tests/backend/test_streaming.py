@@ -14,7 +14,9 @@ from graphc.schedule.policy_cpu import STREAMED_BYTES
 from tests.backend.running import HOST
 
 ROWS, COLUMNS = STREAMED_BYTES // 4 // 1024, 1024
-pytestmark = pytest.mark.skipif(not HOST.has_streaming, reason="no such stores here")
+pytestmark = pytest.mark.skipif(
+    not HOST.has_streaming, reason="only code for x86-64 has stores past the caches"
+)
 
 
 def session() -> graphc.Session:
