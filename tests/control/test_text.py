@@ -184,3 +184,54 @@ def test_lines_inside_bodies_are_saved(tmp_path: object) -> None:
     (body,) = graphc.load(path).bodies
     places = [provenance.locations(n) for n in body.nodes if n.op.name == "tanh"]
     assert places[0][0].file == "test_text.py"
+
+
+def _root(x: Tensor) -> Tensor:
+    return graphc.exp(graphc.sin(x))
+
+
+@graphc.custom_gradient
+def _own_gradient(x: Tensor) -> tuple[Tensor, object]:
+    return _root(x), lambda g: g * graphc.cos(x)
+
+
+def _turn(carry: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+    return graphc.sin(carry) * row, carry
+
+
+def _scanned(x: Tensor, **options: int) -> Tensor:
+    rows: Tensor = graphc.scan(_turn, graphc.ones((), dtype="float32"), x, **options)[1]
+    return rows
+
+
+# Each makes its bodies anew whenever it is called.
+MAKERS = {
+    "checkpoint": lambda x: graphc.checkpoint(_root)(x),
+    "checkpoint of a custom gradient": lambda x: graphc.checkpoint(_own_gradient)(x),
+    "custom_gradient": _own_gradient,
+    "function": lambda x: graphc.function(_root)(x),
+    "function, checkpoint": lambda x: graphc.function(_own_gradient, checkpoint=True)(x),
+    "cond": lambda x: graphc.cond(
+        graphc.sum(x) > 0, graphc.checkpoint(_root), lambda h: h * 2.0, x
+    ),
+    "while_loop": lambda x: graphc.while_loop(lambda h: graphc.sum(h) < 3.0, lambda h: h + 1.0, x),
+    "scan": _scanned,
+    "scan, checkpoint": lambda x: _scanned(x, checkpoint=2),
+    "scan, truncate": lambda x: _scanned(x, truncate=2),
+}
+
+
+@pytest.mark.parametrize("what", MAKERS)
+def test_bodies_made_twice_are_one(what: str) -> None:
+    """Wherever bodies come from, also differentiated, the graph that is read back is equal."""
+    make = MAKERS[what]
+    x, y = (graphc.placeholder((4,), "float32", name=name) for name in "xy")
+    values = {"a": make(x), "b": make(y), "c": make(make(x))}
+    first = graphc.grad(graphc.sum(values["c"] + values["b"]), [x, y])
+    second = graphc.grad(graphc.sum(first[0]), x) if what != "while_loop" else first[0]
+    graph = Graph([x, y], {**values, "gx": first[0], "gy": first[1], "h": second})
+    for found in (graph, graph.optimize()):
+        assert parse(str(found)) == found
+        bodies = [a for n in found.nodes for a in n.attrs if isinstance(a, Graph)]
+        assert len({id(b) for b in bodies}) == len({b.text for b in bodies})
+        assert found is not graph or bodies
