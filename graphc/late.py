@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from graphc.autodiff.reverse import STABILIZER
+from graphc.autodiff.stable_candidates import may_be_stabilized
 from graphc.ir.graph import OPTIMIZER, SAVER, Graph
 from graphc.ir.node import Tensor
 
@@ -33,6 +34,8 @@ def _optimize(graph: Graph, numerics: str) -> Graph:
 
 
 def _stabilize(outputs: Sequence[Tensor]) -> list[Tensor]:
+    if not may_be_stabilized(outputs):
+        return list(outputs)
     found: list[Tensor] = importlib.import_module("graphc.passes.stable").stabilize(outputs)
     return found
 

@@ -25,7 +25,7 @@ import numpy as np
 from graphc.autodiff.nest import flatten
 from graphc.base.dtypes import DType, float32
 from graphc.base.errors import DTypeError, GraphError, ShapeError, message
-from graphc.ir.constant import ConstantValue, from_stored
+from graphc.ir.constant import ConstantValue, filled
 from graphc.ir.node import Tensor, describe
 from graphc.ops.creation import zeros_like
 from graphc.ops.elementwise import maximum, minimum, where
@@ -138,7 +138,7 @@ def _slot(v: Tensor, suffix: str, value: float = 0.0) -> Tensor:
     )
 
 
-# Live ones, as few as there are shapes: a digest of a weight's zeros takes as long as reading it.
+# Live ones, as few as there are shapes: zeros of every slot would be as much memory as the weights.
 _FILLED: weakref.WeakValueDictionary[object, ConstantValue] = weakref.WeakValueDictionary()
 
 
@@ -146,7 +146,7 @@ def _filled(shape: tuple[int, ...], dtype: DType, value: float) -> ConstantValue
     key = shape, dtype.name, repr(value)
     found = _FILLED.get(key)
     if found is None:
-        found = _FILLED[key] = from_stored(np.full(shape, value, dtype.numpy), dtype)
+        found = _FILLED[key] = filled(shape, dtype, value)
     return found
 
 

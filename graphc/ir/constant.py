@@ -1,8 +1,10 @@
 """Constant values (floor 1): arrays as attributes, interned by a digest of their bytes.
 
 A value whose bytes lie in a file may come with the digest that the file claims.  Its bytes are then
-not read before somebody wants them, and are compared with the digest at that moment.  Invariant:
-only values whose bytes were seen to have their digest are interned.
+not read before somebody wants them, and are compared with the digest at that moment.  The first
+value of a variable, which nobody need compare, is hashed and interned when its digest is asked for,
+where it is large.
+Invariant: only values whose bytes were seen to have their digest are interned.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from graphc.base.intern import InternTable
 _VALUES: InternTable[ConstantValue] = InternTable()
 _LINE = 64  # bytes
 _CHUNK = 1 << 20  # bytes that are hashed at a time
+_LARGE = 1 << 12  # bytes from which on hashing takes longer than all else
 
 
 class ConstantValue:
@@ -29,26 +32,34 @@ class ConstantValue:
     digest.
 
     Equal contents (bit for bit), shape and dtype are the same object, but for values of a large
-    file that nobody has read yet.
+    file that nobody has read yet, and for large first values of variables.
     """
 
     __slots__ = (
         "__weakref__",
         "_array",
+        "_digest",
         "_failed",
         "_mapped",
         "arranged",
-        "digest",
         "dtype",
         "shape",
     )
     _array: Array
     _failed: Callable[[str], FormatError] | None  # None: the bytes are known to have the digest
     _mapped: bool  # whether the array is the memory of a file
-    digest: str
+    _digest: str  # "": not computed yet
     dtype: DType
     shape: tuple[int, ...]
     arranged: Arranged | None  # what `arrange` made it of
+
+    @property
+    def digest(self) -> str:
+        """The sha256 digest of type and bytes (`digest_of`), or the one that a file claims."""
+        if not self._digest:
+            self._digest = digest_of(self._array, self.dtype)
+            _VALUES.get(self._digest, lambda: self)  # a text that names it finds its value
+        return self._digest
 
     @property
     def stored(self) -> Array:
@@ -123,22 +134,46 @@ def arrange(source: ConstantValue, steps: tuple[Step, ...]) -> ConstantValue:
     return made
 
 
-def constant_value(values: Any, dtype: DType) -> ConstantValue:
+def constant_value(values: Any, dtype: DType, interned: bool = True) -> ConstantValue:
     """The interned constant of `values` (reference form) as `dtype`; the array is copied."""
-    return from_stored(to_storage(np.asarray(values), dtype), dtype)
+    return from_stored(to_storage(np.asarray(values), dtype), dtype, interned)
 
 
-def from_stored(stored: Array, dtype: DType) -> ConstantValue:
-    """The interned constant of stored elements; copied so that nobody can change it."""
-    own = _empty(stored.shape, dtype.storage.newbyteorder("="))
+def from_stored(stored: Array, dtype: DType, interned: bool = True) -> ConstantValue:
+    """The interned constant of stored elements; copied so that nobody can change it.
+
+    interned=False: a large one is not hashed before its digest is asked for.
+    """
+    own = _lines(stored.shape, dtype.storage.newbyteorder("="))
     own[...] = stored
-    return from_owned(own, dtype)
+    return from_owned(own, dtype) if interned else _hashed_later(own, dtype)
 
 
-def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+def filled(shape: tuple[int, ...], dtype: DType, number: float) -> ConstantValue:
+    """A constant that holds one number everywhere; a large one is not hashed before its digest is
+    asked for. The dtype is no 16-bit float.
+    """
+    if number == 0 and math.copysign(1.0, number) > 0:  # memory that is zeros is not touched
+        own = _lines(shape, dtype.storage, np.zeros)
+    else:
+        own = _lines(shape, dtype.storage)
+        own.fill(number)
+    return _hashed_later(own, dtype)
+
+
+def _hashed_later(array: Array, dtype: DType) -> ConstantValue:
+    if array.nbytes < _LARGE:
+        return from_owned(array, dtype)
+    array.flags.writeable = False
+    return _new(array, dtype, "", None)
+
+
+def _lines(
+    shape: tuple[int, ...], dtype: np.dtype[Any], make: Callable[..., Array] = np.empty
+) -> Array:
     """A new C-contiguous array at whole cache lines: kernels read it in vectors of that width."""
     size = math.prod(shape) * dtype.itemsize
-    raw = np.empty(size + _LINE, np.uint8)
+    raw = make(size + _LINE, np.uint8)
     start = -int(raw.__array_interface__["data"][0]) % _LINE
     array: Array = raw[start : start + size].view(dtype).reshape(shape)
     return array
@@ -165,7 +200,7 @@ def _new(
     array: Array, dtype: DType, digest: str, failed: Callable[[str], FormatError] | None
 ) -> ConstantValue:
     value = ConstantValue()
-    value.digest = digest
+    value._digest = digest
     value.dtype = dtype
     value.shape = array.shape
     value._array = array

@@ -121,7 +121,8 @@ def variable(
             [value],
             "give an array: compute it with NumPy, or get the value with tensor.eval(feeds)",
         )
-    first = array_constant(value, None if dtype is None else _dtype(dtype, "variable"), "variable")
+    as_dtype = None if dtype is None else _dtype(dtype, "variable")
+    first = array_constant(value, as_dtype, "variable", interned=False)
     full_name = _scoped("variable", name)
     node = VARIABLE(name=full_name, value=first, trainable=bool(trainable), uid=fresh_uid())
     if full_name is not None:
@@ -167,8 +168,13 @@ def _scalar_value(kind: str, text: str, dtype: DType, op: str) -> ConstantValue:
     return _converted(np.asarray(value, object) if kind == "int" else np.asarray(value), dtype, op)
 
 
-def array_constant(value: Any, dtype: DType | None = None, op: str = "constant") -> ConstantValue:
-    """The interned constant of anything that NumPy makes a numeric array of."""
+def array_constant(
+    value: Any, dtype: DType | None = None, op: str = "constant", interned: bool = True
+) -> ConstantValue:
+    """The interned constant of anything that NumPy makes a numeric array of.
+
+    interned=False: a large array is not hashed before its digest is asked for.
+    """
     if isinstance(value, ConstantValue):
         return value
     if isinstance(value, bool | int | float) and not isinstance(value, np.generic):
@@ -197,11 +203,10 @@ def array_constant(value: Any, dtype: DType | None = None, op: str = "constant")
     target = dtype or found
     if array.dtype.name == "bfloat16":
         if target is found:
-            return from_stored(
-                np.ascontiguousarray(array).view(np.uint16).reshape(array.shape), found
-            )
+            bits = np.ascontiguousarray(array).view(np.uint16).reshape(array.shape)
+            return from_stored(bits, found, interned)
         array = array.astype(np.float32)
-    return _converted(array, target, op)
+    return _converted(array, target, op, interned)
 
 
 def array_dtype(array: Array, op: str) -> DType:
@@ -217,7 +222,7 @@ def array_dtype(array: Array, op: str) -> DType:
         dtype_error(f"{op}: an array of dtype {array.dtype} cannot be a tensor", hint=hint)
 
 
-def _converted(array: Array, dtype: DType, op: str) -> ConstantValue:
+def _converted(array: Array, dtype: DType, op: str, interned: bool = True) -> ConstantValue:
     if dtype.is_integer and array.dtype.kind in "Oiu" and array.size:
         limits = np.iinfo(dtype.numpy)
         low, high = int(array.min()), int(array.max())
@@ -230,7 +235,7 @@ def _converted(array: Array, dtype: DType, op: str) -> ConstantValue:
     with np.errstate(all="ignore"):
         if array.dtype == object:
             array = np.asarray(array, dtype.numpy)
-        return constant_value(array.astype(dtype.numpy), dtype)
+        return constant_value(array.astype(dtype.numpy, copy=False), dtype, interned)
 
 
 def _wider(value: int) -> str:

@@ -16,7 +16,6 @@ import importlib
 import logging
 import re
 import sys
-import sysconfig
 import threading
 from dataclasses import dataclass
 from enum import IntEnum
@@ -136,7 +135,7 @@ def object_layout() -> ObjectLayout | None:
     """The offsets, each checked against live objects; None where anything is not as expected."""
     if sys.implementation.name != "cpython" or sys.maxsize < 1 << 32:
         return None
-    if sysconfig.get_config_var("Py_GIL_DISABLED"):  # another header, and no lock to rely on
+    if "t" in getattr(sys, "abiflags", ""):  # free-threaded: another header, no lock to rely on
         return None
     pair = (object(), object())
     words = np.frombuffer(ctypes.string_at(id(pair), pair.__sizeof__()), np.int64).tolist()

@@ -152,7 +152,11 @@ class Cell:
         lock, or nobody else has the cells.
         """
         lacking = [cell for cell in cells if not cell._owned]
-        for cell, (array, address) in zip(lacking, _buffers_like(lacking), strict=True):
+        Cell._own(lacking, _buffers_like(lacking))
+
+    @staticmethod
+    def _own(lacking: Sequence[Cell], made: Sequence[tuple[Array, int]]) -> None:
+        for cell, (array, address) in zip(lacking, made, strict=True):
             np.copyto(array, cell._current)
             # Interrupted in between, the cell still holds the value and makes another copy.
             cell._current = array
@@ -165,9 +169,11 @@ class Cell:
         """Have the second buffers; needed before a function that updates the variables runs. The
         caller holds the lock.
         """
-        Cell.own(cells)
+        shared = [cell for cell in cells if not cell._owned]
         lacking = [cell for cell in cells if cell._spare is None]
-        for cell, (spare, address) in zip(lacking, _buffers_like(lacking), strict=True):
+        made = _buffers_like([*shared, *lacking])
+        Cell._own(shared, made[: len(shared)])
+        for cell, (spare, address) in zip(lacking, made[len(shared) :], strict=True):
             # The address first: interrupted in between, the cell has no spare and makes another.
             cell.record[1] = address
             cell._spare = spare
