@@ -74,6 +74,7 @@ from graphc.ir.provenance import name_scope
 from graphc.ops import attribute_rules as _attribute_rules
 from graphc.ops import namespace_info as _namespace_info
 from graphc.ops import operators as _operators
+from graphc.ops import words as _words
 from graphc.ops.bitcast import (
     bitcast,
 )
@@ -305,7 +306,7 @@ if _TYPE_CHECKING:
     from graphc.tuning import tune
 
 # Imported for what they register on lower floors.
-_LOADED = (_attribute_rules, _checkout, _evaluate, _operators, _program_lookup, _text)
+_LOADED = (_attribute_rules, _checkout, _evaluate, _operators, _program_lookup, _text, _words)
 
 __array_api_version__ = _namespace_info.VERSION
 __array_namespace_info__ = _namespace_info.array_namespace_info

@@ -52,7 +52,7 @@ from graphc.loops.nodes import (
     select,
     size,
 )
-from graphc.lower.contraction import ContractionPlan, combine_for, store_results
+from graphc.lower.contraction import ContractionPlan, store_results
 from graphc.lower.kernel_builder import LoweredKernel, label_of
 
 # Bytes of the results of a step: with the elements they stay in the second-level cache.
@@ -233,7 +233,7 @@ class _Direct:
     def _tile(self, line: Expr, start: Expr, places: int) -> list[Stmt]:
         """A tile at a place of a line of the block: chains from zero, added to C."""
         tile, dtype = self.tile, self.plan.dtype
-        combine = combine_for(dtype)
+        combine = self.plan.combine
         lane = self._variable("j")
         nest, at, following = self._summed()
         ahead = self._ahead(nest[1:], following, line, start)

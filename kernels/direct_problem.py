@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphc.base.dtypes import float32
 from graphc.base.target import Target
 from graphc.ir.constant import Arranged, Step, arrange
 from graphc.ir.node import Tensor, make
 from graphc.kernels.gemm_blocks import one_line
 from graphc.kernels.gemm_cpu import classified
 from graphc.kernels.gemm_problem import Problem, up
-from graphc.lower.contraction import is_dot, letters
+from graphc.lower.contraction import has_tiles, is_dot, letters
 from graphc.ops.families import Constant, Reshape
 from graphc.ops.gather import SLICE
 from graphc.ops.reshape import to_shape
@@ -193,9 +192,14 @@ def _panels_of(operand: Tensor) -> Tensor | None:
     return packed if isinstance(packed.op.form, Constant) else None
 
 
+def _serves(node: Tensor) -> bool:
+    """Whether the dtype is one that tiles are made for: vectors of 16."""
+    return has_tiles(node) and node.dtype.itemsize == 4
+
+
 def _problem(node: Tensor, target: Target, least: Least) -> Problem | None:
     """The letters where everything but the weights is as direct loops want it."""
-    if target.kind != "cpu" or node.dtype is not float32 or is_dot(node):
+    if target.kind != "cpu" or not _serves(node) or is_dot(node):
         return None
     problem = classified(node)
     if problem is None or len(problem.rows) != 1:

@@ -21,7 +21,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from graphc.base.dims import bounds
-from graphc.base.dtypes import float32, float64
 from graphc.base.target import Target
 from graphc.ir.node import Tensor
 from graphc.kernels.gemm_blocks import blocks_for, in_memory
@@ -29,6 +28,7 @@ from graphc.kernels.gemm_loops import blocked_product
 from graphc.kernels.gemm_problem import Blocks, Problem
 from graphc.lower.contraction import (
     ContractionPlan,
+    has_tiles,
     is_dot,
     letter_sizes,
     letters,
@@ -83,7 +83,7 @@ class GemmTemplate:
 
     def problem(self, node: Tensor, target: Target) -> Problem | None:
         """The problem of a contraction, None where it is none for this template or too small."""
-        if target.kind != "cpu" or node.dtype not in (float32, float64) or is_dot(node):
+        if target.kind != "cpu" or not has_tiles(node) or is_dot(node):
             return None
         if in_panels(node):
             return None  # it is packed

@@ -47,7 +47,7 @@ from graphc.loops.nodes import (
     load,
     size,
 )
-from graphc.lower.contraction import ContractionPlan, combine_for, store_results
+from graphc.lower.contraction import ContractionPlan, store_results
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, Temporary
 
 
@@ -283,7 +283,7 @@ class _Blocked:
     def _panel(self, panel: Expr, vectors: int = 0) -> tuple[Stmt, ...]:
         """The tiles of one panel: chains taken up from C and laid down again."""
         vectors = vectors or self.blocks.vectors
-        combine = combine_for(self.plan.dtype)
+        combine = self.plan.combine
         tile, lane, k = self._variable("t"), self._variable("j"), self._variable("k")
         column = iadd(imul(panel, const(self.blocks.panel)), lane)
         before: list[Stmt] = []

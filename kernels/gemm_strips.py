@@ -25,7 +25,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from graphc.base.dims import Shape, Size, bounds, product
-from graphc.base.dtypes import float32, float64
 from graphc.base.target import Target
 from graphc.ir.node import Tensor
 from graphc.kernels.gemm_blocks import in_memory, one_line, tile_height
@@ -62,7 +61,7 @@ from graphc.loops.nodes import (
     load,
     size,
 )
-from graphc.lower.contraction import ContractionPlan, combine_for, is_dot, store_results, total_of
+from graphc.lower.contraction import ContractionPlan, has_tiles, is_dot, store_results, total_of
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel
 from graphc.lower.regions import Region
 from graphc.schedule import policy_cpu as policy
@@ -122,7 +121,7 @@ class StripTemplate:
 
     def problem(self, node: Tensor, target: Target) -> Problem | None:
         """The problem of a contraction, None where it is none for this template or too small."""
-        if target.kind != "cpu" or node.dtype not in (float32, float64) or is_dot(node):
+        if target.kind != "cpu" or not has_tiles(node) or is_dot(node):
             return None
         problem = classified(node)
         if problem is None or (len(problem.columns) != 1 and not one_line(problem, node)):
@@ -284,8 +283,7 @@ class StripLoops:
     # -- one row --------------------------------------------------------------------------------
     def _one_row(self) -> list[Stmt]:
         """Columns of the one row that there is."""
-        dtype = self.plan.dtype
-        combine = combine_for(dtype)
+        dtype, combine = self.plan.dtype, self.plan.combine
         total = Accumulators((self.builder.variable("total", dtype),), total_of(dtype))
         chain = Accumulators((self.builder.variable("acc", dtype),), combine)
         column, k, block = (self.builder.variable(n) for n in "jkp")
@@ -342,7 +340,7 @@ class StripLoops:
         lane, k = self.builder.variable("j"), self.builder.variable("k")
         column = iadd(first, lane)
         at_k = iadd(imul(block, const(self.problem.depth)), k)
-        combine = combine_for(self.plan.dtype)
+        combine = self.plan.combine
         before: list[Stmt] = []
         inside: list[Stmt] = []
         after: list[Stmt] = []

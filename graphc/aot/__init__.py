@@ -36,7 +36,8 @@ def compile(
 
     name: of the library and all its C names; the folder's name by default. target: "native" (this
     processor), "host" (every instruction set of this architecture, chosen when the library runs),
-    or one of "x86-64-linux x86-64 x86-64-v3 x86-64-v4 aarch64-linux riscv64-linux". emit:
+    or one of "x86-64-linux x86-64 x86-64-v3 x86-64-v4 x86-64-v4-vnni aarch64-linux
+    riscv64-linux". emit:
     "c-library" (NAME.so), "static" (NAME.a), "executable" (reads and writes .npy files), "object",
     or "llvm" (text). weights: "inside", or "external" (NAME.safetensors, mapped at run time).
     bindings: of "python cpp rust scipy". max_size: bytes of the main file beyond its weights.

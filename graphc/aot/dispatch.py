@@ -7,10 +7,18 @@ has, or -1. x86-64 levels are those of the psABI ("x86-64-v3" and so on), asked 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphc.base.errors import UnsupportedError, message
-from graphc.base.target import AARCH64, RISCV64, X86_BASELINE, X86_V3, X86_V4, Target
+from graphc.base.target import (
+    AARCH64,
+    RISCV64,
+    X86_BASELINE,
+    X86_V3,
+    X86_V4,
+    X86_V4_VNNI,
+    Target,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,22 +27,30 @@ class Level:
 
     leaf1_ecx: tuple[int, ...] = ()
     leaf7_ebx: tuple[int, ...] = ()
+    leaf7_ecx: tuple[int, ...] = ()
     extended_ecx: tuple[int, ...] = ()
     saved_state: int = 0
 
 
 # Intel SDM volume 2A, CPUID: SSE3 0, SSSE3 9, FMA 12, CX16 13, SSE4.1 19, SSE4.2 20, MOVBE 22,
 # POPCNT 23, OSXSAVE 27, AVX 28, F16C 29; BMI1 3, AVX2 5, BMI2 8, AVX512F 16, DQ 17, CD 28, BW 30,
-# VL 31; LAHF 0, LZCNT 5. XCR0: XMM and YMM 6, with opmask and ZMM 0xE6.
-_V3 = Level((0, 9, 12, 13, 19, 20, 22, 23, 27, 28, 29), (3, 5, 8), (0, 5), 0x6)
-_V4 = Level(_V3.leaf1_ecx, (*_V3.leaf7_ebx, 16, 17, 28, 30, 31), _V3.extended_ecx, 0xE6)
-LEVELS = {X86_BASELINE.name: Level(), X86_V3.name: _V3, X86_V4.name: _V4}
+# VL 31, VNNI 11 of ECX; LAHF 0, LZCNT 5. XCR0: XMM and YMM 6, with opmask and ZMM 0xE6.
+_V3 = Level((0, 9, 12, 13, 19, 20, 22, 23, 27, 28, 29), (3, 5, 8), (), (0, 5), 0x6)
+_V4 = Level(_V3.leaf1_ecx, (*_V3.leaf7_ebx, 16, 17, 28, 30, 31), (), _V3.extended_ecx, 0xE6)
+_V4_VNNI = replace(_V4, leaf7_ecx=(11,))
+LEVELS = {
+    X86_BASELINE.name: Level(),
+    X86_V3.name: _V3,
+    X86_V4.name: _V4,
+    X86_V4_VNNI.name: _V4_VNNI,
+}
 # What `target` may say: one instruction set, or all of an architecture, the plainest first.
 FAMILIES: dict[str, tuple[Target, ...]] = {
     "x86-64-linux": (X86_BASELINE, X86_V3, X86_V4),
     "x86-64": (X86_BASELINE,),
     "x86-64-v3": (X86_V3,),
     "x86-64-v4": (X86_V4,),
+    "x86-64-v4-vnni": (X86_V4_VNNI,),
     "aarch64-linux": (AARCH64,),
     "riscv64-linux": (RISCV64,),
 }
@@ -91,7 +107,9 @@ def _has(targets: Sequence[Target]) -> str:
         "entry:",
         "  %leaf1 = call i32 @graphc.cpuid.ecx(i32 1)",
         "  %extended = call i32 @graphc.cpuid.ecx(i32 -2147483647)",
-        "  %leaf7 = call i32 @graphc.cpuid.seven()",
+        "  %seven = call { i32, i32 } @graphc.cpuid.seven()",
+        "  %leaf7 = extractvalue { i32, i32 } %seven, 0",
+        "  %more7 = extractvalue { i32, i32 } %seven, 1",
         "  %saved = call i32 @graphc.saved(i32 %leaf1)",
         "  switch i64 %index, label %none [",
         *(f"    i64 {k}, label %level{k}" for k in range(len(targets))),
@@ -104,6 +122,7 @@ def _has(targets: Sequence[Target]) -> str:
         wanted = (
             ("leaf1", _mask(level.leaf1_ecx)),
             ("leaf7", _mask(level.leaf7_ebx)),
+            ("more7", _mask(level.leaf7_ecx)),
             ("extended", _mask(level.extended_ecx)),
             ("saved", level.saved_state),
         )
@@ -148,7 +167,7 @@ none:
   ret i32 0
 }}
 
-define internal i32 @graphc.cpuid.seven() nounwind {{
+define internal {{ i32, i32 }} @graphc.cpuid.seven() nounwind {{
 entry:
   %top = call {{ i32, i32, i32, i32 }} {_ASM}(i32 0, i32 0)
   %highest = extractvalue {{ i32, i32, i32, i32 }} %top, 0
@@ -157,9 +176,12 @@ entry:
 ask:
   %r = call {{ i32, i32, i32, i32 }} {_ASM}(i32 7, i32 0)
   %ebx = extractvalue {{ i32, i32, i32, i32 }} %r, 1
-  ret i32 %ebx
+  %ecx = extractvalue {{ i32, i32, i32, i32 }} %r, 2
+  %first = insertvalue {{ i32, i32 }} zeroinitializer, i32 %ebx, 0
+  %both = insertvalue {{ i32, i32 }} %first, i32 %ecx, 1
+  ret {{ i32, i32 }} %both
 none:
-  ret i32 0
+  ret {{ i32, i32 }} zeroinitializer
 }}
 
 ; The registers that the system saves (XCR0), where it says that it does.

@@ -13,7 +13,7 @@ import llvmlite.binding as llvm
 
 from graphc.backend.loop_emitter import TILE
 from graphc.base.errors import CompileError, message
-from graphc.base.target import AARCH64, X86_BASELINE, X86_V3, X86_V4, Target
+from graphc.base.target import AARCH64, X86_BASELINE, X86_V3, X86_V4, X86_V4_VNNI, Target
 
 _OLDEST_LLVM = 22
 _LOCK = threading.Lock()
@@ -37,7 +37,9 @@ def host_target() -> Target:
     v4 = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
     if not all(features.get(name, False) for name in v3):
         return X86_BASELINE
-    return X86_V4 if all(features.get(name, False) for name in v4) else X86_V3
+    if not all(features.get(name, False) for name in v4):
+        return X86_V3
+    return X86_V4_VNNI if features.get("avx512vnni", False) else X86_V4
 
 
 def _check_version(version: tuple[int, ...]) -> None:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from graphc.backend import native_functions
+from graphc.backend import integer_dots, native_functions
 from graphc.backend.llvm_types import (
     compute_type,
     float_literal,
@@ -401,6 +401,7 @@ SEQUENCES: dict[str, dict[str, Sequence]] = {
         "mod": _float_mod,
     },
     "i": _INTEGER
+    | integer_dots.DOTS
     | {
         "floordiv": _signed_division(remainder=False),
         "mod": _signed_division(remainder=True),

@@ -27,6 +27,9 @@ BINARY = (
 ).split()
 COMPARE = "eq ne lt le gt ge".split()  # -> bool
 PREDICATE = "isnan isinf isfinite signbit".split()  # -> bool
+# Of int32 words that hold several narrow integers, the first one lowest: see `ScalarLanguage.dot`.
+DOTS = ("dot4", "dot2")
+TERNARY = ("fma", *DOTS)
 # By width: stored bits of the significand, bias of the exponent, the integer as wide.
 _LAYOUT = {32: (23, 127, int32), 64: (52, 1023, int64)}
 
@@ -76,6 +79,24 @@ class ScalarLanguage(ABC, Generic[V]):
     @abstractmethod
     def fma(self, a: V, b: V, c: V) -> V:
         """a * b + c."""
+
+    def dot(self, name: str, a: V, b: V, c: V) -> V:
+        """c + the products of narrow integers that the int32 words a and b hold, modulo 2**32.
+
+        dot4: four bytes each, those of a unsigned, those of b signed. dot2: two signed halves each.
+        """
+        count = 4 if name == "dot4" else 2
+        bits = 32 // count
+        total = c
+        for place in range(count):
+            left = self.op("shift_left", a, self.like(a, 32 - bits * (place + 1)))
+            left = self.op("shift_right", left, self.like(a, 32 - bits))
+            if name == "dot4":
+                left = self.op("bit_and", left, self.like(a, 255))
+            right = self.op("shift_left", b, self.like(b, 32 - bits * (place + 1)))
+            right = self.op("shift_right", right, self.like(b, 32 - bits))
+            total = self.op("add", total, self.op("mul", left, right))
+        return total
 
     # Conveniences over the primitives.
     def like(self, x: V, value: bool | int | float) -> V:

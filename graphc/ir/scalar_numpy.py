@@ -25,7 +25,7 @@ from graphc.base.dtypes import (
     round_bfloat16,
     to_storage,
 )
-from graphc.ir.scalar import COMPARE, PREDICATE, ScalarLanguage
+from graphc.ir.scalar import COMPARE, DOTS, PREDICATE, ScalarLanguage
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -63,6 +63,8 @@ class NumpyScalar(ScalarLanguage[Value]):
                 return Value(np.asarray(_TESTS[name](*arrays)), bool_)
             if name == "fma":
                 return self.fma(*operands)
+            if name in DOTS:
+                return self.dot(name, *operands)
             if dtype.is_float:
                 return Value(_float_op(name, arrays, dtype), dtype)
             function = _INTEGER.get(name)

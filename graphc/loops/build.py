@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from graphc.base.dtypes import DType, bool_, float64, int64, round_bfloat16
+from graphc.base.dtypes import DType, bool_, float64, int32, int64, round_bfloat16
 from graphc.base.dtypes import bfloat16 as bfloat16_
-from graphc.ir.scalar import BINARY, COMPARE, PREDICATE, UNARY, ScalarLanguage
+from graphc.ir.scalar import BINARY, COMPARE, DOTS, PREDICATE, UNARY, ScalarLanguage
 from graphc.loops.nodes import (
     Bitcast,
     Cast,
@@ -85,6 +85,10 @@ class ExprScalar(ScalarLanguage[Expr]):
     def fma(self, a: Expr, b: Expr, c: Expr) -> Expr:
         assert a.dtype is b.dtype is c.dtype
         return op("fma", a, b, c, dtype=a.dtype)
+
+    def dot(self, name: str, a: Expr, b: Expr, c: Expr) -> Expr:
+        assert a.dtype is b.dtype is c.dtype is int32
+        return op(name, a, b, c, dtype=int32)
 
 
 EXPR = ExprScalar()
@@ -191,6 +195,8 @@ def within(x: Expr, low: Expr, high: Expr) -> Expr:
 def rebuild(node: Expr, args: tuple[Expr, ...]) -> Expr:
     """`node` with other arguments, folded again. Not for loads, which carry a buffer."""
     if isinstance(node, Op):
+        if node.name in DOTS:
+            return EXPR.dot(node.name, *args)
         return EXPR.fma(*args) if node.name == "fma" else EXPR.op(node.name, *args)
     if isinstance(node, Select):
         return EXPR.select(*args)

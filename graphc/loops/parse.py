@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from graphc.base.dims import Dim, Size, Symbol
 from graphc.base.dtypes import ALL, DType, bool_, int64
 from graphc.base.errors import FormatError
-from graphc.ir.scalar import BINARY, COMPARE, PREDICATE, UNARY
+from graphc.ir.scalar import BINARY, COMPARE, PREDICATE, TERNARY, UNARY
 from graphc.loops.nodes import (
     Accumulate,
     Accumulators,
@@ -47,7 +47,11 @@ from graphc.loops.text import INFIX
 
 _BY_SYMBOL = {symbol: (name, level) for name, (symbol, level) in INFIX.items()}
 _SHORT = {d.short: d for d in ALL}
-_FUNCTIONS = dict.fromkeys(UNARY + PREDICATE, 1) | dict.fromkeys(BINARY + COMPARE, 2) | {"fma": 3}
+_FUNCTIONS = (
+    dict.fromkeys(UNARY + PREDICATE, 1)
+    | dict.fromkeys(BINARY + COMPARE, 2)
+    | dict.fromkeys(TERNARY, 3)
+)
 _TO_BOOL = frozenset(COMPARE + PREDICATE)
 _DEEPEST = 100  # nesting of parentheses and blocks
 

@@ -12,10 +12,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from graphc.base.dtypes import bool_, int64
+from graphc.base.dtypes import bool_, int32, int64
 from graphc.base.errors import VerifyError, message
 from graphc.base.order import topological
-from graphc.ir.scalar import BINARY, COMPARE, PREDICATE, UNARY
+from graphc.ir.scalar import BINARY, COMPARE, DOTS, PREDICATE, TERNARY, UNARY
 from graphc.loops.nodes import (
     Accumulate,
     Accumulators,
@@ -49,7 +49,11 @@ _RESERVED = frozenset(
     "true false inf nan size select bitcast min none".split()
 )
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
-_ARITY = dict.fromkeys(UNARY + PREDICATE, 1) | dict.fromkeys(BINARY + COMPARE, 2) | {"fma": 3}
+_ARITY = (
+    dict.fromkeys(UNARY + PREDICATE, 1)
+    | dict.fromkeys(BINARY + COMPARE, 2)
+    | dict.fromkeys(TERNARY, 3)
+)
 _TO_BOOL = frozenset(COMPARE + PREDICATE)
 _ANY_KIND = frozenset(("minimum", "maximum", *COMPARE))
 _LOGIC = frozenset(("bit_and", "bit_or", "bit_xor", "bit_not"))
@@ -379,6 +383,8 @@ def _op_error(node: Op) -> str | None:
         return f"{node.name} needs operands of one dtype"
     if node.dtype is not (bool_ if node.name in _TO_BOOL else dtype):
         return f"{node.name} of {dtype} is not {node.dtype}"
+    if node.name in DOTS:
+        return None if dtype is int32 else f"{node.name} does not take {dtype}"
     if dtype.is_bool:
         allowed = node.name in _LOGIC or node.name in _ANY_KIND
     elif dtype.is_integer:

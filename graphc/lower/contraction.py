@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from graphc.base.dims import Size, bounds, product
-from graphc.base.dtypes import DType, bool_
+from graphc.base.dtypes import DType, bool_, float32, float64
 from graphc.base.errors import CompileError
 from graphc.base.target import Target
 from graphc.ir.node import Node, Tensor, make
@@ -325,6 +325,16 @@ class ContractionPlan:
         index: Index = tuple(ZERO if self.sizes[c] == 1 else at[c] for c in own)
         return self.builder.elements.value(operand, index)
 
+    @property
+    def dot(self) -> str:
+        """The scalar method for words of narrow integers, "" for plain numbers."""
+        return _dot_of(self.node)
+
+    @property
+    def combine(self) -> Combine:
+        """How a chain takes in the elements of operands 0 and 1."""
+        return combine_for(self.dtype, self.dot)
+
     def product_values(self, at: dict[str, Expr]) -> tuple[Expr, Expr]:
         """The elements of both operands in the dtype that is accumulated."""
         values = [self.operand(k, at) for k in (0, 1)]
@@ -333,11 +343,27 @@ class ContractionPlan:
         return values[0], values[1]
 
 
-def combine_for(dtype: DType) -> Combine:
-    """acc + a * b in one rounding for floats; wrapping for integers; any(and) for bool."""
+def _dot_of(node: Tensor) -> str:
+    form = node.op.form
+    return form.dot if isinstance(form, Contraction) else ""
+
+
+def has_tiles(node: Tensor) -> bool:
+    """Whether the register tiles of templates serve a contraction: floats of 32 and 64 bits, and
+    words of narrow integers.
+    """
+    return node.dtype in (float32, float64) or bool(_dot_of(node))
+
+
+def combine_for(dtype: DType, dot: str = "") -> Combine:
+    """acc + a * b in one rounding for floats; wrapping for integers; any(and) for bool. dot: the
+    method for words of narrow integers.
+    """
     left, a, b = var("left", dtype), var("right_a", dtype), var("right_b", dtype)
-    if dtype is bool_:
-        step: Expr = EXPR.bit_or(left, EXPR.bit_and(a, b))
+    if dot:
+        step: Expr = EXPR.dot(dot, a, b, left)
+    elif dtype is bool_:
+        step = EXPR.bit_or(left, EXPR.bit_and(a, b))
     elif dtype.is_float:
         step = EXPR.fma(a, b, left)
     else:
@@ -378,7 +404,10 @@ def _dot_loops(plan: ContractionPlan) -> list[Stmt]:
     loops = {c: builder.variable(c if c.isidentifier() else "k") for c in plan.summed}
     at |= loops
     x, y = plan.product_values(at)
-    product_value = EXPR.bit_and(x, y) if plan.dtype is bool_ else EXPR.mul(x, y)
+    if plan.dot:
+        product_value = EXPR.dot(plan.dot, x, y, literal(0, plan.dtype))
+    else:
+        product_value = EXPR.bit_and(x, y) if plan.dtype is bool_ else EXPR.mul(x, y)
     left, right = var("left", plan.dtype), var("right", plan.dtype)
     step = EXPR.bit_or(left, right) if plan.dtype is bool_ else EXPR.add(left, right)
     combine = Combine((left,), (right,), (step,), (literal(0, plan.dtype),))
@@ -479,7 +508,7 @@ def columns_of_rows(
     builder = plan.builder
     column = builder.variable("j")
     around, within, summed = _summed_loops(plan)
-    combine = combine_for(plan.dtype)
+    combine = plan.combine
     body: list[Stmt] = []
     chains: list[Stmt] = []
     inside: list[Stmt] = []

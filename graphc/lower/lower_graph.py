@@ -46,6 +46,7 @@ from graphc.lower.join_copies import lower_joined
 from graphc.lower.joins import find_joins, is_contiguous_join
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, Sites
 from graphc.lower.narrow import is_narrow, narrow_rows
+from graphc.lower.narrow_products import narrow_products
 from graphc.lower.opaque import lower_opaque
 from graphc.lower.packed_operands import packing
 from graphc.lower.parts import lower_parts
@@ -173,7 +174,7 @@ def lower_graph(
 
 
 def _lower_one(graph: Graph, variables: list[Tensor], shared: _Shared) -> Lowered:
-    graph = plain_reductions(graph)
+    graph = plain_reductions(narrow_products(graph, shared.target))
     graph, forced = prepare(graph, packing(shared.templates, shared.target))
     graph = own_memory(graph)
     roots = [storage_root(t) for _, t in graph.outputs] + [

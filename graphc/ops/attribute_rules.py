@@ -372,7 +372,7 @@ _declare(
     position=_int(0),
     mode=_one_of("set", "add", "multiply", "min", "max"),
 )
-_declare(1, "softmax log_softmax", axis=_axis)
+_declare(1, "pack_words softmax log_softmax", axis=_axis)
 _declare(2, "softmax_cross_entropy take_along_axis", axis=_axis)
 _declare((1, _ANY), "concat", axis=_axis)
 _declare(1, "copy", slot=_int(0))
@@ -384,7 +384,7 @@ _declare(
     axes=_sorted_axes,
     keepdims=_flag,
 )
-_declare(2, "einsum", spec=_spec)
+_declare(2, "einsum einsum_bytes einsum_pairs", spec=_spec)
 _declare(1, "cholesky cofactor det eigh eigvalsh expm logabsdet lu qr qr_complete svd svdvals")
 _declare(2, "pinv repeated_squares")
 _declare(2, "lu_solve solve", transpose=_flag)

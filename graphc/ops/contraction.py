@@ -39,7 +39,10 @@ def split_spec(spec: str) -> tuple[str, str, str]:
     return left, right, result
 
 
-def _einsum_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
+def contraction_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
+    """The type of a contraction of two operands by the attr `spec`; raises ShapeError or DTypeError
+    where they do not fit.
+    """
     a, b = inputs
     assert isinstance(a, Tensor)
     assert isinstance(b, Tensor)
@@ -112,7 +115,8 @@ _CASES: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = (
 )
 
 
-def _einsum_samples(dtype: DType) -> list[Sample]:
+def contraction_samples(dtype: DType) -> list[Sample]:
+    """Operands and specs that a contraction is tested with."""
     found = [
         Sample((draw(s, dtype, 0), draw(t, dtype, 1)), {"spec": spec}) for spec, s, t in _CASES
     ]
@@ -124,12 +128,12 @@ EINSUM = REGISTRY.add(
     OpDef(
         "einsum",
         ("spec",),
-        _einsum_type,
+        contraction_type,
         _einsum_reference,
         _einsum_gradient,
         Contraction(),
         doc="The sum of products of two operands over the letters that the result does not have.",
-        samples=_einsum_samples,
+        samples=contraction_samples,
         dtypes=ALL,
     )
 )

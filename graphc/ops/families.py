@@ -126,7 +126,12 @@ class Contraction:
     Letters are single characters; a letter may not repeat within one operand; letters missing from
     the result are summed. Integer products wrap; bool is any(and). 16-bit floats accumulate in
     float32.
+
+    dot: where elements are int32 words of narrow integers, the scalar method that adds up their
+    products (`ScalarLanguage.dot`).
     """
+
+    dot: str = ""
 
 
 class LoopBuilder(ScalarLanguage[V]):
