@@ -13,11 +13,13 @@ from graphc.kernels.direct_cpu import DirectTemplate
 from graphc.kernels.gemm_cpu import GemmTemplate
 from graphc.kernels.gemm_strips import StripTemplate
 from graphc.kernels.transpose_cpu import TransposeTemplate
+from graphc.kernels.winograd_cpu import WinogradTemplate
 from graphc.lower.template import KernelTemplate
 
 # In the order in which they are asked.
 TEMPLATES: tuple[KernelTemplate, ...] = (
     CascadeTemplate(),
+    WinogradTemplate(),
     DirectTemplate(),
     GemmTemplate(),
     StripTemplate(),

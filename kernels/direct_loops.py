@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 
 from graphc.base.dims import product
-from graphc.kernels.direct_problem import Direct, cycles, known
+from graphc.kernels.direct_problem import THREADS, Direct, cycles, known, most_steps
 from graphc.kernels.gemm_problem import Operand, Place, count, extent, up
 from graphc.loops.build import (
     EXPR,
@@ -57,9 +57,8 @@ from graphc.lower.kernel_builder import LoweredKernel, label_of
 
 # Bytes of the results of a step: with the elements they stay in the second-level cache.
 BLOCK_BYTES = 128 * 1024
-# Threads for which the cut of an image is tried, chunks of steps that each of them gets, and steps
-# beyond which more are no better.
-THREADS, CHUNKS, STEPS = (1, 2, 4, 8), 4, 64
+# Steps beyond which more are no better.
+STEPS = 64
 # Cycles per vector of weights, which each step brings into the first-level cache once.
 BROUGHT = 2.5
 # A long loop over all sums makes LLVM pass accumulators from register to register at each turn,
@@ -87,7 +86,7 @@ def _blocks(direct: Direct) -> int:
             continue
         steps = panels * blocks
         step = units / blocks * unit + BROUGHT * tile.vectors
-        time = step * sum(threads * _most(steps, threads) for threads in THREADS)
+        time = step * sum(threads * most_steps(steps, threads) for threads in THREADS)
         if best is None or time < best[0]:
             best = time, blocks
         if steps > STEPS:
@@ -104,12 +103,6 @@ def _units(direct: Direct) -> int:
 def _across(direct: Direct) -> int:
     """The tiles of what is cut."""
     return 1 if direct.whole else -(-direct.line // direct.tile.places)
-
-
-def _most(steps: int, threads: int) -> int:
-    """The steps of the thread that has most to do; steps come in chunks."""
-    chunk = max(1, steps // (threads * CHUNKS))
-    return -(-steps // (chunk * threads)) * chunk
 
 
 class _Direct:

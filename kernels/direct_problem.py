@@ -25,6 +25,9 @@ from graphc.ops.state import constant_node
 from graphc.ops.view import permute_dims
 from graphc.schedule import policy_cpu as policy
 
+# Threads for which the cut of an image is tried, and chunks of steps that each of them gets.
+THREADS, CHUNKS = (1, 2, 4, 8), 4
+
 
 @dataclass(frozen=True, slots=True)
 class Least:
@@ -249,3 +252,9 @@ def _tile(problem: Problem, whole: bool, target: Target) -> Tile:
 def cycles(places: int, vectors: int) -> float:
     """Of a step of the sums of a tile: two multiply-adds, or two loads, in each; chains of four."""
     return max(places * vectors, places + vectors, 8) / 2
+
+
+def most_steps(steps: int, threads: int) -> int:
+    """The steps of the thread that has most to do; steps come in chunks."""
+    chunk = max(1, steps // (threads * CHUNKS))
+    return -(-steps // (chunk * threads)) * chunk

@@ -111,14 +111,15 @@ class ConstantValue:
         return self
 
 
-# "reshape" to a shape, "permute" of axes, "pad" with so many zeros at the end of each axis
+# "reshape" to a shape, "permute" of axes, "pad" with so many zeros at the end of each axis,
+# "winograd": the weights of 3 x 3 windows, transformed (`tiles_of_windows`)
 Step = tuple[str, tuple[int, ...]]
 Arranged = tuple[ConstantValue, tuple[Step, ...]]
 
 
 def arrange(source: ConstantValue, steps: tuple[Step, ...]) -> ConstantValue:
-    """The constant with the elements of another one in another order, and zeros. It knows what it
-    was made of, so that what is kept of a program need not hold it.
+    """The constant with the elements of another one in another order, and zeros, or transformed.
+    It knows what it was made of, so that what is kept of a program need not hold it.
     """
     elements = source.stored
     for kind, numbers in steps:
@@ -126,12 +127,28 @@ def arrange(source: ConstantValue, steps: tuple[Step, ...]) -> ConstantValue:
             elements = np.pad(elements, [(0, n) for n in numbers])
         elif kind == "reshape":
             elements = elements.reshape(numbers)
+        elif kind == "winograd":
+            elements = tiles_of_windows(elements)
         else:
             elements = elements.transpose(numbers)
     made = from_stored(elements, source.dtype)
     if made is not source and made.arranged is None:
         made.arranged = source, steps
     return made
+
+
+def tiles_of_windows(g: Array) -> Array:
+    """G g G' of float windows g [..., 3, 3], as [..., 16]: each element rounded once to their
+    dtype. G = [[1, 0, 0], [1, 1, 1] / 2, [1, -1, 1] / 2, [0, 0, 1]] (Winograd's F(2, 3)).
+    """
+    wide = np.moveaxis(g, (-2, -1), (0, 1)).astype(np.float64)
+    for _ in (0, 1):  # along the first axis, which then changes places with the second
+        outer, middle = (wide[0] + wide[2]) * 0.5, wide[1] * 0.5
+        rows = (wide[0], outer + middle, outer - middle, wide[2])
+        wide = np.stack(rows, 1)
+    with np.errstate(over="ignore"):  # to infinity: results are then computed without them
+        tiles = wide.astype(g.dtype)
+    return np.moveaxis(tiles, (0, 1), (-2, -1)).reshape(*g.shape[:-2], 16)
 
 
 def constant_value(values: Any, dtype: DType, interned: bool = True) -> ConstantValue:

@@ -187,6 +187,14 @@ def views_in_memory(node: Tensor) -> list[Tensor]:
     return [view for operand in node.inputs for view in _costly_views(operand)]
 
 
+def views_below_padding(node: Tensor) -> list[Tensor]:
+    """The views below windows over a padded image that get memory; the padding gets none."""
+    image = node.inputs[0]
+    while image.op.name in ("windows", "pad"):
+        image = image.inputs[0]
+    return _costly_views(image)
+
+
 def steps_through_memory(operand: Tensor, axis: int, most: int = 1) -> bool:
     """Whether neighbours along `axis` are neighbours in memory, or up to `most` elements apart, as
     far as views between tell.

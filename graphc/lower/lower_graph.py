@@ -29,6 +29,7 @@ from graphc.lower.contraction import (
     lower_contraction,
     prepare_contraction,
     reads_apart,
+    views_below_padding,
     views_in_memory,
 )
 from graphc.lower.control import (
@@ -59,6 +60,7 @@ from graphc.lower.windows import along_results
 from graphc.ops.copy import COPY
 from graphc.ops.families import Constant, Contraction, Control, Reduction, Source
 from graphc.ops.reshape import to_shape
+from graphc.ops.winograd import WINOGRAD
 from graphc.schedule.choices import LOOPS, USUAL, Choice, Choices
 
 
@@ -353,6 +355,9 @@ def _prepare_product(
 ) -> Node:
     product_ = make(node.op, inputs, node.attrs)
     assert isinstance(product_, Tensor)
+    if product_.op is WINOGRAD:
+        forced += views_below_padding(product_)
+        return product_
     wide = windowed_operand(product_)
     if wide is None:
         taken = packed(product_) if reads_apart(product_) else product_

@@ -41,7 +41,7 @@ def _panel_dims(node: Tensor) -> list[int]:
     operands, out = node.attr("spec").split("->")
     specs = operands.split(",")
     sizes: dict[str, Size] = {}
-    for spec, operand in zip(specs, node.inputs, strict=True):
+    for spec, operand in zip(specs, node.inputs[:2], strict=True):
         sizes.update(zip(spec, operand.shape, strict=True))
     kept = [c for c in out if sizes[c] != 1]
     holders = [k for k, spec in enumerate(specs) if kept and kept[-1] in spec]

@@ -11,6 +11,7 @@ from graphc.lower.contraction import is_dot
 from graphc.lower.regions import Region
 from graphc.lower.template import KernelTemplate
 from graphc.ops.families import Contraction
+from graphc.ops.winograd import WINOGRAD
 from graphc.schedule import policy_cpu as policy
 from graphc.schedule.choices import LOOPS, Choice
 
@@ -40,6 +41,8 @@ def candidates(
     """
     usual = next(iter(_configured(region, target, templates)), None)
     found: list[Choice] = []
+    if region.contraction is not None and region.contraction.op is WINOGRAD:
+        return []  # its loops alone give its bits
     if region.kind == "contraction":
         for name, config in _configured(region, target, searched):
             near = [config, *variants(config, target)]

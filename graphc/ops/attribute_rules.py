@@ -385,6 +385,7 @@ _declare(
     keepdims=_flag,
 )
 _declare(2, "einsum einsum_bytes einsum_pairs", spec=_spec)
+_declare(3, "winograd_convolution", spec=_spec)
 _declare(1, "cholesky cofactor det eigh eigvalsh expm logabsdet lu qr qr_complete svd svdvals")
 _declare(2, "pinv repeated_squares")
 _declare(2, "lu_solve solve", transpose=_flag)

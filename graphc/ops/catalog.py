@@ -50,6 +50,7 @@ from graphc.ops import (  # noqa: F401  # read from the module's names, below
     statistical,
     view,
     windows,
+    winograd,
     words,
 )
 

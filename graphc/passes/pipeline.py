@@ -18,6 +18,7 @@ from graphc.passes.loops import MoveOutOfLoops
 from graphc.passes.simplify import (
     Canonicalize,
     ContractionForms,
+    FastConvolutions,
     FoldConstants,
     MergeViews,
     SimplifyAlgebra,
@@ -71,7 +72,7 @@ NECESSARY: tuple[Pass, ...] = (
     OptimizeBodies("necessary"),
 )
 
-GRAPH_PIPELINE: tuple[Pass, ...] = (
+BODY_PIPELINE: tuple[Pass, ...] = (
     MergeControl(),  # before anything changes one of two loops that are to be one
     StripAliases(),  # differentiation is done: nothing hides a pattern any more
     PruneControl(),
@@ -86,6 +87,9 @@ GRAPH_PIPELINE: tuple[Pass, ...] = (
     ContractionForms(),  # with all simplifications, also of what expansion left
 )
 
+# What is made last keeps its form: no rule and no loop looks at it again.
+GRAPH_PIPELINE: tuple[Pass, ...] = (*BODY_PIPELINE, FastConvolutions())
+
 PASSES: tuple[Pass, ...] = (
     Canonicalize(),
     FoldConstants(),
@@ -93,6 +97,7 @@ PASSES: tuple[Pass, ...] = (
     SimplifyAlgebra(),
     MergeViews(),
     ContractionForms(),
+    FastConvolutions(),
     MoveOutOfLoops(),
     ExpandComposites(),
     StripAliases(),
@@ -134,7 +139,7 @@ def _through(
     return graph
 
 
-_PIPELINES = {"necessary": NECESSARY, "graph": GRAPH_PIPELINE}
+_PIPELINES = {"necessary": NECESSARY, "graph": BODY_PIPELINE}
 
 
 def lowerable(graph: Graph) -> Graph:

@@ -18,6 +18,7 @@ from graphc.rewrite.rules import (
     algebra,
     constants,
     contraction,
+    convolution,
     folding,
     logic,
     reductions,
@@ -49,6 +50,7 @@ def _rules(name: str, limit_bytes: int) -> tuple[AnyRule, ...]:
         "contraction-forms": (
             *CANONICAL, *fold, *_ALGEBRA, *views.RULES, *reductions.RULES, *contraction.RULES,
         ),
+        "fast-convolutions": convolution.RULES,
     }  # fmt: skip
     return tuple(dict.fromkeys(chosen[name]))
 
@@ -129,3 +131,19 @@ class ContractionForms(_RulePass):
 
     limit_bytes: int = 1 << 20
     name: str = "contraction-forms"
+
+
+@dataclass(frozen=True)
+class FastConvolutions(_RulePass):
+    """Convolutions by constant weights in forms of fewer multiplications. Forms of the kernels: it
+    comes last, and bodies are left alone.
+    """
+
+    name: str = "fast-convolutions"
+    limit_bytes: int = 0
+
+    def run(self, graph: Graph, context: Context) -> Graph:
+        """The graph with the pass's rules applied, where it has windows at all."""
+        if not any(op.name == "windows" for op in graph.ops):
+            return graph
+        return _RulePass.run(self, graph, context)

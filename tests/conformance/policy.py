@@ -49,6 +49,7 @@ FACTORIZATIONS = {
 EITHER_ZERO = frozenset((
     "maximum", "minimum", "max", "min", "cumulative_max", "cumulative_min", "scatter", "sort",
     "sum", "mean", "einsum", "conv", "cumulative_sum", "linear_recurrence", "prod",
+    "winograd_convolution",
     *FACTORIZATIONS,
 ))  # fmt: skip
 _SMALLEST_BITS = {"float16": -24, "bfloat16": -133, "float32": -149, "float64": -1074}
@@ -101,6 +102,16 @@ def _sum_bound(case: Case, ref: Array, unit: float) -> Array:
     return unit * (_terms(case) / 2 + 1) * _magnitudes(case)
 
 
+def _windows_bound(case: Case, ref: Array, unit: float) -> Array:
+    """Winograd's convolution: terms of a window are added before and after they are multiplied, so
+    an error goes by the largest element of the windows around it.
+    """
+    v, w, _ = (np.abs(np.where(np.isfinite(a), a, 0.0)) for a in _wide(case))
+    largest = v.max(initial=0.0, axis=(1, 2, 3, 4, 5))[:, None, None, None]
+    weights = w.sum((1, 2, 3))[None, :, None, None]
+    return np.asarray(np.broadcast_to(unit * w[0].size * largest * weights, ref.shape))
+
+
 def _product_bound(case: Case, ref: Array, unit: float) -> Array:
     return unit * (_terms(case) / 2 + 1) * np.abs(ref)
 
@@ -133,6 +144,7 @@ _BOUNDS: dict[str, Callable[[Case, Array, float], Array]] = {
     **dict.fromkeys(
         ("sum", "mean", "einsum", "conv", "cumulative_sum", "linear_recurrence"), _sum_bound
     ),
+    "winograd_convolution": _windows_bound,
     **dict.fromkeys(("prod", "cumulative_prod", "norm"), _product_bound),
     "softmax": _softmax_bound,
     **dict.fromkeys(FACTORIZATIONS, _factorization_bound),

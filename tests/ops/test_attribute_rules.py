@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import graphc  # noqa: F401  # the ops register themselves
+import graphc.ops.catalog  # noqa: F401  # the ops register themselves
 from graphc.base.dtypes import ALL
 from graphc.base.limits import Limits
 from graphc.ir.opdef import ATTRIBUTE_RULES, REGISTRY, OpDef

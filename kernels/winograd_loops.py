@@ -1,0 +1,352 @@
+"""The loops of a convolution by Winograd's F(2 x 2, 3 x 3) (beside the floors).
+
+    for images, blocks of tiles, groups of panels of results      parallel
+      for blocks of channels
+        for channels: rows of the image, zeros around; V = B' d B, vectors along tiles
+        for the 16 places, for panels of results: M += U x V
+      for panels of results
+        Y = A' M A, vectors along tiles
+        where one is not finite: the sums of products themselves
+        results = elementwise work (Y)
+
+Rows of an image lie one behind the other, even ones apart from odd ones: then the elements of the
+next tile are two further on, also where it begins the next row of tiles.
+"""
+
+from __future__ import annotations
+
+from graphc.base.dims import product
+from graphc.base.dtypes import DType
+from graphc.kernels.gemm_problem import up
+from graphc.kernels.winograd_problem import LANES, PLACES, Blocks, Winograd, vector_groups
+from graphc.loops.build import (
+    EXPR,
+    FALSE,
+    ZERO,
+    combine,
+    iadd,
+    ifloordiv,
+    imax,
+    imin,
+    imod,
+    imul,
+    isub,
+    literal,
+)
+from graphc.loops.index_math import unflatten
+from graphc.loops.nodes import (
+    Accumulate,
+    Accumulators,
+    Alloc,
+    Buffer,
+    Combine,
+    Expr,
+    For,
+    If,
+    Stmt,
+    Store,
+    Var,
+    const,
+    load,
+    select,
+    size,
+)
+from graphc.lower.contraction import ContractionPlan, combine_for, store_results, total_of
+from graphc.lower.kernel_builder import LoweredKernel, label_of
+from graphc.ops.winograd import PANEL
+from graphc.schedule.panels import panel_blocks, panel_counts
+
+# Turns of an inner loop over channels, so that accumulators stay where they are (`direct_loops`).
+SHORT_LOOP = 8
+TWO = const(2)
+
+
+def winograd_product(plan: ContractionPlan, problem: Winograd, blocks: Blocks) -> LoweredKernel:
+    """The kernel of a convolution."""
+    return plan.builder.kernel(_Kernel(plan, problem, blocks).body(), plan.work)
+
+
+class _Kernel:
+    """The kernel while it is written."""
+
+    def __init__(self, plan: ContractionPlan, problem: Winograd, blocks: Blocks) -> None:
+        self.plan = plan
+        self.problem = problem
+        self.blocks = blocks
+        self.builder = plan.builder
+        self.dtype = plan.dtype
+        self.tiles = blocks.vectors * LANES
+        self.rows = problem.rows_of(blocks.vectors)
+        self.line = 2 * problem.pitch
+        weights = problem.node.inputs[2]
+        self.weights = self.builder.buffer(weights, weights.shape, label_of(weights))
+        self.length = up((self.rows + 1) * self.line + 2, LANES)
+        results = blocks.panels * PANEL
+        self.image = self._scratch("image", 2, self.length)
+        self.v = self._scratch("v", PLACES, problem.chain, self.tiles)
+        self.m = self._scratch("m", PLACES, results, self.tiles)
+        self.y = self._scratch("y", PANEL, 4, self.tiles)
+        self.found = self._scratch("finite", self.tiles)
+
+    def _scratch(self, name: str, *shape: int) -> Buffer:
+        return Buffer(self.builder.names.fresh(name), shape, self.dtype, "local")
+
+    def _variable(self, name: str) -> Var:
+        return self.builder.variable(name)
+
+    # -- the parallel step --------------------------------------------------------------------
+    def body(self) -> list[Stmt]:
+        """The parallel loop."""
+        problem, blocks = self.problem, self.blocks
+        step = self._variable("i")
+        across = -(-problem.vectors // blocks.vectors)
+        grid = (problem.batch, across, problem.panels // blocks.panels)
+        self.number, block, group = unflatten(step, grid)
+        body: list[Stmt] = []
+        first = imul(block, const(self.tiles))
+        pitch = const(problem.pitch)
+        # The first row of tiles, and where in it the step begins.
+        self.row = self.builder.let("row", ifloordiv(first, pitch), body)
+        self.off = self.builder.let("off", isub(first, imul(self.row, pitch)), body)
+        self.first_panel = imul(group, const(blocks.panels))
+        scratch = (self.image, self.v, self.m, self.y, self.found)
+        body += [Alloc(buffer) for buffer in scratch]
+        block = self._variable("b")
+        inside = [*self._transformed(block), *self._products(block)]
+        body += self.builder.nest([(block, problem.blocks)], inside)
+        panel = self._variable("q")
+        inside = [*self._back(panel), *self._made_finite(panel), *self._stored(panel)]
+        body += self.builder.nest([(panel, blocks.panels)], inside)
+        return [For(step, size(product(grid)), tuple(body), "parallel")]
+
+    # -- V ------------------------------------------------------------------------------------
+    def _transformed(self, block: Expr) -> list[Stmt]:
+        """V of the step's tiles for the channels of a block."""
+        c = self._variable("c")
+        channel = iadd(imul(block, const(self.problem.chain)), c)
+        body = [*self._copied(channel), *self._differences(c)]
+        return [For(c, const(self.problem.chain), tuple(body))]
+
+    def _copied(self, channel: Expr) -> list[Stmt]:
+        """The rows of the image that the tiles need, zeros behind its end."""
+        image = self.problem.image
+        height, width = image.shape[2:]
+        found: list[Stmt] = []
+        for odd in (0, 1):
+            r, x = self._variable("r"), self._variable("x")
+            y = iadd(imul(iadd(self.row, r), TWO), const(odd))
+            exists = EXPR.op("lt", y, size(height))
+            if isinstance(width, int) and self.line > width:
+                exists = EXPR.op("bit_and", exists, EXPR.op("lt", x, size(width)))
+            value = self.builder.elements.value(image, (self.number, channel, y, x), exists)
+            place = iadd(imul(r, const(self.line)), x)
+            copy = (*self.builder.checks(), Store(self.image, (const(odd), place), value))
+            row = For(x, const(self.line), copy, "vector", LANES)
+            found.append(For(r, const(self.rows + 1), (row,)))
+            end, x = (self.rows + 1) * self.line, self._variable("x")
+            zero = Store(self.image, (const(odd), iadd(x, const(end))), literal(0, self.dtype))
+            found.append(For(x, const(self.length - end), (zero,), "vector", LANES))
+        return found
+
+    def _differences(self, c: Expr) -> list[Stmt]:
+        """B' d B of one channel."""
+        u = self._variable("u")
+        start = imul(iadd(self.off, u), TWO)
+        body: list[Stmt] = []
+        half: list[list[Expr]] = []
+        for column in range(4):
+            d: list[Expr] = [
+                load(self.image, (const(k % 2), iadd(start, const(column + k // 2 * self.line))))
+                for k in range(4)
+            ]
+            half.append([self.builder.let("d", e, body) for e in _differences(d)])
+        for row in range(4):
+            for column, value in enumerate(_differences([half[k][row] for k in range(4)])):
+                body.append(Store(self.v, (const(4 * row + column), c, u), value))
+        return [For(u, const(self.tiles), tuple(body), "vector", LANES)]
+
+    # -- M ------------------------------------------------------------------------------------
+    def _products(self, block: Expr) -> list[Stmt]:
+        """M += U x V for a block of channels: each sum over it one chain from zero."""
+        place, panel = self._variable("p"), self._variable("q")
+        tall, wide = self.blocks.tile
+        body: list[Stmt] = []
+        first = 0
+        for vectors in vector_groups(self.blocks.vectors, wide):
+            tiles: list[Stmt] = []
+            for start in range(0, PANEL, tall):
+                tiles += self._tile(block, place, panel, first, vectors, start)
+            body.append(For(panel, const(self.blocks.panels), tuple(tiles)))
+            first, panel = first + vectors, self._variable("q")
+        return [For(place, const(PLACES), tuple(body))]
+
+    def _tile(
+        self, block: Expr, place: Expr, panel: Expr, first: int, vectors: int, start: int
+    ) -> list[Stmt]:
+        """A register tile: results of a panel from `start` on by vectors of tiles from `first`."""
+        lane = self._variable("j")
+        tiles = [iadd(const((first + v) * LANES), lane) for v in range(vectors)]
+        chain, step = self.problem.chain, self._variable("k")
+        c: Expr = step
+        loops: list[tuple[Var, int]] = [(step, chain)]
+        if chain % SHORT_LOOP == 0:
+            inner = self._variable("k")
+            loops = [(step, chain // SHORT_LOOP), (inner, SHORT_LOOP)]
+            c = iadd(imul(step, const(SHORT_LOOP)), inner)
+        values = [load(self.v, (place, c, u)) for u in tiles]
+        before: list[Stmt] = []
+        inside: list[Stmt] = []
+        after: list[Stmt] = []
+        chains = combine_for(self.dtype)
+        for r in range(start, start + self.blocks.tile[0]):
+            at = (block, place, iadd(self.first_panel, panel), c, const(r))
+            weight = load(self.weights, at)
+            result = iadd(imul(panel, const(PANEL)), const(r))
+            for u, value in zip(tiles, values, strict=True):
+                acc = Accumulators((self.builder.variable("acc", self.dtype),), chains)
+                before.append(acc)
+                inside.append(Accumulate(acc, (value, weight)))
+                total = self._added((place, result, u), acc.vars[0], block)
+                after.append(Store(self.m, (place, result, u), total))
+        body: list[Stmt] = [*before, *self.builder.nest(list(loops), inside), *after]
+        return [For(lane, const(LANES), tuple(body), "vector", LANES)]
+
+    def _added(self, at: tuple[Expr, ...], chain: Expr, block: Expr) -> Expr:
+        """The blocks of channels so far: the first one as it is, the others added to M."""
+        follows = FALSE if self.problem.blocks == 1 else EXPR.op("gt", block, ZERO)
+        if follows is FALSE:
+            return chain
+        return EXPR.add(load(self.m, at, follows, literal(-0.0, self.dtype)), chain)
+
+    # -- Y ------------------------------------------------------------------------------------
+    def _back(self, panel: Expr) -> list[Stmt]:
+        """A' M A of a panel's results, and for each lane a zero where all of them are finite."""
+        u, r = self._variable("u"), self._variable("r")
+        body: list[Stmt] = []
+        half: list[list[Expr]] = []
+        result = iadd(imul(panel, const(PANEL)), r)
+        for column in range(4):
+            m: list[Expr] = [load(self.m, (const(4 * row + column), result, u)) for row in range(4)]
+            half.append([self.builder.let("m", e, body) for e in _sums(m)])
+        results: list[Expr] = []
+        for a in (0, 1):
+            results += [
+                self.builder.let("y", e, body) for e in _sums([half[k][a] for k in range(4)])
+            ]
+        body += [Store(self.y, (r, const(k), u), y) for k, y in enumerate(results)]
+        total = EXPR.add(EXPR.add(results[0], results[1]), EXPR.add(results[2], results[3]))
+        zero = EXPR.mul(total, literal(0, self.dtype))
+        flag = Accumulators((self.builder.variable("flag", self.dtype),), _sum(self.dtype))
+        each = For(r, const(PANEL), (*body, Accumulate(flag, (zero,))))
+        inside = (flag, each, Store(self.found, (u,), flag.vars[0]))
+        return [For(u, const(self.tiles), inside, "vector", LANES)]
+
+    def _made_finite(self, panel: Expr) -> list[Stmt]:
+        """Where a result is not finite: the sum of products itself. An infinity or a NaN of an
+        element, and an overflow of a transform, end in these results and in no others.
+        """
+        u, flag = self._variable("u"), self.builder.variable("flag", self.dtype)
+        total = Accumulators((flag,), _sum(self.dtype))
+        added = Accumulate(total, (load(self.found, (u,)),))
+        look = For(u, const(self.tiles), (added,), "vector", LANES)
+        k, r = self._variable("r"), self._variable("t")
+        body: list[Stmt] = []
+        first, count, start = self._span(r)
+        for a in (0, 1):
+            for b in (0, 1):
+                lane = self._variable("j")
+                y = iadd(imul(iadd(self.row, r), TWO), const(a))
+                x = iadd(imul(iadd(first, lane), TWO), const(b))
+                place = (k, const(2 * a + b), iadd(start, lane))
+                inside: list[Stmt] = []
+                known = self.builder.let("y", load(self.y, place), inside)
+                exact = self._sum(self._letters(panel, k, y, x), inside)
+                finite = EXPR.op("isfinite", known)
+                inside.append(Store(self.y, place, select(finite, known, exact)))
+                length = imin(count, isub(const((self.problem.width - b + 1) // 2), first))
+                loop: Stmt = For(lane, imax(length, ZERO), tuple(inside), "vector", LANES)
+                body.append(If(EXPR.op("lt", y, const(self.problem.height)), (loop,)))
+        each = For(k, const(PANEL), (For(r, const(self.rows), tuple(body)),))
+        spoilt = EXPR.op("bit_not", EXPR.op("isfinite", flag))
+        return [total, look, If(spoilt, (each,))]
+
+    def _sum(self, at: dict[str, Expr], body: list[Stmt]) -> Expr:
+        """A result in the order of `contraction`."""
+        plan = self.plan
+        sizes = tuple(plan.sizes[c] for c in plan.summed)
+        cuts = panel_blocks(sizes)
+        chain = Accumulators((self.builder.variable("acc", self.dtype),), combine_for(self.dtype))
+        total = Accumulators((self.builder.variable("total", self.dtype),), total_of(self.dtype))
+        around: list[tuple[Var, Expr]] = []
+        within: list[tuple[Var, Expr]] = []
+        for c, cut, count in zip(plan.summed, cuts, panel_counts(sizes, cuts), strict=True):
+            outer, inner = self._variable("b"), self._variable("k")
+            begin = imul(outer, cut)
+            around.append((outer, count))
+            within.append((inner, imin(cut, isub(size(plan.sizes[c]), begin))))
+            at[c] = iadd(begin, inner)
+        values = plan.product_values(at)
+        inside: list[Stmt] = [*self.builder.checks(), Accumulate(chain, values)]
+        for variable, extent in reversed(within):
+            inside = [For(variable, extent, tuple(inside))]
+        inside = [chain, *inside, Accumulate(total, chain.vars)]
+        for variable, extent in reversed(around):
+            inside = [For(variable, extent, tuple(inside))]
+        body += [total, *inside]
+        return total.vars[0]
+
+    # -- results ------------------------------------------------------------------------------
+    def _span(self, row: Expr) -> tuple[Expr, Expr, Expr]:
+        """Of the tiles of a row that a step has: the first one's column, their number (below 1:
+        none), and the first one's place in the step.
+        """
+        problem = self.problem
+        begin = isub(self.off, imul(row, const(problem.pitch)))
+        first = imax(begin, ZERO)
+        end = imin(iadd(begin, const(self.tiles)), const(problem.columns))
+        return first, isub(end, first), isub(first, begin)
+
+    def _letters(self, panel: Expr, result: Expr, y: Expr, x: Expr) -> dict[str, Expr]:
+        whole = iadd(imul(iadd(self.first_panel, panel), const(PANEL)), result)
+        return dict(zip(self.plan.out, (self.number, whole, y, x), strict=True))
+
+    def _stored(self, panel: Expr) -> list[Stmt]:
+        """The elementwise work, row by row."""
+        problem, plan = self.problem, self.plan
+        k, r = self._variable("r"), self._variable("t")
+        body: list[Stmt] = []
+        before: list[Stmt] = []
+        first, count, start = (self.builder.let("at", e, before) for e in self._span(r))
+        for a in (0, 1):
+            lane = self._variable("j")
+            inside: list[Stmt] = []
+            y = iadd(imul(iadd(self.row, r), TWO), const(a))
+            x = iadd(imul(first, TWO), lane)
+            place = iadd(start, ifloordiv(lane, TWO))
+            even, odd = (load(self.y, (k, const(2 * a + b), place)) for b in (0, 1))
+            value = select(EXPR.op("eq", imod(lane, TWO), ZERO), even, odd)
+            at = self._letters(panel, k, y, x)
+            index = tuple(at[c] for c in plan.out if plan.sizes[c] != 1)
+            store_results(plan, index, value, inside)
+            end = imul(count, TWO)
+            if problem.width % 2:
+                end = imin(end, isub(const(problem.width), imul(first, TWO)))
+            loop: Stmt = For(lane, imax(end, ZERO), tuple(inside), "vector", LANES)
+            body.append(If(EXPR.op("lt", y, const(problem.height)), (loop,)))
+        return [For(k, const(PANEL), (For(r, const(self.rows), (*before, *body)),))]
+
+
+def _differences(d: list[Expr]) -> list[Expr]:
+    """B' d of four elements."""
+    a, b, c, e = d
+    return [EXPR.sub(a, c), EXPR.add(b, c), EXPR.sub(c, b), EXPR.sub(b, e)]
+
+
+def _sums(m: list[Expr]) -> list[Expr]:
+    """A' m of four elements."""
+    a, b, c, e = m
+    return [EXPR.add(EXPR.add(a, b), c), EXPR.sub(EXPR.sub(b, c), e)]
+
+
+def _sum(dtype: DType) -> Combine:
+    return combine(lambda s, a, b: s.add(a, b), literal(0, dtype))
