@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from graphc.base.dims import bounds
 from graphc.base.target import Target
 from graphc.ir.node import Tensor
-from graphc.kernels.gemm_blocks import blocks_for, in_memory
+from graphc.kernels.gemm_blocks import blocks_for, in_memory, one_line
 from graphc.kernels.gemm_loops import blocked_product
 from graphc.kernels.gemm_problem import Blocks, Problem
 from graphc.lower.contraction import (
@@ -65,8 +65,9 @@ class GemmTemplate:
 
     limits: below, generic lowering is at least as fast; plain: the same for matrices that lie in
     memory as `gemm_strips` reads them (1 to 5 % faster up to 1024 squared);
-    short: those of results whose columns are several letters with few elements along the last one,
-    such as small images. blocks: sizes of blocks to use instead of those for the machine (tests).
+    short: those of results whose columns are several letters that are no neighbours in memory, with
+    few elements along the last one, such as windows of small images. blocks: sizes of blocks to use
+    instead of those for the machine (tests).
     """
 
     limits: Limits = Limits()
@@ -107,7 +108,8 @@ class GemmTemplate:
 
     def _pays(self, problem: Problem, node: Tensor) -> bool:
         last = problem.sizes[problem.columns[-1]]
-        short = len(problem.columns) > 1 and isinstance(last, int) and last <= SHORT
+        apart = len(problem.columns) > 1 and not one_line(problem, node)
+        short = apart and isinstance(last, int) and last <= SHORT
         wanted = self.short if short else self.plain if _is_plain(problem, node) else self.limits
         sizes = (
             problem.size(problem.rows),
@@ -126,15 +128,16 @@ class GemmTemplate:
 
 
 def _is_plain(problem: Problem, node: Tensor) -> bool:
-    """Whether a product reads two matrices by rows: no view, nothing turned."""
+    """Whether a product reads two matrices by rows: no view, nothing turned. Pixels of an image are
+    one row.
+    """
     own = letters(node)[:2]
     ends = (problem.summed[-1], problem.columns[-1])
     rows, columns = problem.row_operand, 1 - problem.row_operand
     return (
-        len(problem.columns) == 1
+        one_line(problem, node)
         and (own[rows][-1], own[columns][-1]) == ends
         and in_memory(node, rows)
-        and in_memory(node, columns)
     )
 
 

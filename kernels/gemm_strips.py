@@ -222,7 +222,6 @@ class StripLoops:
         self.at: dict[str, Expr] = dict(zip(problem.outer, outer, strict=True))
         self.first_row = imul(row_block, const(strips.rows))
         body: list[Stmt] = []
-        # A name, so that the index of a column of several letters is one again in memory.
         self.first_column = self._named("first", imul(strip, const(strips.columns)), body)
         self.rows = self._named("rows", extent(self.total, self.first_row, strips.rows), body)
         across = extent(columns, self.first_column, strips.columns)
@@ -274,7 +273,8 @@ class StripLoops:
         return self.left.value(self.at, [(self.problem.rows, row), (self.problem.inner, k)])
 
     def _column_value(self, column: Expr, k: Expr) -> Expr:
-        columns = (self.problem.columns, iadd(self.first_column, column))
+        """The element of the column operand at a column from `start` on."""
+        columns = (self.problem.columns, iadd(self.start, column))
         return self.right.value(self.at, [columns, (self.problem.inner, k)])
 
     def _ordered(self, a: Expr, b: Expr) -> tuple[Expr, Expr]:
@@ -288,6 +288,7 @@ class StripLoops:
         chain = Accumulators((self.builder.variable("acc", dtype),), combine)
         column, k, block = (self.builder.variable(n) for n in "jkp")
         leading = self._leading()
+        self.start = self.first_column
         at_k = iadd(imul(block, const(self.problem.depth)), k)
         a = self._row_value(self.first_row, at_k)
         b = self._column_value(column, at_k)
@@ -316,6 +317,8 @@ class StripLoops:
         first = imul(panel, const(strips.panel))
         here: list[Stmt] = []
         wide = self._named("wide", extent_of(self.columns, first, strips.panel), here)
+        # A name, so that the index of a column of several letters is one again in memory.
+        self.start = self._named("start", iadd(self.first_column, first), here)
         if few:
             alone = self._tile(ZERO, first, wide, block, True, False)
             here += [alone, *self._results(ZERO, first, wide, leading, block)]
@@ -345,7 +348,7 @@ class StripLoops:
         inside: list[Stmt] = []
         after: list[Stmt] = []
         if reads:
-            b = self._column_value(column, at_k)
+            b = self._column_value(lane, at_k)
             inside += self.builder.checks()
             b = self._named("b", b, inside)
         else:
@@ -359,7 +362,7 @@ class StripLoops:
             place = self._in_c(row, const(u), column)
             if self.at_once:
                 at = iadd(self.first_row, row, const(u))
-                self._stored(at, column, chain.vars[0], after)
+                self._stored(at, lane, chain.vars[0], after)
             else:
                 after.append(Store(self.c, place, self._added(place, chain.vars[0])))
         if keeps:
@@ -398,10 +401,9 @@ class StripLoops:
         """
         problem, strips = self.problem, self.strips
         row, lane = self.builder.variable("r"), self.builder.variable("j")
-        at = iadd(column, lane)
         body: list[Stmt] = []
-        value = load(self.c, self._in_c(first, row, at))
-        self._stored(iadd(self.first_row, first, row), at, value, body)
+        value = load(self.c, self._in_c(first, row, iadd(column, lane)))
+        self._stored(iadd(self.first_row, first, row), lane, value, body)
         along = For(lane, wide, tuple(body), "vector", strips.width, strips.vectors)
         stored = For(row, extent_of(self.rows, first, strips.height), (along,))
         if self.at_once:
@@ -416,7 +418,7 @@ class StripLoops:
         problem = self.problem
         places = unflatten(row, problem.shape(problem.rows))
         at = self.at | dict(zip(problem.rows, places, strict=True))
-        columns = unflatten(iadd(self.first_column, column), problem.shape(problem.columns))
+        columns = unflatten(iadd(self.start, column), problem.shape(problem.columns))
         at |= dict(zip(problem.columns, columns, strict=True))
         index = tuple(at[c] for c in self.plan.out if self.plan.sizes[c] != 1)
         store_results(self.plan, index, value, body)

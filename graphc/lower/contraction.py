@@ -173,13 +173,21 @@ def _letter_of_many(node: Tensor, inputs: tuple[Tensor, ...]) -> str | None:
 def reads_apart(node: Tensor) -> bool:
     """Whether an operand has every second to fourth element of memory along the last letter, as
     strided convolutions do: vectors want a copy of it, a template that reads single elements none.
+    False where the copy is smaller than its source: it costs less than to walk past what is left
+    out as often as there are panels of results.
     """
     last = vector_letter(node)
     held = [k for k in (0, 1) if last is not None and last in letters(node)[k]]
     if last is None or len(held) != 1 or is_dot(node):
         return False
     operand, axis = node.inputs[held[0]], letters(node)[held[0]].index(last)
-    return not steps_through_memory(operand, axis) and steps_through_memory(operand, axis, 4)
+    if steps_through_memory(operand, axis) or not steps_through_memory(operand, axis, 4):
+        return False
+    source = operand
+    while is_view(source) and source.inputs:
+        source = source.inputs[0]
+    copy, whole = product(operand.shape), product(source.shape)
+    return not (isinstance(copy, int) and isinstance(whole, int) and copy < whole)
 
 
 def views_in_memory(node: Tensor) -> list[Tensor]:

@@ -157,3 +157,15 @@ def test_which_products_are_taken() -> None:
     assert not takes("m", 16, 16)
     assert not takes(1000, 100, 10)
     assert not takes(100, 1000, 1)
+
+
+def test_pixels_are_neighbours_in_memory_whatever_the_image() -> None:
+    image, residual = (
+        graphc.placeholder((1, c, 28, 28), name=n) for n, c in (("x", 128), ("r", 256))
+    )
+    weights = graphc.constant(np.ones((256, 128, 1, 1), np.float32))
+    out = graphc.nn.relu(graphc.nn.conv(image, weights) + residual)
+    graph = Graph.build([("x", image), ("r", residual)], [("out", out)], (), "conv", {})
+    compiled = Compiled(graph, optimize=True, numerics="standard", target=HOST)
+    assert "let start" in compiled.compilation.stage("loops"), "strips of pixels"
+    assert not {"scatter", "gather"} & set(compiled.compilation.stage("llvm").split("."))
