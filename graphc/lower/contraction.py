@@ -320,19 +320,26 @@ class ContractionPlan:
     dtype: DType
 
     @classmethod
-    def of(cls, region: Region, builder: KernelBuilder) -> ContractionPlan:
-        """The plan of a region's one contraction."""
-        (node,) = [n for n in region.nodes if isinstance(n.op.form, Contraction)]
+    def of(
+        cls, region: Region, builder: KernelBuilder, node: Tensor | None = None
+    ) -> ContractionPlan:
+        """The plan of a contraction of a region; without `node` it is its only one."""
+        if node is None:
+            (node,) = [n for n in region.nodes if isinstance(n.op.form, Contraction)]
         sizes = letter_sizes(node)
         return cls(
             node, region, builder, sizes, letters(node)[2], summed_letters(node), node.dtype.compute
         )
 
     @property
+    def flops(self) -> Size:
+        """Scalar operations of the contraction."""
+        return product(self.sizes.values()) * 2
+
+    @property
     def work(self) -> Size:
         """Scalar operations of the kernel."""
-        region = self.region
-        return product(self.sizes.values()) * 2 + product(region.domain) * len(region.nodes)
+        return self.flops + product(self.region.domain) * len(self.region.nodes)
 
     def operand(self, k: int, at: dict[str, Expr]) -> Expr:
         """The element of operand `k` at the indices of its letters (size 1: none needed)."""

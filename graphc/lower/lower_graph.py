@@ -56,6 +56,7 @@ from graphc.lower.row_blocks import rows_in_blocks
 from graphc.lower.signature import LoweredRegions, RegionKey
 from graphc.lower.template import KernelTemplate, from_choice, from_templates
 from graphc.lower.to_loops import lower_region
+from graphc.lower.turn_products import by_turns
 from graphc.lower.windows import along_results
 from graphc.ops.copy import COPY
 from graphc.ops.families import Constant, Contraction, Control, Reduction, Source
@@ -162,6 +163,7 @@ def lower_graph(
     declared graph, so that the order never depends on optimization).
     """
     packed = packing(templates, target)
+    graph = by_turns(graph, target)
     graph = filled_once(graph, functools.partial(prepare, packed=packed))
     shared = _Shared(target, templates, Sites(numerics), fuse, profile, choices, searched)
     bodies = []

@@ -34,6 +34,23 @@ def has_parts(node: Tensor, domain: Shape, count: int) -> bool:
     return isinstance(whole, int) and isinstance(part, int) and part * count <= whole
 
 
+def alike(a: Tensor, b: Tensor) -> bool:
+    """Whether the results of two contractions over panels are laid out alike: rows, panels and
+    columns in the same dims, of the same sizes.
+    """
+    if a.dtype is not b.dtype or effective(a.shape) != effective(b.shape):
+        return False
+    return _column_dims(a) == _column_dims(b)
+
+
+def _column_dims(node: Tensor) -> list[int]:
+    """The dims of a contraction's result, sizes of 1 not counted, that its column operand has."""
+    operands, out = node.attr("spec").split("->")
+    kept = [c for c, s in zip(out, node.shape, strict=True) if s != 1]
+    holders = [spec for spec in operands.split(",") if kept and kept[-1] in spec]
+    return [d for d, c in enumerate(kept) if all(c in spec for spec in holders)]
+
+
 def _panel_dims(node: Tensor) -> list[int]:
     """The dims of a contraction's result, sizes of 1 not counted, along which there are panels;
     empty where the column operand does not lie in panels.

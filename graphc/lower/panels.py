@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphc.base.dims import product
+from graphc.base.dims import Shape, product
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, make
 from graphc.ir.provenance import derived_from
@@ -163,11 +163,21 @@ def _in_two_dims(
     the product. None where another operand has another shape.
     """
     parts = [split[id(i)] for i in inputs if id(i) in split]
-    if not parts or any(i.shape not in (node.shape, ()) for i in inputs):
+    if not parts or not all(_has_columns(i, node) or i.shape == () for i in inputs):
         return None
     shape = parts[0].shape
     if any(p.shape != shape for p in parts):
         return None
-    operands = [split.get(id(i), i if i.shape == () else to_shape(i, shape)) for i in inputs]
+    operands = [split.get(id(i), i if i.shape == () else _split(i, shape)) for i in inputs]
     found = make(node.op, tuple(operands), node.attrs)
     return found if isinstance(found, Tensor) and found.shape == shape else None
+
+
+def _has_columns(operand: Tensor, node: Tensor) -> bool:
+    """Whether an operand has the shape of its user, or the last dims of it."""
+    return operand.ndim > 0 and operand.shape == node.shape[node.ndim - operand.ndim :]
+
+
+def _split(operand: Tensor, shape: Shape) -> Tensor:
+    """An operand with its columns in the last two dims of `shape`."""
+    return to_shape(operand, (*operand.shape[:-1], *shape[-2:]))

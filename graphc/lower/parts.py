@@ -1,10 +1,11 @@
 """Products of which several parts are read at each element (floor 5): gates of recurrent cells.
 
-Each result needs one element of every part (`Region.in_parts`). A step takes panels of the same
-columns of all parts and a block of rows: it multiplies one part after another into scratch memory
-in the first-level cache, and computes the results from there. What is between the product and the
-results never leaves the core that made it, and the loop waits for its threads once a turn less.
-The elements of the product are those of any other kernel for it (decision 0012).
+Each result needs one element of every part (`Region.in_parts`), of one product or of several that
+are laid out alike.  A step takes panels of the same columns of all parts and a block of rows: it
+multiplies one part after another into scratch memory in the first-level cache, and computes the
+results from there.  What is between the products and the results never leaves the core that made
+it, and the loop waits for its threads once a turn less.  The elements of a product are those of any
+other kernel for it (decision 0012).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from graphc.lower.elements import Elements, Index
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel
 from graphc.lower.regions import Region
 from graphc.lower.to_loops import evaluate_in_order, index_in
+from graphc.ops.families import Contraction
 from graphc.schedule import policy_cpu as policy
 
 # Rows of a step: panels are read once from the second-level cache and once or more from the first.
@@ -31,40 +33,69 @@ ROWS = 32
 
 
 def lower_parts(region: Region, builder: KernelBuilder, target: Target) -> LoweredKernel:
-    """The kernel of a region whose results read parts of its contraction."""
-    plan = ContractionPlan.of(region, builder)
-    return _Parts(plan, target).kernel()
+    """The kernel of a region whose results read parts of its contractions."""
+    return _Parts(region, builder, target).kernel()
+
+
+class _Product:
+    """One contraction of the region while the kernel is written.
+
+    last, row: its letters of columns and of tiled rows (None: no rows); letters: of its result,
+    sizes of 1 not counted; offsets: by number of a part, in the order in which they are computed,
+    what is added to the index of a result's element in each dim; first: number of its first part in
+    scratch memory.
+    """
+
+    def __init__(
+        self, node: Tensor, region: Region, builder: KernelBuilder, target: Target
+    ) -> None:
+        last = vector_letter(node)
+        if last is None:
+            raise CompileError("parts of a product need a result of more than one element")
+        plan = ContractionPlan.of(region, builder, node)
+        self.node, self.plan, self.last = node, plan, last
+        self.row = row_letter(plan, last)
+        self.letters = [c for c in plan.out if plan.sizes[c] != 1]
+        self.rows: Size = plan.sizes[self.row] if self.row else 1
+        summed = product(plan.sizes[c] for c in plan.summed)
+        self.tile = policy.contraction_tile(target, plan.dtype, self.rows, plan.sizes[last], summed)
+        self.offsets: list[tuple[int, ...]] = []
+        self.first = 0
+
+    @property
+    def row_dim(self) -> int | None:
+        """The dim of the tiled rows among those of the result."""
+        return None if self.row is None else self.letters.index(self.row)
 
 
 class _Parts:
     """One region while its kernel is written."""
 
-    def __init__(self, plan: ContractionPlan, target: Target) -> None:
-        last = vector_letter(plan.node)
-        if last is None:
-            raise CompileError("parts of a product need a result of more than one element")
-        self.plan = plan
-        self.builder = plan.builder
-        self.last = last
-        self.row = row_letter(plan, last)
-        self.letters = [c for c in plan.out if plan.sizes[c] != 1]
-        self.domain = dict(zip(self.letters, plan.region.domain, strict=True))
-        self.rows: Size = plan.sizes[self.row] if self.row else 1
-        summed = product(plan.sizes[c] for c in plan.summed)
-        columns = plan.sizes[last]
-        self.tile = policy.contraction_tile(target, plan.dtype, self.rows, columns, summed)
+    def __init__(self, region: Region, builder: KernelBuilder, target: Target) -> None:
+        self.region, self.builder = region, builder
+        nodes = [n for n in region.nodes if isinstance(n.op.form, Contraction)]
+        self.products = [_Product(n, region, builder, target) for n in nodes]
+        first = self.products[0]
+        self.row, self.rows, self.columns = first.row_dim, first.rows, first.plan.sizes[first.last]
+        if any((p.row_dim, p.rows) != (self.row, self.rows) for p in self.products):
+            raise CompileError("products that are read in parts have rows in different dims")
         self.block = min(ROWS, self.rows) if isinstance(self.rows, int) else ROWS
-        own = tuple(var(f"own{d}") for d in range(len(self.letters)))
-        self.offsets = [self._offsets(read, own) for read in self._reads(own)]
-        self.order = sorted(range(len(self.offsets)), key=lambda k: sorted(self.offsets[k].items()))
-        scratch = (len(self.offsets), self.block, columns)
-        self.scratch = Buffer(self.builder.names.fresh("parts"), scratch, plan.dtype, "local")
+        own = tuple(var(f"own{d}") for d in range(len(region.domain)))
+        for number, read in self._reads(own):
+            self.products[number].offsets.append(self._offsets(read, own, number))
+        self.count = 0
+        for one in self.products:
+            one.offsets.sort()
+            one.first = self.count
+            self.count += len(one.offsets)
+        scratch = (self.count, self.block, self.columns)
+        self.scratch = Buffer(builder.names.fresh("parts"), scratch, first.plan.dtype, "local")
 
     def kernel(self) -> LoweredKernel:
-        """Parallel over blocks of rows and the letters around them."""
-        builder = self.builder
-        outer = [c for c in self.letters if c not in (self.last, self.row)]
-        grid = (*(self.domain[c] for c in outer), (self.rows + (self.block - 1)) // self.block)
+        """Parallel over blocks of rows and the dims around them."""
+        builder, domain = self.builder, self.region.domain
+        outer = [d for d in range(len(domain) - 1) if d != self.row]
+        grid = (*(domain[d] for d in outer), (self.rows + (self.block - 1)) // self.block)
         counter = builder.variable("i")
         *places, block = unflatten(counter, grid)
         at = dict(zip(outer, places, strict=True))
@@ -73,108 +104,122 @@ class _Parts:
         if not isinstance(self.rows, int) or self.rows % self.block:
             count = imin(count, isub(size(self.rows), first))
         body: list[Stmt] = [Alloc(self.scratch)]
-        body += self._products(at, first, count)
+        for one in self.products:
+            body += self._products(one, at, first, count)
         body.append(self._results(at, first, count))
         loop = For(counter, size(product(grid)), tuple(body), "parallel")
-        return builder.kernel([loop], self.plan.work)
+        work = sum((one.plan.flops for one in self.products), start=0 * self.rows)
+        return builder.kernel([loop], work + product(domain) * len(self.region.nodes))
 
-    def _reads(self, index: tuple[Expr, ...]) -> list[Index]:
-        """The indices at which results at `index` read the contraction, in a fixed order."""
-        node, builder = self.plan.node, self.builder
-        found: dict[Index, None] = {}
+    def _reads(self, index: tuple[Expr, ...]) -> list[tuple[int, Index]]:
+        """The products, by number, and the indices at which results at `index` read them, in a
+        fixed order.
+        """
+        builder = self.builder
+        numbers = {id(one.node): k for k, one in enumerate(self.products)}
+        found: dict[tuple[int, Index], None] = {}
 
         def leaf(read: Tensor, at: Index, predicate: Expr | None) -> Expr:
-            if read is node:
-                found[at] = None
+            if id(read) in numbers:
+                found[numbers[id(read)], at] = None
             return var(f"leaf{len(found)}", read.dtype)
 
-        elements = Elements(
-            lambda n: n is not node and (id(n) in builder.members or not builder.is_producer(n)),
-            leaf,
-            lambda *_: None,
-        )
-        for other in self.plan.region.nodes:
+        def is_inside(node: Tensor) -> bool:
+            mine = id(node) in builder.members or not builder.is_producer(node)
+            return id(node) not in numbers and mine
+
+        elements = Elements(is_inside, leaf, lambda *_: None)
+        for other in self.region.nodes:
             own = effective(other.shape)
-            if other is not node and own == self.plan.region.domain[: len(own)]:
+            if id(other) not in numbers and own == self.region.domain[: len(own)]:
                 elements.value(other, index_in(other.shape, index))
         return list(found)
 
-    def _offsets(self, read: Index, own: Sequence[Expr]) -> dict[str, int]:
-        kept = [i for c, i in zip(self.plan.out, read, strict=True) if self.plan.sizes[c] != 1]
-        offsets = [constant_offset(i, o) for i, o in zip(kept, own, strict=True)]
-        found = {c: o for c, o in zip(self.letters, offsets, strict=True) if o is not None}
-        if len(found) < len(self.letters) or found[self.last] or (self.row and found[self.row]):
+    def _offsets(self, read: Index, own: Sequence[Expr], number: int) -> tuple[int, ...]:
+        plan = self.products[number].plan
+        kept = [i for c, i in zip(plan.out, read, strict=True) if plan.sizes[c] != 1]
+        found = [constant_offset(i, o) for i, o in zip(kept, own, strict=True)]
+        offsets = tuple(o for o in found if o is not None)
+        if len(offsets) < len(found) or offsets[-1] or (self.row is not None and offsets[self.row]):
             raise CompileError("a part of a product is not at constant offsets")
-        return found
+        return offsets
 
-    def _products(self, at: dict[str, Expr], first: Expr, count: Expr) -> list[Stmt]:
-        """All parts for the rows of the step, into scratch memory: in one loop where they are
-        equally far apart, one after another where not.
+    def _products(self, one: _Product, at: dict[int, Expr], first: Expr, count: Expr) -> list[Stmt]:
+        """All parts of a product for the rows of the step, into scratch memory: in one loop where
+        they are equally far apart, one after another where not.
         """
-        parts = [self.offsets[k] for k in self.order]
-        steps = {c: parts[1][c] - parts[0][c] if len(parts) > 1 else 0 for c in at}
+        start, second = one.offsets[0], one.offsets[min(1, len(one.offsets) - 1)]
+        steps = [b - a for a, b in zip(start, second, strict=True)]
         even = all(
-            part[c] == parts[0][c] + k * steps[c] for k, part in enumerate(parts) for c in at
+            part == tuple(a + k * s for a, s in zip(start, steps, strict=True))
+            for k, part in enumerate(one.offsets)
         )
         if even:
             part = self.builder.variable("part")
             place = {
-                c: iadd(i, imul(part, const(steps[c])), const(parts[0][c])) for c, i in at.items()
+                d: iadd(i, imul(part, const(steps[d])), const(start[d])) for d, i in at.items()
             }
-            inside = self._product(part, place, first, count)
-            return [For(part, const(len(parts)), tuple(inside))]
+            inside = self._product(one, iadd(part, const(one.first)), place, first, count)
+            return [For(part, const(len(one.offsets)), tuple(inside))]
         body: list[Stmt] = []
-        for number, offsets in enumerate(parts):
-            place = {c: iadd(i, const(offsets[c])) for c, i in at.items()}
-            body += self._product(const(number), place, first, count)
+        for number, offsets in enumerate(one.offsets, one.first):
+            place = {d: iadd(i, const(offsets[d])) for d, i in at.items()}
+            body += self._product(one, const(number), place, first, count)
         return body
 
     def _product(
-        self, number: Expr, place: dict[str, Expr], first: Expr, count: Expr
+        self, one: _Product, number: Expr, place: dict[int, Expr], first: Expr, count: Expr
     ) -> list[Stmt]:
         """One part for the rows of the step, into scratch memory."""
         if self.row is None:
-            return self._tile(number, place, ZERO, [ZERO])
-        tall = self.tile.rows
+            return self._tile(one, number, place, ZERO, [ZERO])
+        tall = one.tile.rows
         tile, single = self.builder.variable("t"), self.builder.variable("u")
         start = imul(tile, const(tall))
         whole = ifloordiv(count, const(tall))
         done = imul(whole, const(tall))
-        full = self._tile(number, place, first, [iadd(start, const(u)) for u in range(tall)])
+        full = self._tile(one, number, place, first, [iadd(start, const(u)) for u in range(tall)])
         loops: list[Stmt] = [For(tile, whole, tuple(full))]
         if not isinstance(self.rows, int) or self.rows % tall or self.block % tall:
-            rest = self._tile(number, place, first, [iadd(done, single)])
+            rest = self._tile(one, number, place, first, [iadd(done, single)])
             loops.append(For(single, isub(count, done), tuple(rest)))
         return loops
 
     def _tile(
-        self, number: Expr, place: dict[str, Expr], first: Expr, rows: list[Expr]
+        self, one: _Product, number: Expr, place: dict[int, Expr], first: Expr, rows: list[Expr]
     ) -> list[Stmt]:
         def keep(u: int, column: Expr, value: Expr) -> Stmt:
             return Store(self.scratch, (number, rows[u], column), value)
 
-        these = [iadd(first, r) for r in rows] if self.row else []
-        return columns_of_rows(self.plan, self.tile, self.last, self.row, place, these, keep)
+        these = [] if self.row is None else [iadd(first, r) for r in rows]
+        at = {one.letters[d]: i for d, i in place.items()}
+        return columns_of_rows(one.plan, one.tile, one.last, one.row, at, these, keep)
 
-    def _results(self, at: dict[str, Expr], first: Expr, count: Expr) -> Stmt:
+    def _results(self, at: dict[int, Expr], first: Expr, count: Expr) -> Stmt:
         """What is computed from the parts, and the stores."""
-        plan, builder = self.plan, self.builder
+        builder, region = self.builder, self.region
         row, column = builder.variable("r"), builder.variable("j")
-        here = at | {self.last: column} | ({self.row: iadd(first, row)} if self.row else {})
-        index = tuple(here[c] for c in self.letters)
+        here = (
+            at
+            | {len(region.domain) - 1: column}
+            | ({} if self.row is None else {self.row: iadd(first, row)})
+        )
+        index = tuple(here[d] for d in range(len(region.domain)))
         body: list[Stmt] = []
-        reads = self._reads(index)  # kept to the end: elements are found by these very indices
-        for number, read in enumerate(reads):
-            place = const(self.order.index(number))
-            value: Expr = load(self.scratch, (place, row, column))
-            if plan.dtype is not plan.node.dtype:
-                value = EXPR.cast(value, plan.node.dtype)
-            builder.elements.define(plan.node, read, builder.let("r", value, body))
-        region = plan.region
-        others = {id(n) for n in region.nodes} - {id(plan.node)}
+        # Kept to the end: elements are found by these very indices.
+        reads = self._reads(index)
+        for number, read in reads:
+            one = self.products[number]
+            place = one.first + one.offsets.index(self._offsets(read, index, number))
+            value: Expr = load(self.scratch, (const(place), row, column))
+            if one.plan.dtype is not one.node.dtype:
+                value = EXPR.cast(value, one.node.dtype)
+            builder.elements.define(one.node, read, builder.let("r", value, body))
+        others = {id(n) for n in region.nodes} - {id(one.node) for one in self.products}
         evaluate_in_order(region, builder, region.domain, index, others)
         for output in region.outputs:
             builder.store(output, index_in(output.shape, index), body)
-        kind = "vector" if self.tile.width > 1 else "serial"
-        columns = For(column, size(plan.sizes[self.last]), tuple(body), kind, self.tile.width)
+        tile = self.products[0].tile
+        kind = "vector" if tile.width > 1 else "serial"
+        columns = For(column, size(self.columns), tuple(body), kind, tile.width)
         return For(row, count, (columns,))

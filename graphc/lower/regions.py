@@ -42,7 +42,7 @@ from graphc.lower.edges import (
 )
 from graphc.lower.elements import storage_root, storage_roots
 from graphc.lower.joins import Joins
-from graphc.lower.panel_layout import has_parts
+from graphc.lower.panel_layout import alike, has_parts
 from graphc.ops.families import (
     Constant,
     Contraction,
@@ -341,10 +341,13 @@ class Partitioner:
         return "it writes its own loops"
 
     def _is_read_in_parts(self, node: Tensor, target: Region, uses: list[_Use]) -> bool:
-        """Whether `target`, a map, reads parts of a product over panels, such as gates."""
-        if target.kind != "map" or target.rows is not None:
+        """Whether `target`, a map, reads parts of a product over panels, such as gates, and maybe
+        of other products that are laid out alike.
+        """
+        if not isinstance(node.op.form, Contraction) or target.rows is not None:
             return False
-        if not isinstance(node.op.form, Contraction):
+        others = [n for n in target.nodes if isinstance(n.op.form, Contraction)]
+        if target.kind != "map" and not (target.in_parts and all(alike(node, n) for n in others)):
             return False
         rank = len(target.domain)
         own = all((u.edge.exact or u.edge.offset) and u.align >= rank for u in uses)
