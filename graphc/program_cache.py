@@ -95,10 +95,11 @@ def toolchain() -> str:
     if spec is not None and spec.origin is not None:
         status = Path(spec.origin).with_name("_version.py").stat()
         wrapper = f"{status.st_size} {status.st_mtime_ns}"
-    # Templates lie beside the package in checkouts without links.
-    templates = importlib.util.find_spec("graphc.kernels")
     folders = [os.path.dirname(os.path.abspath(__file__))]
-    folders += [] if templates is None else templates.submodule_search_locations or []
+    if not os.path.isdir(os.path.join(folders[0], "kernels")):
+        # Templates lie beside the package in checkouts without links.
+        templates = importlib.util.find_spec("graphc.kernels")
+        folders += [] if templates is None else templates.submodule_search_locations or []
     stamps = " ".join(map(source_stamp, folders))
     return f"{__version__} {_FORMAT} {wrapper} {np.__version__} {stamps}"
 

@@ -12,6 +12,7 @@ the first check to the commit, and no Python code can run in between.
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib
 import logging
 import re
@@ -169,27 +170,27 @@ def object_layout() -> ObjectLayout | None:
     return layout
 
 
-def entry_text(layout: ObjectLayout) -> str:
-    """The LLVM text of the entry for these struct offsets."""
-    names: dict[str, int] = {
+def _names(layout: ObjectLayout) -> dict[str, int]:
+    """What `$NAME` stands for in the entry's text, for these struct offsets."""
+    return {
         "CODE_STACK": CODE_STACK,
-        "END": Code.END,
-        "SYMBOL": Code.SYMBOL,
-        "CONSTANT": Code.CONSTANT,
-        "ADD": Code.ADD,
-        "MULTIPLY": Code.MULTIPLY,
-        "FIXED": DimKind.FIXED,
-        "BIND": DimKind.BIND,
-        "SYMBOL_DIM": DimKind.SYMBOL,
-        "CODE": DimKind.CODE,
-        "REFUSE_ARGUMENTS": Refusal.ARGUMENTS,
-        "REFUSE_BUSY": Refusal.BUSY,
-        "REFUSE_ARENA": Refusal.ARENA,
-        "REFUSE_SHUT": Refusal.SHUT,
+        "END": int(Code.END),
+        "SYMBOL": int(Code.SYMBOL),
+        "CONSTANT": int(Code.CONSTANT),
+        "ADD": int(Code.ADD),
+        "MULTIPLY": int(Code.MULTIPLY),
+        "FIXED": int(DimKind.FIXED),
+        "BIND": int(DimKind.BIND),
+        "SYMBOL_DIM": int(DimKind.SYMBOL),
+        "CODE": int(DimKind.CODE),
+        "REFUSE_ARGUMENTS": int(Refusal.ARGUMENTS),
+        "REFUSE_BUSY": int(Refusal.BUSY),
+        "REFUSE_ARENA": int(Refusal.ARENA),
+        "REFUSE_SHUT": int(Refusal.SHUT),
         "ARENA_END_SLOT": ARENA_END_SLOT,
         "FREE_SLOT": FREE_SLOT,
         "MORE_MEMORY": MORE_MEMORY,
-        "NEEDED": Slot.NEEDED,
+        "NEEDED": int(Slot.NEEDED),
         "TYPE": layout.type,
         "DATA": layout.data,
         "NDIM": layout.ndim,
@@ -198,33 +199,43 @@ def entry_text(layout: ObjectLayout) -> str:
         "FLAGS": layout.flags,
         "ITEMS": layout.items,
     }
-    text = re.sub(r"\$([A-Z_]+)", lambda match: str(int(names[match[1]])), TEXT + CHECKS)
-    # `slot`, `item`, `field`: a load from the record, from a table row, from an object's struct.
-    text = re.sub(
-        r"^  %(\w+) = slot (\w+) (\w+)$",
-        lambda m: _load(m[1], "record", "i64", int(Slot[m[2]]), m[3]),
-        text,
-        flags=re.MULTILINE,
-    )
-    text = re.sub(
-        r"^  %(\w+) = item %(\w+) (\d+) (\w+)$",
-        lambda m: _load(m[1], m[2], "i64", int(m[3]), m[4]),
-        text,
-        flags=re.MULTILINE,
-    )
-    return re.sub(
-        r"^  %(\w+) = field %(\w+) (\d+) (\w+)$",
-        lambda m: _load(m[1], m[2], "i8", int(m[3]), m[4]),
-        text,
-        flags=re.MULTILINE,
-    )
 
 
-def _load(name: str, base: str, unit: str, index: int, kind: str) -> str:
-    return (
-        f"  %{name}.at = getelementptr {unit}, ptr %{base}, i64 {index}\n"
-        f"  %{name} = load {kind}, ptr %{name}.at"
-    )
+# Short forms of the entry's text, a line each: a load from the record, from a table row, from an
+# object's struct. What they become is `_LOAD` of their groups (name, base, index, kind) and a unit.
+_SHORT = (
+    (r"^  %(\w+) = (slot) (\w+) (\w+)$", "i64"),
+    (r"^  %(\w+) = item %(\w+) (\d+) (\w+)$", "i64"),
+    (r"^  %(\w+) = field %(\w+) (\d+) (\w+)$", "i8"),
+)
+_LOAD = """\
+  %{name}.at = getelementptr {unit}, ptr %{base}, i64 {index}
+  %{name} = load {kind}, ptr %{name}.at"""
+
+
+def _entry_source(layout: ObjectLayout) -> str:
+    """All that the entry's text depends on: writing the text takes a millisecond, which a start
+    from the cache saves.
+    """
+    slots = [(slot.name, int(slot)) for slot in Slot]
+    parts = (TEXT, CHECKS, _SHORT, _LOAD, _names(layout), slots, memory_text())
+    return "".join(map(str, parts))
+
+
+def entry_text(layout: ObjectLayout) -> str:
+    """The LLVM text of the entry for these struct offsets."""
+    names = _names(layout)
+    text = re.sub(r"\$([A-Z_]+)", lambda match: str(names[match[1]]), TEXT + CHECKS)
+    for form, unit in _SHORT:
+        text = re.sub(form, functools.partial(_load, unit), text, flags=re.MULTILINE)
+    return text
+
+
+def _load(unit: str, found: re.Match[str]) -> str:
+    name, base, index, kind = found.groups()
+    place = Slot[index] if base == "slot" else int(index)
+    base = "record" if base == "slot" else base
+    return _LOAD.format(name=name, unit=unit, base=base, index=int(place), kind=kind)
 
 
 def load_entry(cache: ObjectCache) -> LoadedObject:
@@ -238,7 +249,9 @@ def load_entry(cache: ObjectCache) -> LoadedObject:
     externals |= {name: _address_of(getattr(process, name)) for name in EXTERNALS}
     externals["ndarray_type"] = id(np.ndarray)
     externals["none"] = id(None)
-    return load_support_code(entry_text(layout) + memory_text(), externals, cache)
+    return load_support_code(
+        _entry_source(layout), externals, cache, lambda: entry_text(layout) + memory_text()
+    )
 
 
 _shared: list[LoadedObject | None] = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from graphc.base.errors import CompileError
 from graphc.base.target import AARCH64, X86_BASELINE, Target
@@ -27,15 +27,23 @@ def support_target() -> Target | None:
     return _TARGETS.get(os.uname().machine)
 
 
-def load_support_code(text: str, externals: Mapping[str, int], cache: ObjectCache) -> LoadedObject:
-    """Compile `text`, or find it in the cache, and map it for the rest of the process."""
+def load_support_code(
+    source: str,
+    externals: Mapping[str, int],
+    cache: ObjectCache,
+    write: Callable[[], str] | None = None,
+) -> LoadedObject:
+    """Compile LLVM text, or find it in the cache, and map it for the rest of the process.
+
+    source: the text, or, with `write`, which makes the text, all that it is made of.
+    """
     target = support_target()
     if target is None:
         raise CompileError(f"no native support code for {sys.platform} on this machine")
-    key = cache_key("support code 1", target.name, text)
+    key = cache_key("support code 2", target.name, source)
     data = cache.get(key)
     if data is None:
-        data = compile_support_code(text, target)
+        data = compile_support_code(write() if write else source, target)
         cache.put(key, data)
     return load(data, externals, permanent=True)
 
