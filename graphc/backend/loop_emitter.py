@@ -40,6 +40,7 @@ from graphc.loops.nodes import (
     Barrier,
     Buffer,
     Check,
+    Combine,
     Const,
     Expr,
     For,
@@ -52,6 +53,7 @@ from graphc.loops.nodes import (
     Stmt,
     Store,
     Var,
+    var,
 )
 from graphc.loops.walk import statements
 from graphc.schedule.policy_cpu import VECTOR_BYTES
@@ -277,12 +279,37 @@ class LoopEmitter(ControlEmitter):
             self.scopes[-1].log.append(variable)
 
     def _accumulate(self, stmt: Accumulate) -> None:
+        target, vector = stmt.target, self.vector
+        across = vector is not None and target in vector.targets
         values = [self.value(v) for v in stmt.values]
-        before = [self.memo[v] for v in stmt.target.vars]
-        after = self._combine(stmt.target.combine, before, values)
-        for variable, old, new in zip(stmt.target.vars, before, after, strict=True):
-            masked = self.vector is not None and stmt.target in self.vector.targets
+        if target.entering is not None:
+            if vector is not None and across:
+                values = self._one_group(target.entering, stmt.values, values, vector)
+            if vector is not None and target in vector.left:
+                target = vector.left[target]
+            else:
+                values = self._widened(target, values)
+        before = [self.memo[v] for v in target.vars]
+        after = self._combine(target.combine, before, values)
+        for variable, old, new in zip(target.vars, before, after, strict=True):
+            masked = vector is not None and across and vector.mask
             self._set(variable, self._existing(variable, old, new) if masked else new)
+
+    def _one_group(
+        self, combine: Combine, exprs: tuple[Expr, ...], values: list[Entry], vector: VectorContext
+    ) -> list[Entry]:
+        """The groups of a step combined in order."""
+        width, groups = vector.width, vector.groups
+        columns = [self.spread(x, e, width, groups) for x, e in zip(values, exprs, strict=True)]
+        return self._join_groups(combine, [Entry(names, width, self.top) for names in columns])
+
+    def _widened(self, target: Accumulators, values: list[Entry]) -> list[Entry]:
+        """Values converted to the dtypes of wider accumulators."""
+        e, found = self.here(), []
+        for x, narrow, v in zip(values, target.dtypes, target.vars, strict=True):
+            names = tuple([e.cast(name, narrow, v.dtype, x.width) for name in x.names])
+            found.append(Entry(names, x.width, self.top))
+        return found
 
     def _existing(self, variable: Var, old: Entry, new: Entry) -> Entry:
         """`new` in the lanes of a tail that exist, `old` in the others."""
@@ -374,9 +401,10 @@ class LoopEmitter(ControlEmitter):
         some = self.here().op("lt", int64, 1, "0", start)
         left = self.here().op("lt", int64, 1, start, stop)
         before = {v: self.memo[v] for v, _ in changed.accumulators}
-        groups = 1 if some == "false" else stmt.interleave
         for variable, declared in changed.accumulators:
             k = declared.vars.index(variable)
+            one = some == "false" or declared.entering is not None
+            groups = 1 if one else stmt.interleave
             self._set(variable, self._identity(declared.combine, k, stmt.width, groups))
         if self._streamed and some != "false":
             some = self._vector_streamed(stmt, start, some)
@@ -405,23 +433,42 @@ class LoopEmitter(ControlEmitter):
         """
         changed, width = self._effects_of(stmt), stmt.width
         targets = frozenset(a for _, a in changed.accumulators)
+        left = {a: _narrow(a) for a in targets if a.entering}
+        for narrow in left.values():
+            for k, variable in enumerate(narrow.vars):
+                self._set(variable, self._identity(narrow.combine, k, width, 1))
+                self.scopes[-1].log.append(variable)
+        own = dict.fromkeys(left.get(a, a) for _, a in changed.accumulators)
+        changed = Effects(tuple((v, a) for a in own for v in a.vars), changed.buffers)
 
-        def body(base: str) -> None:
-            e = self.here()
-            left = e.op("sub", int64, 1, stop, base)
-            count = e.op("minimum", int64, 1, left, str(width))
-            t = vector_type("i64", width)
-            lanes = ", ".join(f"i64 {lane}" for lane in range(width))
-            mask = e.emit(f"icmp ult {t} <{lanes}>, {e.splat(count, 'i64', width)}")
-            self.vector = VectorContext(stmt.var, base, width, 1, count, mask, targets)
+        def some(base: str, groups: int, count: str = "", mask: str = "") -> None:
+            self.vector = VectorContext(stmt.var, base, width, groups, count, mask, targets, left)
             self.block(stmt.body)
             self.vector = None
 
+        def body(base: str) -> None:
+            e = self.here()
+            count = e.op("minimum", int64, 1, e.op("sub", int64, 1, stop, base), str(width))
+            t = vector_type("i64", width)
+            lanes = ", ".join(f"i64 {lane}" for lane in range(width))
+            mask = e.emit(f"icmp ult {t} <{lanes}>, {e.splat(count, 'i64', width)}")
+            some(base, 1, count, mask)
+
+        wide = bool(left) and len(left) == len(targets)
+        if wide and start == "0" and is_literal(stop) and int(stop) >= width:
+            # No whole step: what vectors are full need no mask.
+            groups = int(stop) // width
+            self._inline(changed, lambda: some(start, groups))
+            start = str(groups * width)
         once = stmt.interleave == 1 or (is_literal(stop) and int(stop) - int(start) <= width)
-        if once:
+        if once and start != stop:
             self._inline(changed, lambda: body(start))
-        else:
+        elif not once:
             self._loop(start, stop, width, changed, body)
+        for target, narrow in left.items():
+            entered = self._widened(target, [self.memo[v] for v in narrow.vars])
+            before = [self.memo[v] for v in target.vars]
+            self._set_all(target, self._combine(target.combine, before, entered))
 
     def _whole(self, stop: str, step: int) -> str:
         """The largest multiple of `step` that is not above `stop`."""
@@ -455,13 +502,24 @@ class LoopEmitter(ControlEmitter):
         return rest
 
     def _vector_main(self, stmt: For, stop: str) -> None:
+        targets = frozenset(a for _, a in self._effects_of(stmt).accumulators)
+
         def body(counter: str) -> None:
-            self.vector = VectorContext(stmt.var, counter, stmt.width, stmt.interleave)
+            self.vector = VectorContext(
+                stmt.var, counter, stmt.width, stmt.interleave, targets=targets
+            )
             self.block(stmt.body)
             self.vector = None
 
         step = stmt.width * stmt.interleave
         self._loop("0", stop, step, self._effects_of(stmt), body)
+
+
+def _narrow(wide: Accumulators) -> Accumulators:
+    """Accumulators for values before they enter wider ones."""
+    assert wide.entering is not None
+    names = zip(wide.vars, wide.dtypes, strict=True)
+    return Accumulators(tuple(var(f"{v.name}.left", d) for v, d in names), wide.entering)
 
 
 def _known_positive(extent: Expr) -> bool:

@@ -11,7 +11,7 @@ values that dominate the place being written and that no store or accumulation s
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from graphc.backend.llvm_types import compute_type, is_literal, literal, vector_type
@@ -65,7 +65,8 @@ class VectorContext:
     """The vector loop being written: lanes `base + group * width + lane` of its variable.
 
     In the tail there is one group, of whose lanes only the first `count` exist; `mask` says which.
-    targets: the accumulators from outside, which only existing lanes may change.
+    targets: the accumulators from outside: of a tail, only existing lanes may change them.
+    left: in a tail, narrower ones that take in values for some of them (`Accumulators.entering`).
     """
 
     var: Var
@@ -75,6 +76,7 @@ class VectorContext:
     count: str = ""
     mask: str = ""
     targets: frozenset[Accumulators] = frozenset()
+    left: Mapping[Accumulators, Accumulators] = field(default_factory=dict)
 
 
 class ValueEmitter(ABC):

@@ -10,8 +10,7 @@ bit; transcendental functions are NumPy's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any
 
@@ -22,6 +21,7 @@ from graphc.base.dtypes import Array, int64
 from graphc.base.errors import ExecutionError, message
 from graphc.base.order import topological
 from graphc.ir.scalar_numpy import NumpyScalar, Value
+from graphc.loops.frames import Frame, Marks, Memory, expand, in_lanes, map_to, part, some_lanes
 from graphc.loops.nodes import (
     Accumulate,
     Accumulators,
@@ -53,7 +53,7 @@ from graphc.loops.walk import expressions, statements
 
 _INDEPENDENT = ("parallel", "vector", "block", "thread", "lane")
 _LANES_AT_ONCE = 1 << 18
-_MANY = -2  # reader of a cell: more than one lane
+_LEFT = (0, 0)  # instead of a number of groups: elements after all whole steps
 
 
 def interpret(
@@ -71,75 +71,6 @@ def interpret(
     return _Interpreter(kernel, arrays, dict(sizes or {}), has_fma).run()
 
 
-@dataclass(eq=False, slots=True)
-class _Memory:
-    """The cells of a buffer: one copy for each lane of `frame`, or one in all for parameters."""
-
-    buffer: Buffer
-    shape: tuple[int, ...]
-    data: Array
-    written: Array
-    frame: _Frame | None
-    shared: bool  # may be touched by several lanes: watched for races
-    marks: dict[int, _Marks] = field(default_factory=dict)
-
-    @property
-    def cells(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
-
-
-class _Marks:
-    """Who last wrote and read each cell, at one nesting depth of independent loops."""
-
-    __slots__ = ("read_epoch", "reader", "write_epoch", "writer")
-
-    def __init__(self, cells: int) -> None:
-        self.writer, self.reader, self.write_epoch, self.read_epoch = np.zeros((4, cells), np.int64)
-
-    def read(self, at: Array, lane: Array, epoch: int) -> bool:
-        """Note a read; whether another lane wrote the cell."""
-        race = (self.write_epoch[at] == epoch) & (self.writer[at] != lane)
-        other = (self.read_epoch[at] == epoch) & (self.reader[at] != lane)
-        self.reader[at] = lane
-        clash = other | (self.reader[at] != lane)
-        self.reader[at[clash]] = _MANY
-        self.read_epoch[at] = epoch
-        return bool(race.any())
-
-    def write(self, at: Array, lane: Array, epoch: int) -> bool:
-        """Note a write; whether another lane wrote or read the cell."""
-        race = (self.write_epoch[at] == epoch) & (self.writer[at] != lane)
-        race |= (self.read_epoch[at] == epoch) & (self.reader[at] != lane)
-        self.writer[at] = lane
-        self.write_epoch[at] = epoch
-        return bool((race | (self.writer[at] != lane)).any())
-
-
-@dataclass(eq=False, slots=True)
-class _Frame:
-    """Lanes that execute together. `index` maps them to the parent's lanes; None: the same ones."""
-
-    parent: _Frame | None
-    index: Array | None
-    lanes: int
-    values: dict[Var, Value] = field(default_factory=dict)
-    cells: dict[Accumulators, list[Value]] = field(default_factory=dict)
-    kind: str = ""  # of the independent loop that made the lanes
-    agent: Array | None = None  # iteration of each lane, unique within the loop
-    epoch: int = 0
-    depth: int = 0
-
-    def chain(self) -> Iterator[tuple[_Frame, Array | None]]:
-        """This frame and its ancestors, each with the map from our lanes to its lanes."""
-        frame: _Frame | None = self
-        index: Array | None = None
-        while frame is not None:
-            yield frame, index
-            if frame.index is not None:
-                index = frame.index if index is None else frame.index[index]
-            frame = frame.parent
-
-
 class _Interpreter:
     """One run."""
 
@@ -151,7 +82,7 @@ class _Interpreter:
         self.scalar = NumpyScalar(has_fma)
         self.site = 0
         self.epochs = count(1)
-        self.memories: dict[Buffer, _Memory] = {}
+        self.memories: dict[Buffer, Memory] = {}
         self.orders: dict[Stmt | Combine, list[Expr]] = {}
         self.constants: dict[Expr, Value] = {}
         self.targets: dict[For, tuple[Accumulators, ...]] = {}
@@ -177,14 +108,14 @@ class _Interpreter:
         data = np.array(array).reshape(-1)
         if written:
             self.copies.append((array, data))
-        self.memories[buffer] = _Memory(
+        self.memories[buffer] = Memory(
             buffer, shape, data, np.full(data.shape, not written), None, written
         )
 
     def run(self) -> int:
         """Execute the body; copy outputs back."""
         with np.errstate(all="ignore"):
-            self._block(self.kernel.body, _Frame(None, None, 1))
+            self._block(self.kernel.body, Frame(None, None, 1))
         for array, data in self.copies:
             array[...] = data.reshape(array.shape)
         return self.site
@@ -195,12 +126,12 @@ class _Interpreter:
         )
 
     # -- statements -----------------------------------------------------------------------------
-    def _block(self, body: tuple[Stmt, ...], frame: _Frame) -> None:
+    def _block(self, body: tuple[Stmt, ...], frame: Frame) -> None:
         if frame.lanes:
             for statement in body:
                 self._statement(statement, frame)
 
-    def _statement(self, s: Stmt, frame: _Frame) -> None:
+    def _statement(self, s: Stmt, frame: Frame) -> None:
         if isinstance(s, For):
             self._loop(s, frame)
         elif isinstance(s, Store):
@@ -218,8 +149,8 @@ class _Interpreter:
             self._alloc(s.buffer, frame)
         elif isinstance(s, If):
             holds = np.broadcast_to(self._eval(s, frame)[0].array, frame.lanes)
-            self._block(s.body, _some(frame, np.flatnonzero(holds)))
-            self._block(s.otherwise, _some(frame, np.flatnonzero(~holds)))
+            self._block(s.body, some_lanes(frame, np.flatnonzero(holds)))
+            self._block(s.otherwise, some_lanes(frame, np.flatnonzero(~holds)))
         elif isinstance(s, Check):
             if not self._eval(s, frame)[0].array.all() and not self.site:
                 self.site = s.site
@@ -229,41 +160,66 @@ class _Interpreter:
             assert isinstance(s, Barrier), s
             self._barrier(s, frame)
 
-    def _alloc(self, buffer: Buffer, frame: _Frame) -> None:
+    def _alloc(self, buffer: Buffer, frame: Frame) -> None:
         shape = tuple(evaluate(d, self.sizes) for d in buffer.shape)
         total = frame.lanes * int(np.prod(shape, dtype=np.int64))
         data = np.zeros(total, buffer.dtype.numpy)
-        self.memories[buffer] = _Memory(buffer, shape, data, np.zeros(total, bool), frame, True)
+        self.memories[buffer] = Memory(buffer, shape, data, np.zeros(total, bool), frame, True)
 
-    def _accumulate(self, s: Accumulate, frame: _Frame) -> None:
+    def _accumulate(self, s: Accumulate, frame: Frame) -> None:
         for owner, index in frame.chain():
             cells = owner.cells.get(s.target)
             if cells is None:
                 continue
-            values = self._eval(s, frame)
+            values, combine = self._eval(s, frame), s.target.combine
+            if s.target.entering is not None and frame.groups.get(s.target) == _LEFT:
+                combine = s.target.entering
+            elif s.target.entering is not None:
+                values = self._entering(s.target, s.target.entering, values, frame)
             old = cells if index is None else [Value(c.array[index], c.dtype) for c in cells]
-            for cell, new in zip(cells, self._combine(s.target.combine, old, values), strict=True):
+            for cell, new in zip(cells, self._combine(combine, old, values), strict=True):
                 cell.array[slice(None) if index is None else index] = new.array
             return
         raise self._fail(s, "the accumulators are not declared here")
+
+    def _entering(
+        self, target: Accumulators, entering: Combine, values: list[Value], frame: Frame
+    ) -> list[Value]:
+        """Values in the dtypes of the accumulators; the groups of a step of a vector loop are
+        combined before they are converted.
+        """
+        groups = frame.groups.get(target)
+        if groups is not None:
+            shape = (-1, *groups)
+            whole = [Value(in_lanes(v.array, frame, None).reshape(shape), v.dtype) for v in values]
+            values = part(whole, np.s_[:, 0])
+            for k in range(1, groups[0]):
+                values = self._combine(entering, values, part(whole, np.s_[:, k]))
+            values = [Value(v.array.reshape(-1), v.dtype) for v in values]
+        return self._widened(target, values)
+
+    def _widened(self, target: Accumulators, values: list[Value]) -> list[Value]:
+        return [self.scalar.cast(x, v.dtype) for x, v in zip(values, target.vars, strict=True)]
 
     def _combine(self, combine: Combine, left: list[Value], right: list[Value]) -> list[Value]:
         known = dict(zip(combine.left + combine.right, left + right, strict=True))
         return self._nodes(combine, combine.results, known.__getitem__, None)
 
     # -- loops ----------------------------------------------------------------------------------
-    def _loop(self, loop: For, frame: _Frame) -> None:
+    def _loop(self, loop: For, frame: Frame) -> None:
         extents = self._eval(loop, frame)[0].array
         if extents.ndim and (extents == extents[:1]).all():
             extents = extents[0]
         if extents.ndim:
             # Lanes of one extent at a time; the order between lanes is free.
             for extent in np.unique(extents):
-                self._run_loop(loop, int(extent), _some(frame, np.flatnonzero(extents == extent)))
+                self._run_loop(
+                    loop, int(extent), some_lanes(frame, np.flatnonzero(extents == extent))
+                )
         else:
             self._run_loop(loop, int(extents), frame)
 
-    def _run_loop(self, loop: For, extent: int, frame: _Frame) -> None:
+    def _run_loop(self, loop: For, extent: int, frame: Frame) -> None:
         if loop.kind not in _INDEPENDENT:
             for k in range(extent):
                 frame.values[loop.var] = _int(k)
@@ -277,7 +233,7 @@ class _Interpreter:
         step = extent if loop.kind in ("thread", "lane") else max(1, _LANES_AT_ONCE // frame.lanes)
         for start in range(0, extent, step or 1):
             self._block(
-                loop.body, _expand(frame, loop, extent, start, min(extent, start + step), epoch)
+                loop.body, expand(frame, loop, extent, start, min(extent, start + step), epoch)
             )
 
     def _targets(self, loop: For) -> tuple[Accumulators, ...]:
@@ -293,68 +249,89 @@ class _Interpreter:
         return known
 
     def _vector_accumulate(
-        self, loop: For, extent: int, frame: _Frame, targets: tuple[Accumulators, ...], epoch: int
+        self, loop: For, extent: int, frame: Frame, targets: tuple[Accumulators, ...], epoch: int
     ) -> None:
         step = loop.width * loop.interleave
         main = extent - extent % step
+        kept = {t: loop.width if t.entering else step for t in targets}
         partial = {
             t: [
-                Value(np.full(frame.lanes * step, self._const(c).array), c.dtype)
+                Value(np.full(frame.lanes * kept[t], self._const(c).array), c.dtype)
                 for c in t.combine.identity
             ]
             for t in targets
         }
         for start in range(0, main, step):
-            lanes = _expand(frame, loop, extent, start, start + step, epoch)
+            lanes = expand(frame, loop, extent, start, start + step, epoch)
             lanes.cells.update(partial)
+            lanes.groups.update({t: (loop.interleave, loop.width) for t in targets if t.entering})
             self._block(loop.body, lanes)
         for target in targets if extent else ():
             partial[target] = self._join(target, partial[target], loop, frame)
+        left = {t: self._left(t, p, loop, frame) for t, p in partial.items()}
+        partial, wide = left, partial
         for start in range(main, extent, loop.width):
             stop = min(start + loop.width, extent)
-            lanes = _expand(frame, loop, extent, start, stop, epoch)
+            lanes = expand(frame, loop, extent, start, stop, epoch)
+            lanes.groups.update({t: _LEFT for t in targets if t.entering})
             existing = np.s_[:, : stop - start]
             for target in targets:
-                some = _part(partial[target], existing)
+                some = part(partial[target], existing)
                 lanes.cells[target] = [Value(p.array.reshape(-1), p.dtype) for p in some]
             self._block(loop.body, lanes)
             for target in targets:
                 for whole, cell in zip(partial[target], lanes.cells[target], strict=True):
                     whole.array[existing] = cell.array.reshape(frame.lanes, -1)
         for target in targets if extent else ():
-            self._fold(target, partial[target], loop, frame)
+            result = partial[target]
+            if target.entering is not None and extent > main:
+                entered = self._widened(target, result)
+                result = self._combine(target.combine, wide[target], entered)
+            elif target.entering is not None:
+                result = wide[target]
+            self._fold(target, result, loop, frame)
+
+    def _left(
+        self, target: Accumulators, lanes: list[Value], loop: For, frame: Frame
+    ) -> list[Value]:
+        """What elements after all whole steps go to: the lanes, or narrower ones of their own."""
+        if target.entering is None:
+            return lanes
+        shape = (frame.lanes, loop.width)
+        starts = map(self._const, target.entering.identity)
+        return [Value(np.full(shape, start.array), start.dtype) for start in starts]
 
     def _join(
-        self, target: Accumulators, partial: list[Value], loop: For, frame: _Frame
+        self, target: Accumulators, partial: list[Value], loop: For, frame: Frame
     ) -> list[Value]:
         """Groups of W in order: lanes x W."""
-        shape = (frame.lanes, loop.interleave, loop.width)
+        shape = (frame.lanes, 1 if target.entering else loop.interleave, loop.width)
         groups = [Value(p.array.reshape(shape), p.dtype) for p in partial]
-        result = _part(groups, np.s_[:, 0])
-        for k in range(1, loop.interleave):
-            result = self._combine(target.combine, result, _part(groups, np.s_[:, k]))
+        result = part(groups, np.s_[:, 0])
+        for k in range(1, shape[1]):
+            result = self._combine(target.combine, result, part(groups, np.s_[:, k]))
         return [Value(np.array(p.array), p.dtype) for p in result]
 
-    def _fold(self, target: Accumulators, result: list[Value], loop: For, frame: _Frame) -> None:
+    def _fold(self, target: Accumulators, result: list[Value], loop: For, frame: Frame) -> None:
         """Lanes by halving, then the value from before the loop with it."""
         width = loop.width
         while width > 1:
             width //= 2
-            low, high = _part(result, np.s_[:, :width]), _part(result, np.s_[:, width : 2 * width])
+            low, high = part(result, np.s_[:, :width]), part(result, np.s_[:, width : 2 * width])
             result = self._combine(target.combine, low, high)
-        result = _part(result, np.s_[:, 0])
+        result = part(result, np.s_[:, 0])
         for owner, index in frame.chain():
             cells = owner.cells.get(target)
             if cells is not None:
                 at: Any = slice(None) if index is None else index
                 for cell, new in zip(
-                    cells, self._combine(target.combine, _part(cells, at), result), strict=True
+                    cells, self._combine(target.combine, part(cells, at), result), strict=True
                 ):
                     cell.array[at] = new.array
                 return
 
-    def _barrier(self, s: Stmt, frame: _Frame) -> None:
-        threads: _Frame | None = None
+    def _barrier(self, s: Stmt, frame: Frame) -> None:
+        threads: Frame | None = None
         block_of: Array | None = None
         for owner, _ in frame.chain():
             if owner.kind in ("thread", "lane"):
@@ -378,7 +355,7 @@ class _Interpreter:
             raise self._fail(s, "some threads of a block do not reach the barrier")
 
     # -- memory ---------------------------------------------------------------------------------
-    def _store(self, s: Store, frame: _Frame) -> None:
+    def _store(self, s: Store, frame: Frame) -> None:
         *indices, value = (v.array for v in self._eval(s, frame)[: len(s.indices) + 1])
         active: Array | None = None
         if s.predicate is not None:
@@ -388,14 +365,14 @@ class _Interpreter:
         memory = self.memories[s.buffer]
         if memory.buffer.scope == "global" and s.buffer not in self.kernel.outputs:
             raise self._fail(s, f"%{s.buffer.name} is not an output")
-        at = self._address(s, memory, [_lanes(i, frame, active) for i in indices], frame, active)
-        stored = _lanes(value, frame, active)
+        at = self._address(s, memory, [in_lanes(i, frame, active) for i in indices], frame, active)
+        stored = in_lanes(value, frame, active)
         at = np.broadcast_to(at, stored.shape)  # a 0-d buffer has one address for all lanes
         self._watch(s, memory, at, frame, active, write=True)
         memory.data[at] = stored
         memory.written[at] = True
 
-    def _load(self, s: Stmt, node: Load, args: list[Value], frame: _Frame) -> Value:
+    def _load(self, s: Stmt, node: Load, args: list[Value], frame: Frame) -> Value:
         if frame is None:
             raise self._fail(s, "a combine step reads memory")
         memory = self.memories.get(node.buffer)
@@ -411,7 +388,7 @@ class _Interpreter:
             if not holds.all():
                 active = np.broadcast_to(holds, frame.lanes).nonzero()[0]
         if memory.shared or active is not None:
-            indices = [_lanes(i, frame, active) for i in indices]
+            indices = [in_lanes(i, frame, active) for i in indices]
         at = self._address(s, memory, indices, frame, active)
         if not np.all(memory.written[at]):
             raise self._fail(s, f"%{node.buffer.name} is read where it was never written")
@@ -425,7 +402,7 @@ class _Interpreter:
         return Value(loaded, node.dtype)
 
     def _address(
-        self, s: Stmt, memory: _Memory, indices: list[Array], frame: _Frame, active: Array | None
+        self, s: Stmt, memory: Memory, indices: list[Array], frame: Frame, active: Array | None
     ) -> Array:
         at: Array = np.zeros((), np.int64)
         for k, (index, extent) in enumerate(zip(indices, memory.shape, strict=True)):
@@ -439,12 +416,12 @@ class _Interpreter:
                 )
             at = at * extent + index
         if memory.frame is not None:
-            lane = _map_to(frame, memory.frame)
-            at = at + _lanes(lane, frame, active) * memory.cells
+            lane = map_to(frame, memory.frame)
+            at = at + in_lanes(lane, frame, active) * memory.cells
         return at
 
     def _watch(
-        self, s: Stmt, memory: _Memory, at: Array, frame: _Frame, active: Array | None, write: bool
+        self, s: Stmt, memory: Memory, at: Array, frame: Frame, active: Array | None, write: bool
     ) -> None:
         """Check the access against other iterations of every independent loop around it."""
         at = np.broadcast_to(at, frame.lanes if active is None else active.shape)
@@ -456,7 +433,7 @@ class _Interpreter:
             agent = owner.agent if index is None else owner.agent[index]
             marks = memory.marks.get(owner.depth)
             if marks is None:
-                marks = memory.marks[owner.depth] = _Marks(len(memory.data))
+                marks = memory.marks[owner.depth] = Marks(len(memory.data))
             note = marks.write if write else marks.read
             if note(at, agent if active is None else agent[active], owner.epoch):
                 name = memory.buffer.name
@@ -465,7 +442,7 @@ class _Interpreter:
                 )
 
     # -- expressions ----------------------------------------------------------------------------
-    def _eval(self, s: Stmt, frame: _Frame) -> list[Value]:
+    def _eval(self, s: Stmt, frame: Frame) -> list[Value]:
         def lookup(v: Var) -> Value:
             return self._variable(s, v, frame)
 
@@ -476,7 +453,7 @@ class _Interpreter:
         owner: Stmt | Combine,
         roots: tuple[Expr, ...],
         lookup: Callable[[Var], Value],
-        frame: _Frame | None,
+        frame: Frame | None,
     ) -> list[Value]:
         order = self.orders.get(owner)
         if order is None:
@@ -515,7 +492,7 @@ class _Interpreter:
             known = self.constants[node] = self.scalar.constant(node.value, node.dtype)
         return known
 
-    def _variable(self, s: Stmt, v: Var, frame: _Frame) -> Value:
+    def _variable(self, s: Stmt, v: Var, frame: Frame) -> Value:
         known = frame.values.get(v)
         if known is not None:
             return known
@@ -536,38 +513,3 @@ class _Interpreter:
 
 def _int(value: int) -> Value:
     return Value(np.asarray(value, np.int64), int64)
-
-
-def _part(values: list[Value], at: Any) -> list[Value]:
-    return [Value(v.array[at], v.dtype) for v in values]
-
-
-def _lanes(array: Array, frame: _Frame, active: Array | None) -> Array:
-    full = np.broadcast_to(array, frame.lanes)
-    return full if active is None else full[active]
-
-
-def _some(frame: _Frame, chosen: Array) -> _Frame:
-    """A frame of some of the lanes."""
-    if len(chosen) == frame.lanes:
-        return frame
-    return _Frame(frame, chosen, len(chosen), depth=frame.depth)
-
-
-def _expand(frame: _Frame, loop: For, extent: int, start: int, stop: int, epoch: int) -> _Frame:
-    """A frame with lanes for iterations start … stop-1 of each lane."""
-    steps = stop - start
-    index = np.repeat(np.arange(frame.lanes), steps)
-    step = np.tile(np.arange(start, stop), frame.lanes)
-    child = _Frame(frame, index, frame.lanes * steps, kind=loop.kind, depth=frame.depth + 1)
-    child.values[loop.var] = Value(step, int64)
-    child.agent = index * extent + step
-    child.epoch = epoch
-    return child
-
-
-def _map_to(frame: _Frame, target: _Frame) -> Array:
-    for owner, index in frame.chain():
-        if owner is target:
-            return np.arange(frame.lanes) if index is None else index
-    raise AssertionError("a local buffer outlives its block")

@@ -13,6 +13,11 @@ time. Semantics that every handler (text, verify, interpret, emit) must share:
   then lanes are combined by halving (lane l with lane l + W/2, then W/4 …), and the accumulator's
   value before the loop first with the result. Serial, parallel and unrolled loops accumulate in
   index order.
+- Accumulators may be wider than the values that they take in (`Accumulators.entering`). Then a
+  vector loop keeps W lanes: the U groups of each step of U*W elements are first combined in order
+  in the values' own dtype, and what they come to is converted. So are the elements that are left,
+  each at its lane i % W, from the identity of `entering` on. Everywhere else each value is
+  converted by itself.
 - `parallel` loops are outermost; iterations touch no common memory. Never more than one per kernel.
 - 16-bit floats: each operation computes in float32 and rounds to the dtype.
 """
@@ -190,10 +195,20 @@ class Combine:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Accumulators(Stmt):
-    """Declare mutable accumulators, set to the identity of `combine`; read afterwards as Vars."""
+    """Declare mutable accumulators, set to the identity of `combine`; read afterwards as Vars.
+
+    entering: the same step in narrower dtypes, those of the values that are accumulated; None where
+    values have the accumulators' dtypes. See the module docstring.
+    """
 
     vars: tuple[Var, ...]
     combine: Combine
+    entering: Combine | None = None
+
+    @property
+    def dtypes(self) -> tuple[DType, ...]:
+        """The dtypes of the values that are accumulated."""
+        return tuple(c.dtype for c in (self.entering or self.combine).identity)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -261,10 +261,26 @@ class _Parser:
             self._expect(":")
             dtype = self._dtype()
             self._expect("=")
-            start = self._expr()
-            if not isinstance(start, Const) or start.dtype is not dtype:
+            start = self._identity()
+            if start.dtype is not dtype:
                 raise self._error(f"the identity of {names[-1]} must be a {dtype} constant")
             identity.append(start)
+        combine, entering = self._combine(identity), None
+        if self._accept("from"):
+            self._expect("(")
+            entering = self._combine([self._identity() for _ in self._list(")")])
+        own = tuple(self._variable(n, i.dtype) for n, i in zip(names, identity, strict=True))
+        target = Accumulators(own, combine, entering)
+        self._accumulators[names[0]] = target
+        return target
+
+    def _identity(self) -> Const:
+        start = self._expr()
+        if not isinstance(start, Const):
+            raise self._error("an identity must be a constant")
+        return start
+
+    def _combine(self, identity: list[Const]) -> Combine:
         self._expect("by")
         outer = dict(self._vars)
         left = self._parameters(identity)
@@ -274,10 +290,7 @@ class _Parser:
         self._expect("(")
         results = tuple(self._expr() for _ in self._list(")"))
         self._vars = outer
-        own = tuple(self._variable(n, i.dtype) for n, i in zip(names, identity, strict=True))
-        target = Accumulators(own, Combine(left, right, results, tuple(identity)))
-        self._accumulators[names[0]] = target
-        return target
+        return Combine(left, right, results, tuple(identity))
 
     def _parameters(self, identity: list[Const]) -> tuple[Var, ...]:
         self._expect("(")

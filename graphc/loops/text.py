@@ -17,6 +17,7 @@ from graphc.loops.nodes import (
     Bitcast,
     Buffer,
     Check,
+    Combine,
     Const,
     Expr,
     For,
@@ -134,14 +135,20 @@ class _Printer:
         return ["barrier"]
 
     def _accumulators(self, s: Accumulators) -> str:
-        c = s.combine
         starts = ", ".join(
             f"{v.name}: {v.dtype.short} = {_const_text(i)}"
-            for v, i in zip(s.vars, c.identity, strict=True)
+            for v, i in zip(s.vars, s.combine.identity, strict=True)
         )
+        text = f"acc ({starts}) by {self._combine(s.combine)}"
+        if s.entering is None:
+            return text
+        entering = ", ".join(_const_text(i) for i in s.entering.identity)
+        return f"{text} from ({entering}) by {self._combine(s.entering)}"
+
+    def _combine(self, c: Combine) -> str:
         left, right = (", ".join(v.name for v in side) for side in (c.left, c.right))
         results = ", ".join(self.expr(r, split=False)[-1] for r in c.results)
-        return f"acc ({starts}) by ({left}), ({right}) -> ({results})"
+        return f"({left}), ({right}) -> ({results})"
 
     def _lines(self, roots: tuple[Expr, ...], template: str) -> list[str]:
         lines, texts = self._exprs(roots, split=True)
@@ -232,7 +239,9 @@ def _variable_names(body: tuple[Stmt, ...]) -> frozenset[str]:
         if isinstance(s, For | Let):
             names.add(s.var.name)
         elif isinstance(s, Accumulators):
-            names.update(v.name for v in (*s.vars, *s.combine.left, *s.combine.right))
+            names.update(v.name for v in s.vars)
+            for c in (s.combine, s.entering):
+                names.update(v.name for v in ((*c.left, *c.right) if c else ()))
     return frozenset(names)
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from graphc.base.dtypes import bool_, int32, int64
+from graphc.base.dtypes import DType, bool_, int32, int64
 from graphc.base.errors import VerifyError, message
 from graphc.base.order import topological
 from graphc.ir.scalar import BINARY, COMPARE, DOTS, PREDICATE, TERNARY, UNARY
@@ -46,7 +46,7 @@ from graphc.loops.walk import expressions, statements
 KINDS = ("serial", "parallel", "vector", "unroll", "block", "thread", "lane")
 _RESERVED = frozenset(
     "for in let alloc acc by if else check site barrier intrinsic note work kernel out prefetch "
-    "true false inf nan size select bitcast min none".split()
+    "true false inf nan size select bitcast min none from".split()
 )
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _ARITY = (
@@ -247,26 +247,25 @@ class _Verifier:
             self._needs(uniform, "a prefetch that differs between the lanes of a vector loop", s)
 
     def _accumulators(self, s: Accumulators, scope: _Scope) -> None:
-        combine = s.combine
-        sizes = {
-            len(x) for x in (s.vars, combine.left, combine.right, combine.results, combine.identity)
-        }
-        self._needs(
-            len(sizes) == 1 and 0 not in sizes, "accumulators and combine differ in number", s
-        )
-        for group in (combine.left, combine.right, combine.results, combine.identity):
-            for v, x in zip(s.vars, group, strict=True):
-                self._needs(
-                    v.dtype is x.dtype, f"combine is {x.dtype} where {v.name} is {v.dtype}", s
-                )
-        params = set(combine.left + combine.right)
-        self._needs(len(params) == 2 * len(s.vars), "parameters of combine must differ", s)
-        self._combine(combine, params, s)
+        self._combine(s.combine, tuple(v.dtype for v in s.vars), s)
+        if s.entering is not None:
+            self._combine(s.entering, s.dtypes, s)
+            for v, dtype in zip(s.vars, s.dtypes, strict=True):
+                wider = v.dtype.is_float and dtype.is_float and v.dtype.itemsize > dtype.itemsize
+                self._needs(wider, f"{dtype} enters {v.name}, which is {v.dtype}", s)
         for v in s.vars:
             self._declare(v, s, scope)
         scope.targets[s] = scope.loops
 
-    def _combine(self, combine: Combine, params: set[Var], s: Stmt) -> None:
+    def _combine(self, combine: Combine, dtypes: tuple[DType, ...], s: Accumulators) -> None:
+        groups = (combine.left, combine.right, combine.results, combine.identity)
+        same = {len(dtypes), len(s.vars)} == {len(group) for group in groups}
+        self._needs(same and len(dtypes) > 0, "accumulators and combine differ in number", s)
+        for group in groups:
+            for v, dtype, x in zip(s.vars, dtypes, group, strict=True):
+                self._needs(dtype is x.dtype, f"combine is {x.dtype} where {v.name} is {dtype}", s)
+        params = set(combine.left + combine.right)
+        self._needs(len(params) == 2 * len(dtypes), "parameters of combine must differ", s)
         for node in topological(combine.results, lambda e: e.args):
             self._needs(not isinstance(node, Load), "combine reads memory", s)
             if isinstance(node, Var):
@@ -278,8 +277,9 @@ class _Verifier:
         if outer is None:
             raise self._error("the accumulators are not declared here", s)
         self._needs(len(s.values) == len(s.target.vars), "wrong number of values", s)
-        for v, x in zip(s.target.vars, s.values, strict=True):
-            self._needs(v.dtype is x.dtype, f"{v.name} is {v.dtype}, not {x.dtype}", s)
+        verb = "is" if s.target.entering is None else "takes in"
+        for v, dtype, x in zip(s.target.vars, s.target.dtypes, s.values, strict=True):
+            self._needs(dtype is x.dtype, f"{v.name} {verb} {dtype}, not {x.dtype}", s)
         for loop in scope.loops[len(outer) :]:
             independent = loop.kind in ("parallel", "block", "thread", "lane")
             self._needs(

@@ -19,18 +19,20 @@ from graphc.loops.nodes import (
     Accumulators,
     Alloc,
     Buffer,
+    Const,
     Expr,
     For,
     Stmt,
     Store,
     Var,
+    cast,
     load,
     size,
 )
+from graphc.lower.accumulate import Accumulation
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, Temporary, spread
 from graphc.lower.regions import Region
 from graphc.lower.to_loops import (
-    Accumulation,
     accumulation,
     ancestors,
     blocks_of,
@@ -45,6 +47,8 @@ from graphc.schedule import policy_cpu as policy
 
 # How one reduction's result is accumulated, at the variables of the results; and the work of it.
 Reduce = Callable[[Tensor, tuple[Expr, ...]], tuple[list[Stmt], Size]]
+# How a row's element is accumulated.
+Add = Callable[[Expr, Accumulators], list[Stmt]]
 
 
 def lower_columns(region: Region, builder: KernelBuilder) -> list[LoweredKernel]:
@@ -131,9 +135,18 @@ def _reduction(
         acc.inner, reduced[last] = into, row
         return accumulation(region, builder, acc, variables, reduced)
 
-    inside = _chains(builder, acc, operand.shape[last], size(operand.shape[last]), add)
+    rows = operand.shape[last]
+    if acc.wide:
+        inside = _wide_chains(builder, acc, rows, size(rows), add, _is_short(region, builder, acc))
+    else:
+        inside = _chains(builder, acc, rows, size(rows), add)
     body: list[Stmt] = [acc.declared, *builder.nest(loops[:-1], inside)]
     return finished(builder, acc, variables, body), product(operand.shape) * 2
+
+
+def _is_short(region: Region, builder: KernelBuilder, acc: Accumulation) -> bool:
+    """Whether an element of a reduction's operand takes so little that rows are written out."""
+    return policy.writes_out_rows(len(ancestors(region, [acc.operand], builder.is_producer)))
 
 
 def _chains(
@@ -141,7 +154,7 @@ def _chains(
     acc: Accumulation,
     rows: Size,
     extent: Expr,
-    add: Callable[[Expr, Accumulators], list[Stmt]],
+    add: Add,
     radices: Sequence[int] = policy.COLUMN_CHAINS,
 ) -> list[Stmt]:
     """Loops that accumulate `rows` rows, `extent` of them, into `acc.declared`.
@@ -158,9 +171,7 @@ def _chains(
             row = builder.variable("k")
             return [For(row, left, tuple(add(iadd(start, row), into)))]
         block, length = builder.variable("b"), size(parts[k - 1])
-        part = Accumulators(
-            tuple(builder.variable("part", d) for d in acc.dtypes), acc.declared.combine
-        )
+        part = acc.accumulators("part")
         before = imul(block, length)
         some = imin(length, isub(left, before))
         inside = level(k - 1, iadd(start, before), some, part)
@@ -168,6 +179,63 @@ def _chains(
         return [For(block, count, (part, *inside, Accumulate(into, part.vars)))]
 
     return level(len(parts), size(0), extent, acc.declared)
+
+
+def _wide_chains(
+    builder: KernelBuilder,
+    acc: Accumulation,
+    rows: Size,
+    extent: Expr,
+    add: Add,
+    written_out: bool,
+) -> list[Stmt]:
+    """The same for accumulators that are wider than values: one chain for each group of rows, of a
+    few rows at a time.
+    """
+    high = bounds(rows)[1]
+    whole = isinstance(rows, int) and rows % policy.WIDE_ROWS == 0
+    if high is not None and high <= policy.COLUMN_GROUP:
+        return _few_rows(builder, acc, size(0), extent, whole, acc.declared, add, written_out)
+    block, length, part = builder.variable("b"), size(policy.COLUMN_GROUP), acc.accumulators("part")
+    start = imul(block, length)
+    some = imin(length, isub(extent, start))
+    inside = _few_rows(builder, acc, start, some, whole, part, add, written_out)
+    count = ifloordiv(iadd(extent, isub(length, size(1))), length)
+    return [For(block, count, (part, *inside, Accumulate(acc.declared, part.vars)))]
+
+
+def _few_rows(
+    builder: KernelBuilder,
+    acc: Accumulation,
+    start: Expr,
+    rows: Expr,
+    whole: bool,
+    into: Accumulators,
+    add: Add,
+    written_out: bool,
+) -> list[Stmt]:
+    """Loops that accumulate `rows` rows from `start` on into wide accumulators: `WIDE_ROWS` at a
+    time are added in the dtype of the values, and so are those left. whole: none is left.
+    """
+    some, kind = size(policy.WIDE_ROWS), "unroll" if written_out else "serial"
+    group, once = builder.variable("k"), builder.variable("k")
+    groups = ifloordiv(rows, some)
+
+    def few(first: Expr, count: Expr, kind: str) -> tuple[Stmt, ...]:
+        narrow, row = acc.narrow_accumulators("few"), builder.variable("k")
+        added = For(row, count, tuple(add(iadd(first, row), narrow)), kind)
+        wide = tuple(cast(v, d) for v, d in zip(narrow.vars, acc.dtypes, strict=True))
+        return narrow, added, Accumulate(into, wide)
+
+    turns = kind if isinstance(groups, Const) and groups.value <= policy.WIDE_TURNS else "serial"
+    first = few(iadd(start, imul(group, some)), some, kind)
+    loops: list[Stmt] = [For(group, groups, first, turns)]
+    if not whole:
+        left = imod(rows, some)
+        kind = kind if isinstance(left, Const) else "serial"
+        rest = few(iadd(start, imul(groups, some)), left, kind)
+        loops.append(For(once, imin(left, size(1)), rest))
+    return loops
 
 
 class _Tiled:
@@ -192,11 +260,11 @@ class _Tiled:
         self.outer, self.inner = region.domain[:-1], region.domain[-1]
         steps = product((*self.outer, 1 if self.groups is None else self.groups))
         bytes_ = sum(d.itemsize for d in self.acc.dtypes)
-        self.block = policy.column_tile(bytes_, steps, self.inner)
+        self.block = policy.column_tile(bytes_, self.acc.wide, steps, self.inner)
         self.width = policy.lanes(widest(region), self.inner)
         self.narrow = bounds(self.inner)[1] == self.block <= policy.COLUMN_NARROW
-        members = ancestors(region, [self.acc.operand], builder.is_producer)
-        self.rows_written_out = policy.writes_out_rows(len(members))
+        self.rows_written_out = _is_short(region, builder, self.acc)
+        self.whole = isinstance(self.rows, int) and self.rows % policy.WIDE_ROWS == 0
 
     def kernels(self) -> list[LoweredKernel]:
         """One kernel, or one for the groups and one that combines them."""
@@ -234,15 +302,14 @@ class _Tiled:
         builder, acc = self.builder, self.acc
         if self.narrow:
 
-            def add(row: Expr, column: Expr, into: Accumulators) -> list[Stmt]:
-                value, position = self._operand(row, column)
-                acc.inner = into
-                return [*builder.checks(), acc.accumulate(value, position)]
-
             def strip(column: Expr) -> list[Stmt]:
-                loops = _chains(
-                    builder, acc, self.in_step, rows, lambda row, into: add(row, column, into)
-                )
+                def at(row: Expr, into: Accumulators) -> list[Stmt]:
+                    return self._element(row, column, into)
+
+                if acc.wide:
+                    loops = self._few_rows(size(0), rows, self.whole, acc.declared, at)
+                else:
+                    loops = _chains(builder, acc, self.in_step, rows, at)
                 return [acc.declared, *loops, *store(column, acc.declared.vars)]
 
             return [self._over_columns(strip, policy.REDUCTION_INTERLEAVE)]
@@ -256,7 +323,7 @@ class _Tiled:
         body: list[Stmt] = [Alloc(b) for b in total]
         body.append(self._over_columns(lambda j: self._identities(total, j)))
         chain = policy.COLUMN_PART
-        if not acc.rounds or self.in_step <= chain:
+        if acc.wide or not acc.rounds or self.in_step <= chain:
             return [*body, *self._over_rows(total, size(0), rows), self._over_columns(results)]
         part = self._accumulators("part")
         which = builder.variable("b")
@@ -300,25 +367,46 @@ class _Tiled:
         whole, left = ifloordiv(rows, some), imod(rows, some)
         after = iadd(first, imul(whole, some))
         kind = "unroll" if self.rows_written_out else "serial"
-        body = self._over_columns(lambda j: self._add(into, start, some, kind, j))
+        add = self._add_wide if self.acc.wide else self._add
+        body = self._over_columns(lambda j: add(into, start, some, kind, j))
         loops: list[Stmt] = [For(group, whole, (body,))]
         if not isinstance(self.rows, int) or self.rows % policy.COLUMN_CHAINS[0]:
-            rest = self._over_columns(lambda j: self._add(into, after, left, "serial", j))
+            rest = self._over_columns(lambda j: add(into, after, left, "serial", j))
             loops.append(For(once, imin(left, size(1)), (rest,)))
         return loops
+
+    def _add_wide(
+        self, into: list[Buffer], first: Expr, rows: Expr, kind: str, column: Expr
+    ) -> list[Stmt]:
+        """Combine rows into the column's wide accumulators, a few rows at a time."""
+        total = self.acc.accumulators("total", begun=True)
+        loads = tuple(load(b, (column,)) for b in into)
+        whole = isinstance(rows, Const) and rows.value % policy.WIDE_ROWS == 0
+        loops = self._few_rows(
+            first, rows, whole, total, lambda row, to: self._element(row, column, to)
+        )
+        stores = [Store(b, (column,), v) for b, v in zip(into, total.vars, strict=True)]
+        return [total, Accumulate(total, loads), *loops, *stores]
+
+    def _few_rows(
+        self, start: Expr, rows: Expr, whole: bool, into: Accumulators, add: Add
+    ) -> list[Stmt]:
+        out = self.rows_written_out
+        return _few_rows(self.builder, self.acc, start, rows, whole, into, add, out)
+
+    def _element(self, row: Expr, column: Expr, into: Accumulators) -> list[Stmt]:
+        value, position = self._operand(row, column)
+        self.acc.inner = into
+        return [*self.builder.checks(), self.acc.accumulate(value, position)]
 
     def _add(
         self, into: list[Buffer], first: Expr, rows: Expr, kind: str, column: Expr
     ) -> list[Stmt]:
         """Combine a chain of rows into the column's accumulators."""
         builder, acc = self.builder, self.acc
-        chain = Accumulators(
-            tuple(builder.variable("chain", d) for d in acc.dtypes), acc.declared.combine
-        )
+        chain = acc.accumulators("chain")
         row = builder.variable("r")
-        value, position = self._operand(iadd(first, row), column)
-        acc.inner = chain
-        inside = [*builder.checks(), acc.accumulate(value, position)]
+        inside = self._element(iadd(first, row), column, chain)
         totals = tuple(load(b, (column,)) for b in into)
         stmts: list[Stmt] = [chain, For(row, rows, tuple(inside), kind)]
         combined = acc.form.combine(EXPR, totals, chain.vars)
@@ -366,7 +454,8 @@ class _Tiled:
                 values = [load(builder.buffer(p, p.shape, "partial"), index) for p in partials]
                 return [Accumulate(into, tuple(values))]
 
-            loops = _chains(builder, acc, groups, size(groups), add, policy.COLUMN_CHAINS[3:])
+            longer = () if acc.wide else policy.COLUMN_CHAINS[3:]
+            loops = _chains(builder, acc, groups, size(groups), add, longer)
             body = finished(builder, acc, variables, [acc.declared, *loops])
             return body, groups * product(region.domain)
 

@@ -13,11 +13,11 @@ from itertools import product as every
 from graphc.base.dims import Size, product
 from graphc.loops.build import iadd, imin, imul, isub, literal
 from graphc.loops.nodes import Expr, For, Stmt, const, size
+from graphc.lower.accumulate import Accumulation
 from graphc.lower.edges import effective
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, spread
 from graphc.lower.regions import Region
 from graphc.lower.to_loops import (
-    Accumulation,
     accumulation,
     ancestors,
     blocks_of,

@@ -10,26 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from graphc.base.dims import Shape, Size, bounds, product
+from graphc.base.dims import Shape, Size, product
 from graphc.base.dtypes import DType
 from graphc.ir.node import Tensor
-from graphc.loops.build import EXPR, ONE, ZERO, iadd, ifloordiv, imin, imul, isub, literal
+from graphc.loops.build import ZERO, iadd, imin, imul, isub, literal
 from graphc.loops.nodes import (
     Accumulate,
-    Accumulators,
     Alloc,
     Buffer,
-    Combine,
     Expr,
     For,
-    Op,
     Stmt,
     Store,
-    Var,
     load,
     size,
-    var,
 )
+from graphc.lower.accumulate import Accumulation, Innermost, innermost_axes
 from graphc.lower.edges import effective
 from graphc.lower.elements import Index
 from graphc.lower.flat import flat_kernel
@@ -305,57 +301,6 @@ class Staging:
         return [Alloc(b) for b in self.buffers.values()]
 
 
-class Accumulation:
-    """One reduction while its loops are written."""
-
-    def __init__(self, builder: KernelBuilder, node: Tensor) -> None:
-        form = node.op.form
-        assert isinstance(form, Reduction)
-        self.form = form
-        self.node = node
-        self.operand = node.inputs[0]
-        dtype = self.operand.dtype
-        dtypes = form.accumulators(dtype)
-        identities = form.identity(dtype)
-        left = tuple(var(f"left{k}", d) for k, d in enumerate(dtypes))
-        right = tuple(var(f"right{k}", d) for k, d in enumerate(dtypes))
-        combine = Combine(
-            left,
-            right,
-            tuple(form.combine(EXPR, left, right)),
-            tuple(literal(v, d) for v, d in zip(identities, dtypes, strict=True)),
-        )
-        self.declared = Accumulators(tuple(builder.variable("acc", d) for d in dtypes), combine)
-        # What the innermost loop accumulates into: the same, or (chained) a part of it.
-        self.inner = self.declared
-        self.dtypes = dtypes
-
-    @property
-    def axes(self) -> list[int]:
-        """The reduced axes that are not of size 1."""
-        shape = self.operand.shape
-        return [
-            a for a in self.node.attr("axes") if not (isinstance(shape[a], int) and shape[a] == 1)
-        ]
-
-    @property
-    def rounds(self) -> bool:
-        """Whether results depend on the order in which elements are combined."""
-        return any(
-            isinstance(e, Op) and e.dtype.is_float and e.name in ("add", "mul")
-            for e in self.declared.combine.results
-        )
-
-    def accumulate(self, value: Expr, position: Expr) -> Accumulate:
-        prepared = self.form.prepare(EXPR, value, position, self.operand.dtype)
-        return Accumulate(self.inner, tuple(prepared))
-
-    def result(self, values: tuple[Expr, ...]) -> Expr:
-        count = size(product(self.operand.shape[a] for a in self.node.attr("axes")))
-        result: Expr = self.form.finish(EXPR, values, count, self.node)
-        return result
-
-
 def operand_index(node: Tensor, kept: tuple[Expr, ...], reduced: dict[int, Expr]) -> Index:
     """The operand's index for a result's effective index `kept` and the reduced axes' variables."""
     axes = set(node.attr("axes"))
@@ -376,60 +321,6 @@ def _position(node: Tensor, reduced: dict[int, Expr]) -> Expr:
     for a in node.attr("axes"):
         position = iadd(imul(position, size(shape[a])), reduced.get(a, ZERO))
     return position
-
-
-class Innermost:
-    """The loop over the innermost reduced axes, of `whole` elements of which it takes `extent` from
-    `start` on. Long ones are cut into blocks with an accumulator each, so that roundings do not
-    add up along one chain as long as the operand.
-    """
-
-    def __init__(
-        self, builder: KernelBuilder, acc: Accumulation, whole: Size, start: Expr, extent: Expr
-    ) -> None:
-        self.acc = acc
-        self.width = policy.lanes(max(acc.dtypes, key=lambda d: d.itemsize), whole)
-        if policy.is_narrow(acc.operand.shape[a] for a in acc.axes):
-            self.width = 1  # in the order of rows that lie side by side
-        self.groups = policy.interleave(whole, self.width)
-        self.variable = builder.variable("k")
-        self.index, self.extent = iadd(start, self.variable), extent
-        self.block: Var | None = None
-        high = bounds(whole)[1]
-        if not acc.rounds or (high is not None and high <= policy.ROW_CHAIN):
-            return
-        acc.inner = Accumulators(
-            tuple(builder.variable("part", d) for d in acc.dtypes), acc.declared.combine
-        )
-        self.block = builder.variable("b")
-        chain = literal(policy.ROW_CHAIN, self.block.dtype)
-        before = imul(self.block, chain)
-        self.index = iadd(start, before, self.variable)
-        self.extent = imin(chain, isub(extent, before))
-        self.count = ifloordiv(iadd(extent, isub(chain, ONE)), chain)
-
-    def loops(self, inside: list[Stmt]) -> list[Stmt]:
-        """The loops around what accumulates one element."""
-        kind = "vector" if self.width > 1 else "serial"
-        loop = For(self.variable, self.extent, tuple(inside), kind, self.width, self.groups)
-        if self.block is None:
-            return [loop]
-        body = (self.acc.inner, loop, Accumulate(self.acc.declared, self.acc.inner.vars))
-        return [For(self.block, self.count, body)]
-
-
-def innermost_axes(acc: Accumulation) -> tuple[list[int], Size]:
-    """The reduced axes that one loop runs over, and their elements: the last one, and neighbours
-    before it as long as there are too few for the loop to last.
-    """
-    axes, shape = acc.axes, acc.operand.shape
-    first, extent = len(axes) - 1, shape[axes[-1]]
-    while first and isinstance(extent, int) and extent < policy.ROW_SHORT:
-        before = axes[first - 1]
-        if product(shape[before + 1 : axes[first]]) != 1:
-            break
-        first, extent = first - 1, shape[before] * extent
-    return axes[first:], extent
 
 
 def accumulation(

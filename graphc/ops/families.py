@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from graphc.base.dims import Size
-from graphc.base.dtypes import DType
+from graphc.base.dtypes import DType, float32, float64
 from graphc.ir.node import Tensor
 from graphc.ir.scalar import ScalarLanguage
 
@@ -109,7 +109,9 @@ class Reduction:
       position within the reduced axes;
     combine(s, left, right) -> tuple: associative and commutative;
     finish(s, accumulators, count, node) -> element of the node's dtype; count: int64 number of
-      reduced elements.
+      reduced elements;
+    is_sum: `combine` adds, and sums of float32 are added up in float64 but for the first few
+      elements of each (decision 0044).
     """
 
     accumulators: Callable[[DType], tuple[DType, ...]]
@@ -117,6 +119,13 @@ class Reduction:
     prepare: Callable[..., tuple[Any, ...]]
     combine: Callable[..., tuple[Any, ...]]
     finish: Callable[..., Any]
+    is_sum: bool = False
+
+    def totals(self, dtype: DType) -> tuple[DType, ...]:
+        """The dtypes in which what the accumulators came to is added up, for an operand of `dtype`:
+        theirs, or wider.
+        """
+        return (float64,) if self.is_sum and dtype is float32 else self.accumulators(dtype)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Reductions (floor 2): sum, prod, max, min, mean, any, all, argmax, argmin and what they compose.
 
 Attributes of each op: `axes`, a sorted tuple of non-negative ints, and `keepdims`. Small floats
-accumulate in float32; integers are widened by the public functions. An empty reduction gives the
-identity.
+accumulate in float32, sums of float32 in float64 but for the first additions; integers are widened
+by the public functions. An empty reduction gives the identity.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from graphc.base.dtypes import (
     DTypeLike,
     bool_,
     dtype_of,
+    float32,
     float64,
     int64,
     uint64,
@@ -102,7 +103,12 @@ def _rounded(s: Any, accumulators: tuple[Any, ...], count: Any, node: Tensor) ->
 
 def _mean_finish(s: Any, accumulators: tuple[Any, ...], count: Any, node: Tensor) -> Any:
     (total,) = accumulators
-    return s.cast(s.div(total, s.cast(count, s.dtype_of(total))), node.dtype)
+    dtype = s.dtype_of(total)
+    number = s.cast(count, dtype)
+    if dtype is float64 and node.dtype is float32:
+        # The reciprocal is the same for all rows, and its error far below the last rounding.
+        return s.cast(s.mul(total, s.div(s.constant(1.0, dtype), number)), node.dtype)
+    return s.cast(s.div(total, number), node.dtype)
 
 
 def _constant_identity(value: bool | int | float) -> Callable[[DType], tuple[Any, ...]]:
@@ -366,7 +372,8 @@ def _declare(
 
 
 def _folded(start: int, method: str, finish: Callable[..., Any] = _rounded) -> Reduction:
-    return Reduction(_accumulator, _constant_identity(start), _widened, _combined(method), finish)
+    identity, combine = _constant_identity(start), _combined(method)
+    return Reduction(_accumulator, identity, _widened, combine, finish, method == "add")
 
 
 SUM = _declare(

@@ -53,6 +53,12 @@ REDUCTION_BLOCK = 16384
 # one, and so on: errors do not add up along all rows. The sum of 4096 normal float32 is right to
 # 1.0e-7 of their magnitude (chains of 64 rows: 1.6e-7, one chain: 1e-6).
 COLUMN_CHAINS = (8, 8, 8, 64)
+# Sums of float32 have accumulators of float64 (decision 0044). So many rows are added in float32
+# before they enter, and along rows of memory so many vectors: those in flight. Errors are then 1.8
+# times that of rounding the true sum.
+WIDE_ROWS = 4
+# So few times so many rows are written out.
+WIDE_TURNS = 2
 # Rows of which accumulators in memory hold the sum, and rows of a group: what one step of a large
 # reduction takes.
 COLUMN_PART = COLUMN_CHAINS[0] * COLUMN_CHAINS[1]
@@ -80,6 +86,8 @@ COLUMN_BLOCK = 256
 COLUMN_SMALL = 32768
 COLUMN_FEW_ROWS = 64
 COLUMN_TILE_BYTES = 8192
+# The same for wide accumulators: rows of 4096 columns are then read as they lie, from end to end.
+COLUMN_TILE_BYTES_WIDE = 32768
 COLUMN_STEPS = 8
 # So many columns are few enough that their accumulators are registers and rows are near each other.
 COLUMN_NARROW = 64
@@ -107,6 +115,13 @@ def lanes(dtype: DType, extent: Size) -> int:
         while width > max(extent, 1):
             width //= 2
     return width
+
+
+def whole_lanes(dtype: DType, extent: Size) -> int:
+    """Lanes of one vector that holds a whole axis of `extent`, if any vector does."""
+    width = lanes(dtype, extent)
+    most = lanes(dtype, VECTOR_BYTES)
+    return width * 2 if isinstance(extent, int) and width < min(extent, most) else width
 
 
 def fills_vectors(columns: int) -> bool:
@@ -155,12 +170,13 @@ def vectors_of_map(ops: Iterable[str], extent: Size, width: int) -> int:
     return interleave(extent, width) if LONG_CHAINS.intersection(ops) else 1
 
 
-def column_tile(accumulator_bytes: int, steps: Size, columns: Size) -> int:
+def column_tile(accumulator_bytes: int, wide: bool, steps: Size, columns: Size) -> int:
     """Columns whose accumulators, of so many bytes each, are kept in memory at once: fewer where
-    there are not many other `steps` to share among threads.
+    there are not many other `steps` to share among threads. wide: wider than values.
     """
     tile = 16
-    while tile * 2 * accumulator_bytes <= COLUMN_TILE_BYTES:
+    most = COLUMN_TILE_BYTES_WIDE if wide else COLUMN_TILE_BYTES
+    while tile * 2 * accumulator_bytes <= most:
         tile *= 2
     if not isinstance(columns, int):
         return tile

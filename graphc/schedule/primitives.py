@@ -448,7 +448,8 @@ def _var_names(kernel: Kernel) -> set[str]:
     found = {v.name for v in defined_inside(kernel.body)}
     for s in statements(kernel.body):
         if isinstance(s, Accumulators):
-            found.update(v.name for v in s.combine.left + s.combine.right)
+            for c in (s.combine, s.entering):
+                found.update(v.name for v in (c.left + c.right if c else ()))
     return found
 
 

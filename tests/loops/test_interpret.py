@@ -63,6 +63,43 @@ def test_accumulation_order(n: int, width: int, interleave: int) -> None:
     assert out[0] == sum_in_order(values, width, interleave)
 
 
+WIDE = """\
+kernel sum(in %a: f32[n], out %o: f64[1]) {
+  acc (s: f64 = 0.0:f64) by (x), (y) -> (x + y) from (-0.0:f32) by (u), (v) -> (u + v)
+  for i in n vector(WIDTH) {
+    s <- %a[i]
+  }
+  %o[0] = s
+}
+"""
+
+
+def wide_sum_in_order(values: np.ndarray[Any, Any], width: int, interleave: int) -> np.float64:
+    """The order of `loops.nodes` for accumulators that are wider than values, written out."""
+    n, step = len(values), width * interleave
+    lanes = np.zeros(width)
+    for start in range(0, n - n % step, step):
+        groups = values[start : start + step].reshape(interleave, width)
+        lanes += np.add.accumulate(groups, axis=0)[-1].astype(np.float64)
+    left = np.zeros(width, np.float32)
+    for i in range(n - n % step, n):
+        left[i % width] += values[i]
+    lanes += left
+    while len(lanes) > 1:
+        half = len(lanes) // 2
+        lanes = lanes[:half] + lanes[half:]
+    return lanes[0]
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 16, 31, 33, 63, 64, 100, 257])
+@pytest.mark.parametrize(("width", "interleave"), [(4, 1), (8, 2), (16, 4), (4, 3)])
+def test_order_of_wide_accumulators(n: int, width: int, interleave: int) -> None:
+    values = (np.random.default_rng(n).standard_normal(n) * 1e3).astype(np.float32)
+    text = WIDE.replace("WIDTH", f"{width}, {interleave}")
+    out = run(text, {"n": n}, a=values, o=np.zeros(1))["o"]
+    assert out[0] == wide_sum_in_order(values, width, interleave)
+
+
 def test_serial_accumulation_is_in_index_order() -> None:
     values = (np.random.default_rng(2).standard_normal(300) * 1e3).astype(np.float32)
     text = SUM.replace(" vector(WIDTH)", "")

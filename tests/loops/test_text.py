@@ -61,6 +61,8 @@ kernel all.of_it(in %a: f32[n, (n // 2) + 1], in %i: i64[8], out %o: f32[n], out
     } else {
       %o[r] = fma(s, s, nan:f32)
     }
+    acc (w: f64 = 0.0:f64) by (l2), (r2) -> (l2 + r2) from (-0.0:f32) by (l3), (r3) -> (l3 + r3)
+    w <- s
     check base - (at - 1) <= %i[r % 8] site 3
     intrinsic dot(r, at) {
       barrier

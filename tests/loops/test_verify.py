@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from graphc.base.dims import Dim
-from graphc.base.dtypes import bool_, float32, int32, int64
+from graphc.base.dtypes import bool_, float32, float64, int32, int64
 from graphc.base.errors import VerifyError
 from graphc.loops.build import combine, literal
 from graphc.loops.nodes import (
@@ -40,6 +40,9 @@ I, J = var("i"), var("j")  # noqa: E741  # the usual letters of indices and arra
 ZERO = literal(0, float32)
 S = var("s", float32)
 SUM = Accumulators((S,), combine(lambda s, a, b: s.add(a, b), ZERO))
+W = var("w", float64)
+ADDED = combine(lambda s, a, b: s.add(a, b), literal(0, float64))
+WIDE = Accumulators((W,), ADDED, SUM.combine)
 STORE = Store(O, (I,), load(A, (I,)))
 
 
@@ -114,6 +117,11 @@ BAD: list[tuple[Kernel, str]] = [
     (kernel(Check(const(True, bool_), 0)), "the site of a check must be positive"),
     (kernel(Accumulate(SUM, (ZERO,))), "the accumulators are not declared here"),
     (kernel(SUM, Accumulate(SUM, (const(1),))), "s is float32, not int64"),
+    (kernel(WIDE, Accumulate(WIDE, (literal(0, float64),))), "w takes in float32, not float64"),
+    (
+        kernel(Accumulators(SUM.vars, SUM.combine, SUM.combine)),
+        "float32 enters s, which is float32",
+    ),
     (kernel(SUM, Accumulate(SUM, (S,))), "an accumulator is read by its own accumulate"),
     (
         kernel(SUM, loop(Accumulate(SUM, (ZERO,)), Store(O, (I,), S), kind="vector")),

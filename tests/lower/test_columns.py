@@ -25,6 +25,20 @@ SHAPES = (
 
 
 def _chained(x: np.ndarray, axis: int) -> np.ndarray:
+    """The sum along `axis` as decision 0044 orders it: a few rows in their own dtype, groups of
+    these and the groups in float64.
+    """
+    parts = list(np.moveaxis(x, axis, 0))
+    like = np.moveaxis(x, axis, 0)[:1]
+    few = policy.WIDE_ROWS
+    parts = [_in_turn(parts[k : k + few], x) for k in range(0, len(parts), few)]
+    wide = [part.astype(np.float64) for part in parts]
+    group = policy.COLUMN_GROUP // few
+    wide = [_in_turn(wide[k : k + group], wide[0]) for k in range(0, len(wide), group)]
+    return _in_turn(wide, like.astype(np.float64)).astype(np.float32)
+
+
+def _chained_float64(x: np.ndarray, axis: int) -> np.ndarray:
     """The sum along `axis` as decision 0011 orders it: chains of rows, groups of chains, and so
     on."""
     parts = list(np.moveaxis(x, axis, 0))
@@ -51,6 +65,14 @@ def test_sum_keeps_its_order(session: graphc.Session, shape: tuple[int, ...]) ->
     p = graphc.placeholder(shape, name="x")
     f = session.function([p], graphc.sum(p, axis=-2))
     np.testing.assert_array_equal(f(x), _chained(x, -2), strict=True)
+
+
+@pytest.mark.parametrize("shape", SHAPES[:5], ids=str)
+def test_float64_keeps_its_order(session: graphc.Session, shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(1).standard_normal(shape)
+    p = graphc.placeholder(shape, "float64", name="x")
+    f = session.function([p], graphc.sum(p, axis=-2))
+    np.testing.assert_array_equal(f(x), _chained_float64(x, -2), strict=True)
 
 
 @pytest.mark.parametrize("shape", SHAPES[2:6], ids=str)

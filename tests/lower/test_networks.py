@@ -130,7 +130,7 @@ def test_ties_of_a_max_pool_are_counted_in_vectors(size: int, stride: int) -> No
     x = graphc.placeholder((2, 8, 24, 24), name="x")
     loss = (graphc.nn.max_pool(graphc.nn.relu(x), size, stride) ** 2).sum()
     text = loops_of([x], graphc.grad(loss, x))
-    (count,) = [k for k in text.split("kernel ") if "acc <- f32(" in k]
+    (count,) = [k for k in text.split("kernel ") if "<- f32(" in k]
     head, _, inside = count.partition("vector(8, 1)")
     assert "==" in inside
     assert "<-" not in head
