@@ -32,6 +32,7 @@ from graphc.loops.build import (
     imul,
     isub,
     literal,
+    within,
 )
 from graphc.loops.index_math import unflatten
 from graphc.loops.nodes import (
@@ -58,6 +59,8 @@ from graphc.schedule.panels import panel_blocks, panel_counts
 
 # Turns of an inner loop over channels, so that accumulators stay where they are (`direct_loops`).
 SHORT_LOOP = 8
+# Elements of rows that are copied at once: half of a first-level cache.
+AT_ONCE = 4096
 TWO = const(2)
 
 
@@ -82,11 +85,19 @@ class _Kernel:
         self.weights = self.builder.buffer(weights, weights.shape, label_of(weights))
         self.length = up((self.rows + 1) * self.line + 2, LANES)
         results = blocks.panels * PANEL
-        self.image = self._scratch("image", 2, self.length)
-        self.v = self._scratch("v", PLACES, problem.chain, self.tiles)
-        self.m = self._scratch("m", PLACES, results, self.tiles)
+        self.image = self._scratch("image", self._few(), 2, self.length)
+        # A line more each, so that the 16 places do not compete for one set of a cache.
+        self.v = self._scratch("v", PLACES, problem.chain + 1, self.tiles)
+        self.m = self._scratch("m", PLACES, results + 1, self.tiles)
         self.y = self._scratch("y", PANEL, 4, self.tiles)
         self.found = self._scratch("finite", self.tiles)
+
+    def _few(self) -> int:
+        """Channels whose rows are copied before they are read: a load of what was just stored in
+        other vectors waits for the stores.
+        """
+        fit = (n for n in (8, 4, 2) if n * 2 * self.length <= AT_ONCE)
+        return next((n for n in fit if self.problem.chain % n == 0), 1)
 
     def _scratch(self, name: str, *shape: int) -> Buffer:
         return Buffer(self.builder.names.fresh(name), shape, self.dtype, "local")
@@ -111,6 +122,7 @@ class _Kernel:
         self.first_panel = imul(group, const(blocks.panels))
         scratch = (self.image, self.v, self.m, self.y, self.found)
         body += [Alloc(buffer) for buffer in scratch]
+        body += self._zeros()
         block = self._variable("b")
         inside = [*self._transformed(block), *self._products(block)]
         body += self.builder.nest([(block, problem.blocks)], inside)
@@ -121,42 +133,47 @@ class _Kernel:
 
     # -- V ------------------------------------------------------------------------------------
     def _transformed(self, block: Expr) -> list[Stmt]:
-        """V of the step's tiles for the channels of a block."""
-        c = self._variable("c")
-        channel = iadd(imul(block, const(self.problem.chain)), c)
-        body = [*self._copied(channel), *self._differences(c)]
-        return [For(c, const(self.problem.chain), tuple(body))]
+        """V of the step's tiles for the channels of a block, a few at a time."""
+        chain, few = self.problem.chain, self.image.shape[0]
+        assert isinstance(few, int), "known"
+        turn, k = self._variable("c"), self._variable("c")
+        first = imul(turn, const(few))
+        channel = iadd(imul(block, const(chain)), first, k)
+        copied = For(k, const(few), tuple(self._copied(channel, k)))
+        k = self._variable("c")
+        body = (copied, For(k, const(few), tuple(self._differences(iadd(first, k), k))))
+        return [For(turn, const(chain // few), body)]
 
-    def _copied(self, channel: Expr) -> list[Stmt]:
-        """The rows of the image that the tiles need, zeros behind its end."""
-        image = self.problem.image
-        height, width = image.shape[2:]
-        found: list[Stmt] = []
-        for odd in (0, 1):
-            r, x = self._variable("r"), self._variable("x")
-            y = iadd(imul(iadd(self.row, r), TWO), const(odd))
-            exists = EXPR.op("lt", y, size(height))
-            if isinstance(width, int) and self.line > width:
-                exists = EXPR.op("bit_and", exists, EXPR.op("lt", x, size(width)))
-            value = self.builder.elements.value(image, (self.number, channel, y, x), exists)
-            place = iadd(imul(r, const(self.line)), x)
-            copy = (*self.builder.checks(), Store(self.image, (const(odd), place), value))
-            row = For(x, const(self.line), copy, "vector", LANES)
-            found.append(For(r, const(self.rows + 1), (row,)))
-            end, x = (self.rows + 1) * self.line, self._variable("x")
-            zero = Store(self.image, (const(odd), iadd(x, const(end))), literal(0, self.dtype))
-            found.append(For(x, const(self.length - end), (zero,), "vector", LANES))
-        return found
+    def _zeros(self) -> list[Stmt]:
+        """Zeros where no channel has elements: around the image, behind the last tile."""
+        k, odd, x = self._variable("c"), self._variable("a"), self._variable("x")
+        zero = Store(self.image, (k, odd, x), literal(0, self.dtype))
+        row = For(x, const(self.length), (zero,), "vector", LANES)
+        return [For(k, size(self.image.shape[0]), (For(odd, TWO, (row,)),))]
 
-    def _differences(self, c: Expr) -> list[Stmt]:
-        """B' d B of one channel."""
+    def _copied(self, channel: Expr, k: Expr) -> list[Stmt]:
+        """The rows of the image that the tiles need."""
+        source, (above, left) = self.problem.source, self.problem.frame
+        height, width = source.shape[2:]
+        odd, r, x = self._variable("a"), self._variable("r"), self._variable("x")
+        y = isub(iadd(imul(iadd(self.row, r), TWO), odd), const(above))
+        value = self.builder.elements.value(source, (self.number, channel, y, x))
+        place = iadd(imul(r, const(self.line)), iadd(x, const(left)))
+        copy = (*self.builder.checks(), Store(self.image, (k, odd, place), value))
+        row = If(within(y, ZERO, size(height)), (For(x, size(width), copy, "vector", LANES),))
+        return [For(odd, TWO, (For(r, const(self.rows + 1), (row,)),))]
+
+    def _differences(self, c: Expr, at: Expr) -> list[Stmt]:
+        """B' d B of one channel of the block, the `at`-th of those that were copied."""
         u = self._variable("u")
         start = imul(iadd(self.off, u), TWO)
         body: list[Stmt] = []
         half: list[list[Expr]] = []
         for column in range(4):
             d: list[Expr] = [
-                load(self.image, (const(k % 2), iadd(start, const(column + k // 2 * self.line))))
+                load(
+                    self.image, (at, const(k % 2), iadd(start, const(column + k // 2 * self.line)))
+                )
                 for k in range(4)
             ]
             half.append([self.builder.let("d", e, body) for e in _differences(d)])
@@ -250,22 +267,21 @@ class _Kernel:
         added = Accumulate(total, (load(self.found, (u,)),))
         look = For(u, const(self.tiles), (added,), "vector", LANES)
         k, r = self._variable("r"), self._variable("t")
-        body: list[Stmt] = []
+        a, b, lane = self._variable("a"), self._variable("b"), self._variable("j")
         first, count, start = self._span(r)
-        for a in (0, 1):
-            for b in (0, 1):
-                lane = self._variable("j")
-                y = iadd(imul(iadd(self.row, r), TWO), const(a))
-                x = iadd(imul(iadd(first, lane), TWO), const(b))
-                place = (k, const(2 * a + b), iadd(start, lane))
-                inside: list[Stmt] = []
-                known = self.builder.let("y", load(self.y, place), inside)
-                exact = self._sum(self._letters(panel, k, y, x), inside)
-                finite = EXPR.op("isfinite", known)
-                inside.append(Store(self.y, place, select(finite, known, exact)))
-                length = imin(count, isub(const((self.problem.width - b + 1) // 2), first))
-                loop: Stmt = For(lane, imax(length, ZERO), tuple(inside), "vector", LANES)
-                body.append(If(EXPR.op("lt", y, const(self.problem.height)), (loop,)))
+        y = iadd(imul(iadd(self.row, r), TWO), a)
+        x = iadd(imul(iadd(first, lane), TWO), b)
+        place = (k, iadd(imul(a, TWO), b), iadd(start, lane))
+        inside: list[Stmt] = []
+        known = self.builder.let("y", load(self.y, place), inside)
+        exact = self._sum(self._letters(panel, k, y, x), inside)
+        inside.append(Store(self.y, place, select(EXPR.op("isfinite", known), known, exact)))
+        # A result that is cut off is none.
+        kept = ifloordiv(isub(const(self.problem.width + 1), b), TWO)
+        length = imax(imin(count, isub(kept, first)), ZERO)
+        row = For(b, TWO, (For(lane, length, tuple(inside), "vector", LANES),))
+        exists = EXPR.op("lt", y, const(self.problem.height))
+        body: list[Stmt] = [For(a, TWO, (If(exists, (row,)),))]
         each = For(k, const(PANEL), (For(r, const(self.rows), tuple(body)),))
         spoilt = EXPR.op("bit_not", EXPR.op("isfinite", flag))
         return [total, look, If(spoilt, (each,))]
@@ -313,27 +329,27 @@ class _Kernel:
     def _stored(self, panel: Expr) -> list[Stmt]:
         """The elementwise work, row by row."""
         problem, plan = self.problem, self.plan
-        k, r = self._variable("r"), self._variable("t")
-        body: list[Stmt] = []
+        k, r, a = self._variable("r"), self._variable("t"), self._variable("a")
         before: list[Stmt] = []
+        inside: list[Stmt] = []
         first, count, start = (self.builder.let("at", e, before) for e in self._span(r))
-        for a in (0, 1):
-            lane = self._variable("j")
-            inside: list[Stmt] = []
-            y = iadd(imul(iadd(self.row, r), TWO), const(a))
-            x = iadd(imul(first, TWO), lane)
-            place = iadd(start, ifloordiv(lane, TWO))
-            even, odd = (load(self.y, (k, const(2 * a + b), place)) for b in (0, 1))
-            value = select(EXPR.op("eq", imod(lane, TWO), ZERO), even, odd)
-            at = self._letters(panel, k, y, x)
-            index = tuple(at[c] for c in plan.out if plan.sizes[c] != 1)
-            store_results(plan, index, value, inside)
-            end = imul(count, TWO)
-            if problem.width % 2:
-                end = imin(end, isub(const(problem.width), imul(first, TWO)))
-            loop: Stmt = For(lane, imax(end, ZERO), tuple(inside), "vector", LANES)
-            body.append(If(EXPR.op("lt", y, const(problem.height)), (loop,)))
-        return [For(k, const(PANEL), (For(r, const(self.rows), (*before, *body)),))]
+        lane = self._variable("j")
+        y = iadd(imul(iadd(self.row, r), TWO), a)
+        x = iadd(imul(first, TWO), lane)
+        place = iadd(start, ifloordiv(lane, TWO))
+        pair = imul(a, TWO)
+        even, odd = (load(self.y, (k, iadd(pair, const(b)), place)) for b in (0, 1))
+        value = select(EXPR.op("eq", imod(lane, TWO), ZERO), even, odd)
+        at = self._letters(panel, k, y, x)
+        index = tuple(at[c] for c in plan.out if plan.sizes[c] != 1)
+        store_results(plan, index, value, inside)
+        end = imul(count, TWO)
+        if problem.width % 2:
+            end = imin(end, isub(const(problem.width), imul(first, TWO)))
+        row = For(lane, imax(end, ZERO), tuple(inside), "vector", LANES)
+        exists = EXPR.op("lt", y, const(problem.height))
+        rows = For(r, const(self.rows), (*before, For(a, TWO, (If(exists, (row,)),))))
+        return [For(k, const(PANEL), (rows,))]
 
 
 def _differences(d: list[Expr]) -> list[Expr]:

@@ -20,10 +20,13 @@ from graphc.schedule import policy_cpu as policy
 
 LANES = policy.VECTOR_BYTES // 4
 PLACES = 16  # elements of a tile, and products
-# Cycles of one core, measured: of a vector of tiles of a channel that is transformed, of a vector
-# of tiles of a result that is transformed back and stored.
-TRANSFORM, BACK = 60, 110
+# Cycles of one core, measured: of a row of a channel that is copied, and of each of its vectors, of
+# a vector of tiles of a channel that is transformed, of a vector of tiles of a result that is
+# transformed back and stored.
+ROW, COPY, TRANSFORM, BACK = 6, 5, 60, 120
 MOST_VECTORS = 8
+# Vectors of tiles of a register tile: with three, what else is kept in registers makes them spill.
+WIDE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +42,14 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class Winograd:
-    """One convolution. image: what the windows slide over, [n, c, height, width]; rows, columns:
-    of tiles; pitch: tiles that a row counts as; chain, blocks: channels of a block, and blocks.
+    """One convolution. source: what the windows slide over, [n, c, height, width], without the
+    zeros around it; frame: rows above and columns left of it; pitch: tiles that a row counts as;
+    chain, blocks: channels of a block, and blocks.
     """
 
     node: Tensor
-    image: Tensor
+    source: Tensor
+    frame: tuple[int, int]
     batch: Size
     results: int
     height: int
@@ -89,22 +94,28 @@ def found_winograd(node: Tensor) -> Winograd | None:
     height, width = node.shape[2:]
     if not isinstance(height, int) or not isinstance(width, int) or known(w.shape[0]) % PANEL:
         return None
-    (image,) = v.inputs
     blocks, chain = known(u.shape[0]), known(u.shape[3])
     columns = (width + 1) // 2
+    source, frame, ends = _framed(v.inputs[0])
     # The last tile of an odd row ends with an element that only a result that is cut off uses;
     # the one before it may be the first one of the next row, where both are padding.
-    shared = width % 2 == 1 and _has_frame(image)
-    pitch = columns if shared else columns + 1
+    pitch = columns if width % 2 == 1 and ends else columns + 1
     results = known(w.shape[0])
-    return Winograd(node, image, node.shape[0], results, height, width, chain, blocks, pitch)
+    batch = node.shape[0]
+    return Winograd(node, source, frame, batch, results, height, width, chain, blocks, pitch)
 
 
-def _has_frame(image: Tensor) -> bool:
-    """Whether zeros stand at both ends of each row of an image."""
-    if image.op.name != "pad" or any(image.attr("interior")) or image.attr("value") != 0:
-        return False
-    return bool(image.attr("low")[3] > 0 and image.attr("high")[3] > 0)
+def _framed(image: Tensor) -> tuple[Tensor, tuple[int, int], bool]:
+    """An image without the zeros around it, those above and left of it, and whether there are some
+    at both ends of each row.
+    """
+    if image.op.name == "pad" and not any(image.attr("interior")) and image.attr("value") == 0:
+        low, high = image.attr("low"), image.attr("high")
+        widths = (*low, *high)
+        known_ = all(isinstance(n, int) and n >= 0 for n in widths)
+        if known_ and not any((*low[:2], *high[:2])):
+            return image.inputs[0], (low[2], low[3]), low[3] > 0 and high[3] > 0
+    return image, (0, 0), False
 
 
 def blocks_of(problem: Winograd, target: Target) -> Blocks:
@@ -113,7 +124,7 @@ def blocks_of(problem: Winograd, target: Target) -> Blocks:
     """
     registers = target.registers * target.register_bytes // policy.VECTOR_BYTES * 7 // 8
     tall = PANEL if registers >= PANEL else PANEL // 2
-    wide = max(1, min(3, registers // tall))
+    wide = max(1, min(WIDE, registers // tall))
     batch = problem.batch if isinstance(problem.batch, int) else 1
     channels = problem.chain * problem.blocks
     best: tuple[float, Blocks] | None = None
@@ -123,13 +134,15 @@ def blocks_of(problem: Winograd, target: Target) -> Blocks:
             if problem.panels % groups:
                 continue
             panels = problem.panels // groups
-            lines = problem.chain + panels * PANEL
-            if vectors > 1 and lines * vectors * PLACES * policy.VECTOR_BYTES > (
+            held = problem.chain + panels * PANEL
+            if vectors > 1 and held * vectors * PLACES * policy.VECTOR_BYTES > (
                 target.l2_bytes * 5 // 8
             ):
                 continue
             products = PLACES * channels * panels * PANEL * _cycles(vectors, tall, wide)
-            time = products + vectors * (channels * TRANSFORM + panels * PANEL * BACK)
+            lines = 2 * (problem.rows_of(vectors) + 1) * (ROW + COPY * -(-problem.width // LANES))
+            time = products + channels * (lines + vectors * TRANSFORM)
+            time += vectors * panels * PANEL * BACK
             steps = across * groups * max(1, batch)
             time *= sum(threads * most_steps(steps, threads) for threads in THREADS)
             if best is None or time < best[0] * 0.995:

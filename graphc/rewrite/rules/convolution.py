@@ -23,7 +23,7 @@ from graphc.rewrite.pattern import ROUNDING, node_rule, rules_of
 
 ULPS = 1.0
 # Channels, results, tiles, and products of all three, from which it is faster (measured).
-CHANNELS, RESULTS, TILES, WORK = 32, 32, 48, 700_000
+CHANNELS, RESULTS, TILES, WORK = 16, 32, 48, 200_000
 
 
 @node_rule("einsum", cls=ROUNDING, ulps=ULPS, accepts=lambda _, below: "windows" in below)
