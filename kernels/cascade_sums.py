@@ -44,7 +44,8 @@ from graphc.loops.nodes import (
     load,
     size,
 )
-from graphc.lower.contraction import ContractionPlan, combine_for, store_results
+from graphc.lower.chains import combine_for
+from graphc.lower.contraction import ContractionPlan, store_results
 
 
 @dataclass

@@ -17,7 +17,8 @@ from graphc.ir.node import Tensor, make
 from graphc.kernels.gemm_blocks import one_line
 from graphc.kernels.gemm_cpu import classified
 from graphc.kernels.gemm_problem import Problem, up
-from graphc.lower.contraction import has_tiles, is_dot, letters
+from graphc.lower.chains import has_tiles
+from graphc.lower.contraction import is_dot, letters
 from graphc.ops.families import Constant, Reshape
 from graphc.ops.gather import SLICE
 from graphc.ops.reshape import to_shape

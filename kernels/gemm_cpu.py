@@ -26,9 +26,9 @@ from graphc.ir.node import Tensor
 from graphc.kernels.gemm_blocks import blocks_for, in_memory, one_line
 from graphc.kernels.gemm_loops import blocked_product
 from graphc.kernels.gemm_problem import Blocks, Problem
+from graphc.lower.chains import has_tiles
 from graphc.lower.contraction import (
     ContractionPlan,
-    has_tiles,
     is_dot,
     letter_sizes,
     letters,

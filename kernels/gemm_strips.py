@@ -61,7 +61,8 @@ from graphc.loops.nodes import (
     load,
     size,
 )
-from graphc.lower.contraction import ContractionPlan, has_tiles, is_dot, store_results, total_of
+from graphc.lower.chains import has_tiles, total_of
+from graphc.lower.contraction import ContractionPlan, is_dot, store_results
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel
 from graphc.lower.regions import Region
 from graphc.schedule import policy_cpu as policy

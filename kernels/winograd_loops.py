@@ -52,7 +52,8 @@ from graphc.loops.nodes import (
     select,
     size,
 )
-from graphc.lower.contraction import ContractionPlan, combine_for, store_results, total_of
+from graphc.lower.chains import combine_for, total_of
+from graphc.lower.contraction import ContractionPlan, store_results
 from graphc.lower.kernel_builder import LoweredKernel, label_of
 from graphc.ops.winograd import PANEL
 from graphc.schedule.panels import panel_blocks, panel_counts

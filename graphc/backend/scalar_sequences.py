@@ -269,7 +269,9 @@ def float_to_integer(e: ScalarEmitter, x: str, source: DType, dtype: DType, widt
     # Everything above low - 1 truncates into the range; where low - 1 is no float, low is the
     # bound.
     mantissa = 24 if source.compute is float32 else 53
-    exact = dtype.bits <= mantissa or not signed
+    if dtype.bits <= mantissa:
+        return _cut_to_integer(e, x, source, dtype, width, (low, high - 1))
+    exact = not signed
     bound = _float_literal(float(low - 1 if exact else low), source, width)
     above = e.emit(f"fcmp {'ogt' if exact else 'oge'} {t} {x}, {bound}")
     limit = _float_literal(float(high), source, width)
@@ -285,6 +287,20 @@ def float_to_integer(e: ScalarEmitter, x: str, source: DType, dtype: DType, widt
         return whole
     too_low = e.emit(f"fcmp {'ole' if exact else 'olt'} {t} {x}, {bound}")
     return e.select(too_low, _int_literal(low, dtype, width), whole, dtype, width)
+
+
+def _cut_to_integer(
+    e: ScalarEmitter, x: str, source: DType, dtype: DType, width: int, ends: tuple[int, int]
+) -> str:
+    """The same where the ends of the range are floats: cut to them first."""
+    t, d = compute_type(source, width), compute_type(dtype, width)
+    cut = x
+    for end, test in zip(ends, ("ogt", "olt"), strict=True):
+        limit = _float_literal(float(end), source, width)
+        cut = e.select(e.emit(f"fcmp {test} {t} {cut}, {limit}"), cut, limit, source, width)
+    whole = e.emit(f"{'fptosi' if dtype.kind == 'i' else 'fptoui'} {t} {cut} to {d}")
+    nan = e.emit(f"fcmp uno {t} {x}, {x}")
+    return e.select(nan, _int_literal(0, dtype, width), whole, dtype, width)
 
 
 # -- integers

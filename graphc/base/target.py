@@ -67,6 +67,5 @@ CUDA_SM90 = Target(
 )  # fmt: skip
 
 TARGETS = {
-    t.name: t
-    for t in (X86_BASELINE, X86_V3, X86_V4, X86_V4_VNNI, AARCH64, RISCV64, CUDA_SM90)
+    t.name: t for t in (X86_BASELINE, X86_V3, X86_V4, X86_V4_VNNI, AARCH64, RISCV64, CUDA_SM90)
 }

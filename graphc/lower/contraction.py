@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from graphc.base.dims import Size, bounds, product
-from graphc.base.dtypes import DType, bool_, float32, float64
+from graphc.base.dtypes import DType, bool_
 from graphc.base.errors import CompileError
 from graphc.base.target import Target
 from graphc.ir.node import Node, Tensor, make
@@ -34,12 +34,14 @@ from graphc.loops.nodes import (
     size,
     var,
 )
+from graphc.lower.chains import combine_for, dot_of, total_of
 from graphc.lower.edges import effective, is_view
 from graphc.lower.elements import Index
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel
 from graphc.lower.regions import Region
 from graphc.lower.to_loops import evaluate_in_order, index_in
 from graphc.ops.families import Contraction, Map
+from graphc.ops.words import VIEW_WORDS
 from graphc.schedule import policy_cpu as policy
 from graphc.schedule.panels import has_panels, panel_blocks, panel_counts
 
@@ -273,7 +275,7 @@ def _costly_views(operand: Tensor) -> list[Tensor]:
     """
     node = operand
     while is_view(node) and node.inputs:
-        if isinstance(node.op.form, Map) and node.op.name not in _PLAIN_VIEWS:
+        if isinstance(node.op.form, Map) and node.op.name not in (*_PLAIN_VIEWS, VIEW_WORDS.name):
             return [node]
         node = node.inputs[0]
     return [] if node.inputs or not is_view(node) else [node]
@@ -351,7 +353,7 @@ class ContractionPlan:
     @property
     def dot(self) -> str:
         """The scalar method for words of narrow integers, "" for plain numbers."""
-        return _dot_of(self.node)
+        return dot_of(self.node)
 
     @property
     def combine(self) -> Combine:
@@ -364,34 +366,6 @@ class ContractionPlan:
         if self.dtype is not bool_:
             values = [EXPR.cast(v, self.dtype) for v in values]
         return values[0], values[1]
-
-
-def _dot_of(node: Tensor) -> str:
-    form = node.op.form
-    return form.dot if isinstance(form, Contraction) else ""
-
-
-def has_tiles(node: Tensor) -> bool:
-    """Whether the register tiles of templates serve a contraction: floats of 32 and 64 bits, and
-    words of narrow integers.
-    """
-    return node.dtype in (float32, float64) or bool(_dot_of(node))
-
-
-def combine_for(dtype: DType, dot: str = "") -> Combine:
-    """acc + a * b in one rounding for floats; wrapping for integers; any(and) for bool. dot: the
-    method for words of narrow integers.
-    """
-    left, a, b = var("left", dtype), var("right_a", dtype), var("right_b", dtype)
-    if dot:
-        step: Expr = EXPR.dot(dot, a, b, left)
-    elif dtype is bool_:
-        step = EXPR.bit_or(left, EXPR.bit_and(a, b))
-    elif dtype.is_float:
-        step = EXPR.fma(a, b, left)
-    else:
-        step = EXPR.add(left, EXPR.mul(a, b))
-    return Combine((left,), (a, b), (step,), (literal(0, dtype),))
 
 
 def lower_contraction(region: Region, builder: KernelBuilder, target: Target) -> LoweredKernel:
@@ -587,12 +561,6 @@ def _summed_loops(plan: ContractionPlan) -> tuple[_Loops | None, _Loops, dict[st
             within.append((step, imin(block, isub(size(plan.sizes[c]), start))))
             at[c] = iadd(start, step)
     return around, within, at
-
-
-def total_of(dtype: DType) -> Combine:
-    """Panels added up: the sum starts at -0.0, to which every first panel adds up as it is."""
-    left, right = var("left", dtype), var("right", dtype)
-    return Combine((left,), (right,), (EXPR.add(left, right),), (literal(-0.0, dtype),))
 
 
 def _nest(loops: _Loops, body: list[Stmt]) -> list[Stmt]:

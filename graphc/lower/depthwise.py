@@ -18,7 +18,8 @@ from graphc.ir.node import Node, Tensor
 from graphc.loops.build import EXPR, ZERO, iadd, imul, isub, literal
 from graphc.loops.index_math import unflatten
 from graphc.loops.nodes import Accumulate, Accumulators, Expr, For, If, Stmt, Var, size
-from graphc.lower.contraction import combine_for, letters
+from graphc.lower.chains import combine_for
+from graphc.lower.contraction import letters
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel
 from graphc.lower.regions import Region
 from graphc.lower.to_loops import evaluate_in_order, index_in

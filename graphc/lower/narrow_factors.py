@@ -21,7 +21,7 @@ from graphc.ops.reshape import to_shape
 from graphc.ops.state import constant_node
 
 _VIEWS = frozenset({"permute_dims", "windows", "slice", "flip", "broadcast_to"})
-_OF_CONSTANTS = frozenset({"permute_dims", "reshape"})
+_OF_CONSTANTS = frozenset({"permute_dims", "reshape", "cast", "subtract", "add"})
 _DEEPEST = 16  # views and sums between an operand and its integers
 
 Number = int | Array | Tensor  # int32, wrapping; a tensor where it is not known yet
@@ -173,15 +173,24 @@ def _remade(x: Tensor, operand: Tensor, attrs: tuple[Any, ...]) -> Tensor:
     return made
 
 
-def constant_of(x: Tensor) -> Array | None:
-    """The values of a constant with dims, seen through permutations and reshapes; else None."""
+def constant_of(x: Tensor, deep: int = _DEEPEST) -> Array | None:
+    """The values of a constant with dims, seen through what graphs of quantized models do with one
+    (which is not folded where it would take more memory); else None.
+    """
+    return _known(x, deep) if x.ndim else None
+
+
+def _known(x: Tensor, deep: int) -> Array | None:
     if isinstance(x.op.form, Constant):
         values: Array = x.attr("value").values
-        return values if values.ndim else None
-    if x.op.name not in _OF_CONSTANTS or x.op.reference is None:
+        return values
+    if not deep or x.op.name not in _OF_CONSTANTS or x.op.reference is None:
         return None
-    below = constant_of(x.inputs[0])
-    return None if below is None else np.asarray(x.op.reference(below, **x.attributes))
+    below = [_known(operand, deep - 1) for operand in x.inputs]
+    if any(values is None for values in below):
+        return None
+    with np.errstate(all="ignore"):
+        return np.asarray(x.op.reference(*below, **x.attributes))
 
 
 def number_of(x: Tensor) -> int | Tensor:

@@ -27,7 +27,13 @@ from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, make
 from graphc.ir.opdef import OpDef
 from graphc.ir.provenance import derived_from
-from graphc.lower.contraction import is_dot, letter_sizes, letters, summed_letters
+from graphc.lower.contraction import (
+    is_dot,
+    letter_sizes,
+    letters,
+    summed_letters,
+    vector_letter,
+)
 from graphc.lower.narrow_factors import (
     Factor,
     Number,
@@ -40,18 +46,27 @@ from graphc.lower.narrow_factors import (
     tensor_of,
     times,
 )
-from graphc.ops import elementwise, logical
+from graphc.ops import elementwise
 from graphc.ops.contraction import EINSUM
 from graphc.ops.promotion import cast
 from graphc.ops.reduction import SUM
 from graphc.ops.reshape import to_shape
-from graphc.ops.state import constant_node, scalar_constant
+from graphc.ops.state import constant_node
 from graphc.ops.view import permuted
-from graphc.ops.words import EINSUM_BYTES, EINSUM_PAIRS, PACK_WORDS, words_for
+from graphc.ops.words import (
+    EINSUM_BYTES,
+    EINSUM_PAIRS,
+    PACK_WORDS,
+    VIEW_WORDS,
+    packed_array,
+    words_for,
+)
 
 # Multiply-adds below which packing costs more than it saves.
 LEAST = 1 << 12
-_SIGNS = 0x80808080 - (1 << 32)  # the highest bit of each byte of a word
+# Rows of the other operand up to which words of a matrix are not laid down in memory: one register
+# tile reads each of them.
+FEW_ROWS = 4
 
 
 def narrow_products(graph: Graph, target: Target) -> Graph:
@@ -114,10 +129,9 @@ def _over_words(
     for spec, factor in zip((a, b), factors, strict=True):
         axis = spec.index(letter)
         if isinstance(factor.narrow, Tensor):
-            words.append(_packed(factor.narrow, axis, factor.flips))
+            words.append(_packed(node, spec, factor, axis))
         else:
-            assert PACK_WORDS.reference is not None
-            packed = PACK_WORDS.reference(factor.narrow, axis)
+            packed = packed_array(factor.narrow, axis)
             words.append(constant_node(constant_value(packed, int32)))
     if swaps:
         return op(*reversed(words), spec=f"{b},{a}->{out}")
@@ -153,17 +167,23 @@ def _is_packable(x: Tensor, axis: int) -> bool:
     return True
 
 
-def _packed(x: Tensor, axis: int, flips: bool) -> Tensor:
-    """Words of narrow integers, made below windows. flips: with the sign bit of each byte changed,
-    which makes unsigned bytes that are 128 more of signed ones, and the other way round.
-    """
+def _packed(node: Tensor, spec: str, factor: Factor, axis: int) -> Tensor:
+    """An operand of a contraction in words: in memory, unless each is read by one register tile."""
+    assert isinstance(factor.narrow, Tensor)
+    sizes, last = letter_sizes(node), vector_letter(node)
+    rows = product(sizes[c] for c in letters(node)[2] if c not in spec)
+    few = isinstance(rows, int) and rows <= FEW_ROWS and last is not None and spec[-1] == last
+    return _below_windows(VIEW_WORDS if few else PACK_WORDS, factor.narrow, axis, factor.flips)
+
+
+def _below_windows(op: OpDef, x: Tensor, axis: int, flips: bool) -> Tensor:
+    """Words of narrow integers along an axis, made below windows."""
     if x.op.name == "windows":
-        return _made(x, _packed(x.inputs[0], axis, flips))
+        return _made(x, _below_windows(PACK_WORDS, x.inputs[0], axis, flips))
     if x.op.name == "permute_dims":
         axes = x.attr("axes")
-        return permuted(_packed(x.inputs[0], axes[axis], flips), axes)
-    words = PACK_WORDS(x, axis=axis)
-    return logical.bitwise_xor(words, scalar_constant(_SIGNS, int32)) if flips else words
+        return permuted(_below_windows(op, x.inputs[0], axes[axis], flips), axes)
+    return op(x, axis=axis, flips=flips)
 
 
 def _made(x: Tensor, operand: Tensor) -> Tensor:

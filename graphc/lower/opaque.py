@@ -26,7 +26,7 @@ from graphc.loops.nodes import (
     load,
     size,
 )
-from graphc.lower.contraction import combine_for
+from graphc.lower.chains import combine_for
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, label_of, spread
 from graphc.lower.regions import Region
 from graphc.ops.families import LoopBuilder, Opaque

@@ -28,8 +28,6 @@ from graphc.ops.reduction import min as least
 from graphc.ops.reshape import to_shape
 from graphc.ops.view import broadcasted
 
-_FAR = 2.0**30  # beyond what any zero point brings back into range
-
 
 def _quotient(x: Tensor, scale: Tensor | float, dtype: DType) -> Tensor:
     """x / scale rounded to a dtype."""
@@ -48,12 +46,16 @@ def _quantized(
     part of it.
     """
     limits = np.iinfo(dtype.numpy)
-    whole = cast(rounding.clip(cast(rounding.round(x), float64), -_FAR, _FAR), int32)
-    if zero_point is not None:
-        whole = elementwise.add(whole, cast(zero_point, int32))
-    least_ = int(limits.min) if low is None else low
-    greatest_ = int(limits.max) if high is None else high
-    return cast(rounding.clip(whole, least_, greatest_), dtype)
+    whole = rounding.round(x if x.dtype.bits >= 32 else cast(x, float32))
+    least_ = float(limits.min if low is None else low)
+    greatest_ = float(limits.max if high is None else high)
+    if zero_point is None:
+        return cast(rounding.clip(whole, least_, greatest_), dtype)
+    # Cut before the zero point is added: floats hold all these numbers exactly.
+    at = cast(zero_point, whole.dtype)
+    least_at, greatest_at = (elementwise.subtract(end, at) for end in (least_, greatest_))
+    whole = cast(rounding.clip(whole, least_at, greatest_at), int32)
+    return cast(elementwise.add(whole, cast(zero_point, int32)), dtype)
 
 
 def _spread(c: Context, k: int, x: Tensor) -> Tensor:

@@ -372,7 +372,8 @@ _declare(
     position=_int(0),
     mode=_one_of("set", "add", "multiply", "min", "max"),
 )
-_declare(1, "pack_words softmax log_softmax", axis=_axis)
+_declare(1, "softmax log_softmax", axis=_axis)
+_declare(1, "pack_words view_words", axis=_axis, flips=_flag)
 _declare(2, "softmax_cross_entropy take_along_axis", axis=_axis)
 _declare((1, _ANY), "concat", axis=_axis)
 _declare(1, "copy", slot=_int(0))

@@ -33,7 +33,7 @@ def words_for(size: Size, dtype: DType) -> Size:
 
 
 def _pack_type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
-    (x,), (axis,) = inputs, attrs
+    (x,), (axis, _) = inputs, attrs
     assert isinstance(x, Tensor)
     if not 0 <= axis < x.ndim:
         shape_error(f"pack_words: there is no axis {axis}", [x])
@@ -56,19 +56,21 @@ def _pack_element(e: Any, index: tuple[Any, ...], node: Tensor) -> Any:
         if place:
             part = e.op("shift_left", part, e.constant(bits * place, int32))
         word = part if word is None else e.bit_or(word, part)
-    return word
+    return e.op("bit_xor", word, e.constant(_SIGNS[bits], int32)) if node.attr("flips") else word
 
 
 _UNSIGNED = {8: uint8, 16: uint16}
+# The highest bit of each part of a word.
+_SIGNS = {8: 0x80808080 - (1 << 32), 16: 0x80008000 - (1 << 32)}
 
 
-def _pack_reference(x: Array, axis: int) -> Array:
+def _pack_reference(x: Array, axis: int, flips: bool) -> Array:
     count = 4 // x.dtype.itemsize
     short = -x.shape[axis] % count
     x = np.pad(x, [(0, short if d == axis else 0) for d in range(x.ndim)])
     moved = np.ascontiguousarray(np.moveaxis(x, axis, -1), x.dtype.newbyteorder("<"))
     words = moved.view(np.dtype(np.int32).newbyteorder("<")).astype(np.int32)
-    return np.moveaxis(words, -1, axis)
+    return np.moveaxis(words ^ np.int32(_SIGNS[32 // count]) if flips else words, -1, axis)
 
 
 _SHAPES: tuple[tuple[tuple[int, ...], int], ...] = (
@@ -83,23 +85,43 @@ _SHAPES: tuple[tuple[tuple[int, ...], int], ...] = (
 
 
 def _pack_samples(dtype: DType) -> Sequence[Sample]:
-    found = [Sample((draw(shape, dtype),), {"axis": axis}) for shape, axis in _SHAPES]
-    return [*found, Sample((strided(draw((6, 9), dtype)),), {"axis": 1})]
+    found = [
+        Sample((draw(shape, dtype),), {"axis": axis, "flips": flips})
+        for shape, axis in _SHAPES
+        for flips in (False, True)
+    ]
+    return [*found, Sample((strided(draw((6, 9), dtype)),), {"axis": 1, "flips": False})]
 
 
-PACK_WORDS = REGISTRY.add(
-    OpDef(
-        "pack_words",
-        ("axis",),
-        _pack_type,
-        _pack_reference,
-        None,
-        Map(_pack_element),
-        doc="Neighbours along an axis side by side in int32 words, as stored; zeros at the end.",
-        samples=_pack_samples,
-        dtypes=(int8, uint8, int16, uint16),
+def packed_array(x: Array, axis: int) -> Array:
+    """Words of the elements of an array, as `pack_words` makes them."""
+    return _pack_reference(x, axis, False)
+
+
+def _packing(name: str, kind: str, doc: str) -> OpDef:
+    return REGISTRY.add(
+        OpDef(
+            name,
+            ("axis", "flips"),
+            _pack_type,
+            _pack_reference,
+            None,
+            Map(_pack_element, kind=kind),
+            doc=doc,
+            samples=_pack_samples,
+            dtypes=(int8, uint8, int16, uint16),
+        )
     )
+
+
+# Words that are read often are made once and lie in memory: for fusion they are no view.
+PACK_WORDS = _packing(
+    "pack_words",
+    "gather",
+    "Neighbours along an axis side by side in int32 words, as stored, zeros at the end; `flips`: "
+    "the highest bit of each changed.",
 )
+VIEW_WORDS = _packing("view_words", "view", "pack_words, made anew wherever they are read.")
 
 
 # -- contractions ----------------------------------------------------------------------------------
