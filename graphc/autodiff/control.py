@@ -15,12 +15,12 @@ and never kept: checkpointing rests on it.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from graphc.autodiff.reverse import _differentiate, zeros_like_type
 from graphc.autodiff.substitution import ordered, substitute
+from graphc.base.intern import IdentityTable
 from graphc.ir.bindings import computed_symbols
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor
@@ -194,13 +194,14 @@ class _CallPlan:
     wanted: tuple[int, ...]
 
 
-_PLANS: weakref.WeakKeyDictionary[Graph, dict[tuple[int, ...], _CallPlan]] = (
-    weakref.WeakKeyDictionary()
-)
+# By identity: equal bodies from other lines have gradients on those lines.
+_PLANS: IdentityTable[Graph, dict[tuple[int, ...], _CallPlan]] = IdentityTable()
 
 
 def _call_plan(body: Graph, given: tuple[int, ...]) -> _CallPlan:
-    plans = _PLANS.setdefault(body, {})
+    if body not in _PLANS:
+        _PLANS[body] = {}
+    plans = _PLANS.get(body, {})
     if given not in plans:
         found = _pullback(body, given, ())
         inputs = [t for _, t in body.inputs]

@@ -18,7 +18,7 @@ from graphc.autodiff.reverse import cotangents, zeros_like_type
 from graphc.autodiff.substitution import BARRIER, first_type, first_value, ordered, substitute
 from graphc.base.errors import GraphError, UnsupportedError
 from graphc.ir.bindings import bindings_inside
-from graphc.ir.graph import Graph, interned
+from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, make
 from graphc.ir.opdef import REGISTRY, OpDef, fail
 from graphc.ops.families import Alias
@@ -136,7 +136,7 @@ def attach(
     from `formals`.
     """
     backward, captured = close(outputs, formals, "backward")
-    node = make(WITH_GRADIENT, (y, *targets, *captured), (interned(backward),))
+    node = make(WITH_GRADIENT, (y, *targets, *captured), (backward,))
     assert isinstance(node, Tensor)
     return node
 

@@ -533,10 +533,14 @@ def _check_updates(updates: tuple[tuple[Tensor, Tensor], ...]) -> None:
 
 
 def interned(body: Graph) -> Graph:
-    """The one living body of that text (and of sizes computed outside): equal bodies are the same
-    object, as equal nodes are.
+    """The one living body of that text (and of sizes computed outside) that was written on the same
+    lines: bodies made again are the same object, as nodes are.
+
+    Equal bodies from other lines are equal and no more: whoever works on bodies works on one of
+    them, and an error names the lines of the one that it is in.
     """
-    return _BODIES.get((body.text, body.outer_symbols), lambda: body)
+    key = body.text, body.outer_symbols, provenance.lines_of(body.nodes)
+    return _BODIES.get(key, lambda: body)
 
 
 _BODIES: InternTable[Graph] = InternTable()

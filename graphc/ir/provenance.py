@@ -11,7 +11,7 @@ import linecache
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import CodeType, FrameType
@@ -49,15 +49,16 @@ class Location:
         return f"{self}   {self.source}".rstrip()
 
 
-_Raw = tuple[CodeType, int] | Location
-_locations: IdentityTable[Node, tuple[_Raw, ...]] = IdentityTable()
+# A line as it is noted where nodes are made: cheap, and of no use but to be compared.
+Line = tuple[CodeType, int] | Location
+_locations: IdentityTable[Node, tuple[Line, ...]] = IdentityTable()
 _names: IdentityTable[Node, tuple[str, ...]] = IdentityTable()
 _inside: dict[CodeType, bool] = {}
 
 
 class _State(threading.local):
     def __init__(self) -> None:
-        self.derived: tuple[_Raw, ...] | None = None
+        self.derived: tuple[Line, ...] | None = None
         self.scopes: tuple[str, ...] = ()
         self.collectors: tuple[dict[int, Node], ...] = ()
 
@@ -118,7 +119,7 @@ def here() -> str:
     return "" if raw is None else _location(raw).describe()
 
 
-def _location(raw: _Raw) -> Location:
+def _location(raw: Line) -> Location:
     return raw if isinstance(raw, Location) else Location(raw[0].co_filename, raw[1])
 
 
@@ -138,7 +139,7 @@ def record(node: Node) -> None:
         _locations[node] = (raw,)
 
 
-def merge(node: Node, raws: tuple[_Raw, ...]) -> None:
+def merge(node: Node, raws: tuple[Line, ...]) -> None:
     """Add locations to a node, the first ones first, up to a bound."""
     old = _locations.get(node, ())
     new = tuple(r for r in raws if r not in old)
@@ -156,6 +157,19 @@ def locations(node: Node) -> tuple[Location, ...]:
     return tuple(_location(raw) for raw in _locations.get(node, ()))
 
 
+def lines_of(nodes: Iterable[Node]) -> tuple[tuple[Line, ...], ...]:
+    """Where each node was written, as something to compare."""
+    return tuple([_locations.get(node, ()) for node in nodes])
+
+
+def copy_lines(nodes: Iterable[Node], lines: Mapping[Line, Line]) -> None:
+    """Move the locations of nodes to other lines, from old ones to new ones."""
+    for node in nodes:
+        old = _locations.get(node, ())
+        if old:
+            _locations[node] = tuple(dict.fromkeys(lines.get(raw, raw) for raw in old))
+
+
 def where(node: Node) -> str:
     """`model.py:20   y = …`, or an empty string when unknown."""
     found = locations(node)
@@ -166,7 +180,7 @@ def where(node: Node) -> str:
 def derived_from(*nodes: Node) -> Iterator[None]:
     """Nodes made inside take the locations of `nodes` (merged, in order)."""
     old = _state.derived
-    raws: tuple[_Raw, ...] = ()
+    raws: tuple[Line, ...] = ()
     for node in nodes:
         raws += tuple(r for r in _locations.get(node, ()) if r not in raws)
     _state.derived = raws[:_MAX_LOCATIONS]

@@ -61,11 +61,11 @@ def _functions(graph: Graph) -> Functions:
     if not graph.own_bodies:
         return {}
     parts = (*graph.bodies, graph)
-    uses = Counter(id(v) for g in parts for n in g.nodes for v in n.attrs if type(v) is Graph)
+    uses = Counter(v for g in parts for n in g.nodes for v in n.attrs if type(v) is Graph)
     found: Functions = {}
     taken: set[str] = set()
     for body in graph.bodies:
-        if uses[id(body)] > 1 and not body.outer_symbols:
+        if uses[body] > 1 and not body.outer_symbols:
             name = _NOT_PLAIN.sub("_", body.name)[:40]
             name = name if _PLAIN.match(name) else "f_" + name
             fresh = (name if not k else f"{name}_{k}" for k in itertools.count())

@@ -47,8 +47,8 @@ def closed_body(
     """The body of placeholders `inputs` and of `outputs` that depend on nothing else.
 
     Inputs are called `in_0 …`, outputs `out_0 …`; names: those of nodes inside; sizes: the counts
-    of sizes that it computes, where it is a part of a body.  Equal bodies are one object.  Raises
-    GraphError where something else is needed, variables included.
+    of sizes that it computes, where it is a part of a body.  Equal bodies from the same lines are
+    one object.  Raises GraphError where something else is needed, variables included.
     """
     named_inputs = tuple((f"in_{k}", t) for k, t in enumerate(inputs))
     named_outputs = tuple((f"out_{k}", t) for k, t in enumerate(outputs))

@@ -17,7 +17,7 @@ class Context:
 
     numerics: str = "standard"
     trace: Trace = field(default_factory=Trace)
-    bodies: dict[Graph, Graph] = field(default_factory=dict)
+    bodies: dict[Graph, tuple[Graph, Graph]] = field(default_factory=dict)
 
 
 class Pass(Protocol):

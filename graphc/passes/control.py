@@ -439,11 +439,13 @@ class DissolveControl:
     def run(self, graph: Graph, context: Context) -> Graph:
         """The graph with fewer control nodes."""
         runs = _control_nodes(graph)
-        calls = Counter(id(n.attr("body")) for n in runs if n.op.name == "call")
-        if all(n.op.name == "call" for n in runs):
-            bodies = {id(n.attr("body")): n.attr("body") for n in runs}
-            if not any(_dissolves(body, calls) for body in bodies.values()):
-                return graph
+        called = [n.attrs[0] for n in runs if n.op.name == "call"]
+        bodies = {id(body): body for body in called}
+        calls: Counter[Graph] = Counter()
+        for key, count in Counter(map(id, called)).items():
+            calls[bodies[key]] += count
+        if len(called) == len(runs) and not any(_dissolves(body, calls) for body in calls):
+            return graph
 
         def change(_: Node, node: Node, used: Sequence[int]) -> Results | None:
             return _dissolved(node, calls) if _is_simple(node) else None
@@ -451,7 +453,7 @@ class DissolveControl:
         return replace_control(graph, change)
 
 
-def _dissolved(node: Node, calls: Mapping[int, int]) -> Results | None:
+def _dissolved(node: Node, calls: Mapping[Graph, int]) -> Results | None:
     name = node.op.name
     if name == "cond" and node.inputs[0].op is CONSTANT:
         chosen = "then" if bool(node.inputs[0].attr("value").values) else "otherwise"
@@ -464,9 +466,9 @@ def _dissolved(node: Node, calls: Mapping[int, int]) -> Results | None:
     return None
 
 
-def _dissolves(body: Graph, calls: Mapping[int, int]) -> bool:
-    """Whether calls of a body become the body. calls: how many there are, by id of a body."""
-    if body.bindings or not (calls.get(id(body)) == 1 or _is_tiny(body)):
+def _dissolves(body: Graph, calls: Mapping[Graph, int]) -> bool:
+    """Whether calls of a body become the body. calls: how many there are."""
+    if body.bindings or not (calls.get(body) == 1 or _is_tiny(body)):
         return False
     # Behind barriers stands what is computed again: inside its body it is not merged with the
     # first computation.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from graphc.ir import provenance
 from graphc.ir.graph import Graph, interned
 from graphc.ir.node import Node, Tensor, make
+from graphc.passes.body_lines import on_lines_of
 from graphc.passes.context import Context, Pass
 from graphc.passes.control import DissolveControl, MergeControl, PruneControl
 from graphc.passes.expand import ExpandComposites, StripAliases
@@ -38,21 +39,23 @@ class OptimizeBodies:
     name: str = "optimize-bodies"
 
     def run(self, graph: Graph, context: Context) -> Graph:
-        """The graph with its bodies changed; equal bodies stay one."""
+        """The graph with its bodies changed; equal ones stay equal, each with its own lines."""
         if not graph.own_bodies:
             return graph
         changed = context.bodies
         for body in graph.own_bodies:
             if body not in changed:
-                new = _through(body, _PIPELINES[self.pipeline], context)
-                changed[body] = changed[new] = interned(new)
-        if all(changed[body] is body for body in graph.own_bodies):
+                new = interned(_through(body, _PIPELINES[self.pipeline], context))
+                changed[body], changed[new] = (body, new), (new, new)
+        if all(changed[body][1] is body for body in graph.own_bodies):
             return graph
+        each = {id(a): a for n in graph.nodes for a in n.attrs if type(a) is Graph}
+        made = {key: on_lines_of(body, *changed[body]) for key, body in each.items()}
 
         def visit(node: Node, inputs: tuple[Tensor, ...]) -> Node:
             if not inputs:
                 return node
-            attrs = tuple(changed[a] if isinstance(a, Graph) else a for a in node.attrs)
+            attrs = tuple(made[id(a)] if isinstance(a, Graph) else a for a in node.attrs)
             if all(map(_same, (*inputs, *attrs), (*node.inputs, *node.attrs))):
                 return node
             with provenance.derived_from(node):

@@ -12,7 +12,7 @@ import importlib
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from graphc.runtime.executable import Executable, Site
 
 _log = logging.getLogger("graphc.runtime")
 _MOST_SECONDS = 20.0  # of a loop in the reference
+_CALLED = {"call": "a function called"}  # how errors name what runs a body
 _EXPONENT = {"bfloat16": 0x7F80, "float16": 0x7C00}  # all ones in a NaN and in an infinity
 
 
@@ -72,12 +73,15 @@ def _is_bad(stored: Array, dtype: DType) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """What is wrong with one array of `graph`, and the ranges of the node's inputs."""
+    """What is wrong with one array of `graph`, and the ranges of the node's inputs. calls: the
+    nodes that run `graph` where it is a body, from the inside out.
+    """
 
     node: Node
     summary: str
     operands: tuple[str, ...]
     graph: Graph
+    calls: tuple[Node, ...] = ()
 
 
 class _InBody(Exception):
@@ -173,7 +177,11 @@ def _evaluated(
             live[id(node)] = values[id(node)]
         else:
             arrays = [live[id(i)] for i in node.inputs]
-            live[id(node)] = evaluate_node(node, arrays, sizes, inside)
+            try:
+                live[id(node)] = evaluate_node(node, arrays, sizes, inside)
+            except _InBody as found:
+                calls = (*found.found.calls, node)
+                raise _InBody(replace(found.found, calls=calls)) from None
         binder.see(node, live[id(node)], sizes)
         summary = _summary(live[id(node)]) if node.op.name != "constant" else ""
         if summary:
@@ -200,6 +208,54 @@ def operand_ranges(
             live[id(needed)] = evaluate_node(needed, arrays, sizes)
         binder.see(needed, live[id(needed)], sizes)
     return tuple(_range(graph, i, live[id(i)]) for i in node.inputs)
+
+
+class _Refused(Exception):
+    """Ends the evaluation at a node that cannot compute with its operands."""
+
+    def __init__(self, found: Bad) -> None:
+        super().__init__(found.summary)
+        self.found = found
+
+
+def find_refusal(graph: Graph, values: Mapping[int, Array], sizes: Mapping[str, int]) -> Bad | None:
+    """The first node, at any depth, that cannot compute with its operands, and who runs it; None
+    where the reference meaning computes, or does not tell in time.
+    """
+    end = time.monotonic() + _MOST_SECONDS
+
+    def run_body(body: Graph, sizes: Mapping[str, int], *arrays: Array) -> tuple[Array, ...]:
+        given = {id(t): array for (_, t), array in zip(body.inputs, arrays, strict=True)}
+        live = run(body, given, dict(sizes))
+        return tuple(live[id(t)] for _, t in body.outputs)
+
+    def run(graph: Graph, given: Mapping[int, Array], sizes: dict[str, int]) -> dict[int, Any]:
+        live: dict[int, Any] = dict(given)
+        binder = SizeBinder(graph.bindings)
+        for node in graph.nodes:
+            if id(node) not in live:
+                if time.monotonic() > end:
+                    raise _TookTooLong
+                arrays = [live[id(i)] for i in node.inputs]
+                try:
+                    live[id(node)] = evaluate_node(node, arrays, sizes, run_body)
+                except _Refused as inner:
+                    calls = (*inner.found.calls, node)
+                    raise _Refused(replace(inner.found, calls=calls)) from None
+                except (IndexError, ExecutionError) as error:
+                    ranges = zip(node.inputs, arrays, strict=True)
+                    operands = tuple(_range(graph, i, array) for i, array in ranges)
+                    raise _Refused(Bad(node, str(error), operands, graph)) from error
+            binder.see(node, live[id(node)], sizes)
+        return live
+
+    try:
+        run(graph, values, dict(sizes))
+    except _Refused as refused:
+        return refused.found
+    except _TookTooLong:
+        _log.info("%s: the reference runs for too long to say which op it was", graph.name)
+    return None
 
 
 def node_at(graph: Graph, op: str, where: str) -> Node | None:
@@ -268,10 +324,20 @@ def numerics_error(graph: Graph, found: Bad) -> NumericsError:
         message(
             f"{what} : {_type_text(node)} holds {found.summary}; no variable was changed",
             operands=found.operands,
-            at=provenance.where(node) or None,
+            at=lines_of(node, found.calls) or None,
             hint=hint,
         )
     )
+
+
+def lines_of(node: Node, calls: Iterable[Node]) -> str:
+    """The user's line of a node, and those of what runs the body that it is in."""
+    found = {provenance.where(node): ""}
+    for call in calls:
+        found.setdefault(
+            provenance.where(call), f"in {_CALLED.get(call.op.name, call.op.name)} at "
+        )
+    return "\n  ".join(prefix + where for where, prefix in found.items() if where)
 
 
 def _is_named(graph: Graph, node: Node) -> bool:

@@ -10,6 +10,7 @@ import itertools
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -209,9 +210,14 @@ class Function:
                 run_nodes(graph, dict(values), sizes)
             except ExecutionError as error:  # the reference meaning names the size and its bounds
                 return error
-        node = diagnosis.node_at(graph, site.op, site.where)
         operands: tuple[str, ...] = ()
-        if node is not None:
+        node = diagnosis.node_at(graph, site.op, site.where)
+        if node is None:  # it is in a body, maybe of several that are equal
+            refused = diagnosis.find_refusal(graph, values, sizes)
+            if refused is not None and refused.node.op.name == site.op:
+                site = replace(site, where=diagnosis.lines_of(refused.node, refused.calls))
+                operands = refused.operands
+        else:
             try:
                 operands = diagnosis.operand_ranges(graph, values, sizes, node)
             except IndexError as error:  # an earlier op meets such a value as well

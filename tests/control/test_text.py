@@ -222,7 +222,7 @@ MAKERS = {
 
 
 @pytest.mark.parametrize("what", MAKERS)
-def test_bodies_made_twice_are_one(what: str) -> None:
+def test_bodies_made_twice_are_written_once(what: str) -> None:
     """Wherever bodies come from, also differentiated, the graph that is read back is equal."""
     make = MAKERS[what]
     x, y = (graphc.placeholder((4,), "float32", name=name) for name in "xy")
@@ -233,5 +233,4 @@ def test_bodies_made_twice_are_one(what: str) -> None:
     for found in (graph, graph.optimize()):
         assert parse(str(found)) == found
         bodies = [a for n in found.nodes for a in n.attrs if isinstance(a, Graph)]
-        assert len({id(b) for b in bodies}) == len({b.text for b in bodies})
-        assert found is not graph or bodies
+        assert found is not graph or len(bodies) > len(set(bodies))
