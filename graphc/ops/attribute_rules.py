@@ -381,7 +381,7 @@ _declare((1, _ANY), "with_gradient", _with_gradient, backward=_graph)
 _declare(1, "pad", _pad, low=_sizes, high=_sizes, interior=_ints(0), value=_anything)
 _declare(
     1,
-    "sum mean prod max min any all argmax argmin norm logsumexp",
+    "sum mean prod max max_number min any all argmax argmin norm logsumexp",
     axes=_sorted_axes,
     keepdims=_flag,
 )

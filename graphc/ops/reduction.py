@@ -159,6 +159,12 @@ def _max_reference(x: Array, axes: AxesTuple, keepdims: bool) -> Array:
     return np.asarray(np.max(x, axis=axes, keepdims=keepdims, initial=lowest(dtype_of(x.dtype))))
 
 
+def _max_number_reference(x: Array, axes: AxesTuple, keepdims: bool) -> Array:
+    # Not np.fmax, which loses numbers beside signaling NaN.
+    numbers = np.where(np.isnan(x), lowest(dtype_of(x.dtype)), x)
+    return np.asarray(np.max(numbers, axis=axes, keepdims=keepdims, initial=-np.inf))
+
+
 def _min_reference(x: Array, axes: AxesTuple, keepdims: bool) -> Array:
     return np.asarray(np.min(x, axis=axes, keepdims=keepdims, initial=highest(dtype_of(x.dtype))))
 
@@ -256,6 +262,11 @@ def _prod_gradient(g: Tensor, node: Tensor) -> list[Tensor | None]:
     return [
         elementwise.chain_multiply(restored(g, node), REGISTRY["permute_dims"](others, axes=back))
     ]
+
+
+def _larger_number(s: Any, left: tuple[Any, ...], right: tuple[Any, ...]) -> tuple[Any, ...]:
+    # NaN is not greater than anything: one instruction on x86, where `maximum` takes three.
+    return (s.select(s.gt(right[0], left[0]), right[0], left[0]),)
 
 
 # -- argmax, argmin -------------------------------------------------------------------------------
@@ -416,6 +427,14 @@ MAX = _declare(
     _max_reference,
     gradient=_extreme_gradient,
     dtypes=ALL,
+)
+MAX_NUMBER = _declare(
+    "max_number",
+    "The maximum over axes of what is not NaN; -inf where there is nothing else.",
+    Reduction(_own, _max_identity, _entered, _larger_number, _rounded),
+    _max_number_reference,
+    gradient=_extreme_gradient,
+    dtypes=FLOAT,
 )
 MIN = _declare(
     "min",

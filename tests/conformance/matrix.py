@@ -145,7 +145,8 @@ _REDUCED: list[tuple[tuple[int, ...], list[dict[str, Any]]]] = [
 ]
 _REDUCTIONS = [(shape, attrs) for shape, choices in _REDUCED for attrs in choices]
 _REDUCING = (
-    "sum", "mean", "max", "min", "prod", "any", "all", "logsumexp", "norm", "argmax", "argmin",
+    "sum", "mean", "max", "max_number", "min", "prod", "any", "all", "logsumexp", "norm", "argmax",
+    "argmin",
 )  # fmt: skip
 _CUMULATIVE = ("cumulative_sum", "cumulative_prod", "cumulative_max", "cumulative_min")
 _ALONG = [
@@ -212,7 +213,8 @@ _ONE_OPERAND: dict[str, list[tuple[tuple[int, ...], dict[str, Any]]]] = {
 
 
 _SELECTING = frozenset((
-    "max", "min", "argmax", "argmin", "cumulative_max", "cumulative_min", "sort", "argsort",
+    "max", "max_number", "min", "argmax", "argmin", "cumulative_max", "cumulative_min", "sort",
+    "argsort",
 ))  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from graphc.base.dims import product
 from graphc.base.dtypes import DType, bool_, int64
 from graphc.ir.node import Tensor, TensorType
-from graphc.onnx.exporting.table import Making, exports
+from graphc.onnx.exporting.table import REFUSED, Making, exports
 from graphc.onnx.exporting.writer import Value
 from graphc.ops.reduction import lowest
 
@@ -38,6 +38,9 @@ def _reduction(m: Making, node: Tensor, xs: list[Value]) -> Value:
         start = w.number(_start(f"cumulative_{name}", x.dtype), wide)
         found = w.op(op_type.replace("Reduce", ""), found, start, dtype=wide)
     return w.cast(found, x.dtype)
+
+
+REFUSED["max_number"] = "ONNX leaves open what becomes of NaN in a maximum"
 
 
 @exports("argmax", "argmin")
