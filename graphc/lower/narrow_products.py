@@ -73,6 +73,8 @@ def narrow_products(graph: Graph, target: Target) -> Graph:
     """The graph with its products of narrow integers over words, where the target has instructions
     for them.
     """
+    if EINSUM not in graph.ops:  # a thousand layers are looked at once
+        return graph
     if not target.has_dot_pairs or not any(_is_candidate(node) for node in graph.nodes):
         return graph
 
