@@ -44,6 +44,7 @@ from graphc.loops.nodes import (
     Expr,
     For,
     If,
+    Prefetch,
     Stmt,
     Store,
     Var,
@@ -60,6 +61,8 @@ from graphc.schedule.panels import panel_blocks, panel_counts
 
 # Turns of an inner loop over channels, so that accumulators stay where they are (`direct_loops`).
 SHORT_LOOP = 8
+# Panels of weights that are asked for ahead: some 250 ns, they may come from memory.
+AHEAD = 2
 # Elements of rows that are copied at once: half of a first-level cache.
 AT_ONCE = 4096
 TWO = const(2)
@@ -226,8 +229,25 @@ class _Kernel:
                 inside.append(Accumulate(acc, (value, weight)))
                 total = self._added((place, result, u), acc.vars[0], block)
                 after.append(Store(self.m, (place, result, u), total))
-        body: list[Stmt] = [*before, *self.builder.nest(list(loops), inside), *after]
+        for variable, extent in reversed(loops[1:]):
+            inside = [For(variable, const(extent), tuple(inside))]
+        if first == start == 0:
+            inside = [*self._ahead(block, place, panel, step, chain // loops[0][1]), *inside]
+        summed = For(step, const(loops[0][1]), tuple(inside))
+        body: list[Stmt] = [*before, summed, *after]
         return [For(lane, const(LANES), tuple(body), "vector", LANES)]
+
+    def _ahead(self, block: Expr, place: Expr, panel: Expr, step: Expr, turns: int) -> list[Stmt]:
+        """What a turn of `turns` channels asks for: as many weights of a panel further on."""
+        apart = LANES // PANEL  # channels in a cache line
+        if turns % apart:
+            return []
+        later = iadd(self.first_panel, panel, const(AHEAD))
+        c = imul(step, const(turns))
+        return [
+            Prefetch(self.weights, (block, place, later, iadd(c, const(k)), ZERO))
+            for k in range(0, turns, apart)
+        ]
 
     def _added(self, at: tuple[Expr, ...], chain: Expr, block: Expr) -> Expr:
         """The blocks of channels so far: the first one as it is, the others added to M."""
