@@ -110,7 +110,7 @@ def found_direct(node: Tensor, target: Target, least: Least) -> Direct | None:
     problem = _problem(node, target, least)
     if problem is None:
         return None
-    packed = _panels_of(node.inputs[problem.row_operand])
+    packed = panels_of(node.inputs[problem.row_operand])
     if packed is None:
         return None
     own = letters(node)[problem.row_operand]
@@ -128,20 +128,27 @@ def in_panels(node: Tensor, target: Target, least: Least) -> Tensor | None:
     problem = _problem(node, target, least)
     if problem is None:
         return None
+    tile = _tile(problem, one_line(problem, node), target)
+    return with_panels(node, problem, tile.results)
+
+
+def with_panels(node: Tensor, problem: Problem, panel: int) -> Tensor | None:
+    """The contraction with its constant weights as panels of so many results in memory; None where
+    it has none.
+    """
     number = problem.row_operand
     weights, spec = node.inputs[number], letters(node)[number]
     source = _source(weights)
     if source is None:
         return None
-    tile = _tile(problem, one_line(problem, node), target)
     (row,) = problem.rows
     groups = [c for c in spec if c in problem.outer]
     single = [c for c in spec if problem.sizes[c] == 1]
     order = [*single, *groups, row, *problem.summed]
     outer, inner = (tuple(known(problem.sizes[c]) for c in g) for g in (groups, problem.summed))
     results = known(problem.sizes[row])
-    padded = up(results, tile.results)
-    panels = (*outer, padded // tile.results, tile.results, *inner)
+    padded = up(results, panel)
+    panels = (*outer, padded // panel, panel, *inner)
     at, rank = len(outer) + 1, len(panels)
     value, steps = source
     shape = tuple(known(problem.sizes[c]) for c in order)
@@ -185,7 +192,7 @@ def _source(operand: Tensor) -> Arranged | None:
     return operand.attr("value"), tuple(reversed(steps))
 
 
-def _panels_of(operand: Tensor) -> Tensor | None:
+def panels_of(operand: Tensor) -> Tensor | None:
     """The constant of panels below the views that `in_panels` makes."""
     if operand.op is not SLICE:
         return None

@@ -341,7 +341,8 @@ class StripLoops:
         it is, and (keeps) for the other tiles, rather than the scratch block.
         """
         strips = self.strips
-        lane, k = self.builder.variable("j"), self.builder.variable("k")
+        lane = self.builder.variable("j")
+        loops, k = self._turns(block, reads)
         column = iadd(first, lane)
         at_k = iadd(imul(block, const(self.problem.depth)), k)
         combine = self.plan.combine
@@ -368,8 +369,16 @@ class StripLoops:
                 after.append(Store(self.c, place, self._added(place, chain.vars[0])))
         if keeps:
             inside.append(Store(self.b, (k, lane), b))
-        body = (*before, For(k, self._deep(block), tuple(inside)), *after)
-        return For(lane, wide, body, "vector", strips.width, strips.vectors)
+        for variable, turns in reversed(loops):
+            inside = [For(variable, turns, tuple(inside))]
+        return For(lane, wide, (*before, *inside, *after), "vector", strips.width, strips.vectors)
+
+    def _turns(self, block: Expr, reads: bool) -> tuple[list[tuple[Var, Expr]], Expr]:
+        """The loops over a panel of the summed letters, and the index in it. reads: for a tile that
+        reads the column operand.
+        """
+        k = self.builder.variable("k")
+        return [(k, self._deep(block))], k
 
     def _existing(self, row: Expr) -> Expr:
         """The row of the operand for a row of the block; past the last one, that one."""
