@@ -25,6 +25,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from graphc.base.dims import Shape, Size, bounds, product
+from graphc.base.dtypes import bfloat16, float16
 from graphc.base.target import Target
 from graphc.ir.node import Tensor
 from graphc.kernels.gemm_blocks import in_memory, one_line, tile_height
@@ -90,6 +91,8 @@ class Strips:
 # Columns of a step, in bytes, and its rows: where the strips alone are steps enough for threads and
 # where they are not.
 STRIP_BYTES, ROWS, FEW_ROWS = 512, 256, 64
+# Rows of 16-bit floats at most: one tile, so that no element is widened twice.
+ONE_TILE = 7
 # Steps along columns that are enough.
 STEPS = 4
 # Cheap ops of a region whose results leave the registers at once where one panel is the whole sum:
@@ -122,9 +125,14 @@ class StripTemplate:
 
     def problem(self, node: Tensor, target: Target) -> Problem | None:
         """The problem of a contraction, None where it is none for this template or too small."""
-        if target.kind != "cpu" or not has_tiles(node) or is_dot(node):
+        narrow = node.dtype in (float16, bfloat16)
+        if target.kind != "cpu" or not (has_tiles(node) or narrow) or is_dot(node):
             return None
         problem = classified(node)
+        if problem is not None and narrow:
+            rows = problem.size(problem.rows)
+            if not isinstance(rows, int) or rows > ONE_TILE:
+                return None  # each tile would widen the operands again
         if problem is None or (len(problem.columns) != 1 and not one_line(problem, node)):
             return None
         around = [problem.sizes[c] for c in problem.leading]
@@ -136,7 +144,7 @@ class StripTemplate:
         high = [bounds(s)[1] for s in (columns, summed)]
         if high[0] is not None and high[0] < self.columns:
             return None
-        if None not in high and columns * summed * node.dtype.itemsize < self.operand_bytes:
+        if None not in high and columns * summed * node.dtype.compute.itemsize < self.operand_bytes:
             return None
         return problem
 
@@ -156,7 +164,7 @@ class StripTemplate:
 
 def strips_for(problem: Problem, node: Tensor, target: Target) -> Strips:
     """The sizes of blocks and tiles for a machine."""
-    width = policy.VECTOR_BYTES // node.dtype.itemsize
+    width = policy.VECTOR_BYTES // node.dtype.compute.itemsize
     budget = max(2, target.registers * target.register_bytes // policy.VECTOR_BYTES * 3 // 4)
     vectors = 2 if budget >= 16 else 1
     rows = problem.size(problem.rows)
@@ -169,7 +177,7 @@ def strips_for(problem: Problem, node: Tensor, target: Target) -> Strips:
         vectors *= 2
     single = min(WIDEST, most) // 2
     panel = width * vectors
-    across = up(STRIP_BYTES // node.dtype.itemsize, panel)
+    across = up(STRIP_BYTES // node.dtype.compute.itemsize, panel)
     strips: Size = count(columns, across)
     if isinstance(strips, int) and isinstance(columns, int):
         across = up(-(-columns // max(strips, STEPS)), panel)
@@ -271,12 +279,14 @@ class StripLoops:
         return extent(self.problem.size(self.problem.inner), imul(block, const(depth)), depth)
 
     def _row_value(self, row: Expr, k: Expr) -> Expr:
-        return self.left.value(self.at, [(self.problem.rows, row), (self.problem.inner, k)])
+        value = self.left.value(self.at, [(self.problem.rows, row), (self.problem.inner, k)])
+        return EXPR.cast(value, self.plan.dtype)
 
     def _column_value(self, column: Expr, k: Expr) -> Expr:
         """The element of the column operand at a column from `start` on."""
         columns = (self.problem.columns, iadd(self.start, column))
-        return self.right.value(self.at, [columns, (self.problem.inner, k)])
+        value = self.right.value(self.at, [columns, (self.problem.inner, k)])
+        return EXPR.cast(value, self.plan.dtype)
 
     def _ordered(self, a: Expr, b: Expr) -> tuple[Expr, Expr]:
         return (a, b) if self.left.number == 0 else (b, a)

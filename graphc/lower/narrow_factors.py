@@ -118,7 +118,7 @@ def halves_of(x: Tensor) -> Tensor | Array | None:
         limits = np.iinfo(np.int16)
         fits = known.size and limits.min <= known.min() and known.max() <= limits.max
         return known.astype(np.int16) if fits else None
-    return _narrowed(x, _DEEPEST) if _fits(x) else None
+    return cast_below(x, int16) if _fits(x) else None
 
 
 def _fits(x: Tensor) -> bool:
@@ -126,13 +126,13 @@ def _fits(x: Tensor) -> bool:
     return found is not None and found[0] >= -(1 << 15) and found[1] < 1 << 15
 
 
-def _narrowed(x: Tensor, deep: int) -> Tensor:
-    """x as int16, cast below its views."""
-    if x.op.name == "cast" and x.inputs[0].dtype is int16:
+def cast_below(x: Tensor, dtype: DType, deep: int = _DEEPEST) -> Tensor:
+    """x as a dtype that holds its values, cast below its views."""
+    if x.op.name == "cast" and x.inputs[0].dtype is dtype:
         return x.inputs[0]
     if deep and (x.op.name == "pad" or x.op.name in _VIEWS):
-        return _remade(x, _narrowed(x.inputs[0], deep - 1), x.attrs)
-    return cast(x, int16)
+        return _remade(x, cast_below(x.inputs[0], dtype, deep - 1), x.attrs)
+    return cast(x, dtype)
 
 
 def _limits(x: Tensor, deep: int) -> tuple[int, int] | None:
@@ -229,8 +229,3 @@ def _wrapped(values: Array) -> int | Array:
     """int64 values modulo 2**32, as int32; one number in no dims as such."""
     found = values.astype(np.int32)
     return int(found) if not found.ndim else found
-
-
-def is_narrow(dtype: DType) -> bool:
-    """Whether products of the dtype wrap in 8 or 16 bits."""
-    return dtype.is_integer and dtype.bits <= 16

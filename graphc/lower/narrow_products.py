@@ -1,5 +1,6 @@
-"""Products of narrow integers (floor 5): before regions are made, contractions of bytes and of
-16-bit integers become contractions over words that hold several of them (`ops/words.py`).
+"""Products of narrow types (floor 5): before regions are made, contractions of bytes and of 16-bit
+integers become contractions over words that hold several of them (`ops/words.py`), those of 16-bit
+floats such of float32.
 
 What reaches lowering are contractions of int32 whose operands are casts of bytes, often less a zero
 point. As x = a + p and w = b + q, with bytes a and b, over n summed elements
@@ -13,14 +14,18 @@ hold the difference of two bytes. Contractions of 8-bit and 16-bit integers wrap
 words serve whatever the signs of their parts.
 
 Words are made below windows, so that an image is packed, not its windows.
+
+Contractions of 16-bit floats add up in float32 by definition, so those of the operands as float32,
+rounded at the end, have the same bits. Where each element counts in many results, widening all of
+them once is a few percent of the product, which register tiles then serve.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from graphc.base.dims import bounds, product
-from graphc.base.dtypes import Array, DType, int8, int16, int32
+from graphc.base.dims import Size, bounds, product
+from graphc.base.dtypes import Array, DType, float32, int8, int16, int32
 from graphc.base.target import Target
 from graphc.ir.constant import constant_value
 from graphc.ir.graph import Graph
@@ -38,9 +43,9 @@ from graphc.lower.narrow_factors import (
     Factor,
     Number,
     bytes_of,
+    cast_below,
     constant_of,
     halves_of,
-    is_narrow,
     of_sign,
     plus,
     tensor_of,
@@ -67,15 +72,18 @@ LEAST = 1 << 12
 # Rows of the other operand up to which words of a matrix are not laid down in memory: one register
 # tile reads each of them.
 FEW_ROWS = 4
+# Results that each element of a 16-bit operand counts in, and multiply-adds, from which it is
+# widened in memory: with fewer, reading half the bytes is what counts.
+OFTEN, MANY = 8, 1 << 15
 
 
 def narrow_products(graph: Graph, target: Target) -> Graph:
     """The graph with its products of narrow integers over words, where the target has instructions
-    for them.
+    for them, and those of 16-bit floats in float32.
     """
     if EINSUM not in graph.ops:  # a thousand layers are looked at once
         return graph
-    if not target.has_dot_pairs or not any(_is_candidate(node) for node in graph.nodes):
+    if target.kind != "cpu" or not any(_is_candidate(node) for node in graph.nodes):
         return graph
 
     def visit(node: Node, inputs: tuple[Tensor, ...]) -> Node:
@@ -87,7 +95,7 @@ def narrow_products(graph: Graph, target: Target) -> Graph:
             if not _is_candidate(node):
                 return made
             assert isinstance(made, Tensor)
-            found = in_words(made, target)
+            found = _in_float32(made) if made.dtype.is_float else in_words(made, target)
             return made if found is None else found
 
     return graph.map(visit)
@@ -96,7 +104,7 @@ def narrow_products(graph: Graph, target: Target) -> Graph:
 def _is_candidate(node: Node) -> bool:
     if node.op is not EINSUM or not isinstance(node, Tensor):
         return False
-    return node.dtype is int32 or is_narrow(node.dtype)
+    return node.dtype is int32 or (node.dtype.bits <= 16 and not node.dtype.is_bool)
 
 
 def in_words(node: Tensor, target: Target) -> Tensor | None:
@@ -104,7 +112,9 @@ def in_words(node: Tensor, target: Target) -> Tensor | None:
     narrow, or where it is too small.
     """
     sizes = letter_sizes(node)
-    if is_dot(node) or (bounds(product(sizes.values()))[0] or 0) < LEAST:
+    if not target.has_dot_pairs or is_dot(node):
+        return None
+    if (bounds(product(sizes.values()))[0] or 0) < LEAST:
         return None
     if any(not isinstance(sizes[c], int) for c in summed_letters(node)):
         return None
@@ -112,6 +122,23 @@ def in_words(node: Tensor, target: Target) -> Tensor | None:
         return _wrapping(node, target)
     found = _of_bytes(node) if target.has_dot_bytes else None
     return _of_pairs(node) if found is None else found
+
+
+def _in_float32(node: Tensor) -> Tensor | None:
+    """A contraction of 16-bit floats by one of float32; None where that does not pay."""
+    sizes, (a, b, out) = letter_sizes(node), letters(node)
+    if is_dot(node) or _at_most(product(sizes.values())) < MANY:
+        return None
+    if any(_at_most(product(sizes[c] for c in out if c not in own)) < OFTEN for own in (a, b)):
+        return None
+    wide = tuple(cast_below(x, float32) for x in node.inputs)
+    return cast(node.op(*wide, spec=node.attr("spec")), node.dtype)
+
+
+def _at_most(size: Size) -> int:
+    """The size; what is not known counts as large."""
+    high = bounds(size)[1]
+    return 1 << 62 if high is None else high
 
 
 # -- words ----------------------------------------------------------------------------------------

@@ -170,3 +170,26 @@ def test_targets_without_instructions_stay_plain() -> None:
     assembly = Compilation(turned, CompileOptions(), V4).stage("assembly")
     assert "vpmaddwd" in assembly
     assert "vpdp" not in assembly
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(("rows", "form"), [(1, "16"), (5, "16"), (40, "32")])
+def test_16_bit_floats_add_up_in_float32(dtype: str, rows: int, form: str) -> None:
+    """The same bits as a product of float32, rounded: by tiles of few rows, and widened before."""
+    rng = np.random.default_rng(14)
+    x, w = graphc.placeholder((rows, 300), dtype), graphc.placeholder((300, 200), dtype)
+    wide = graphc.astype(graphc.astype(x, "float32") @ graphc.astype(w, "float32"), dtype)
+    graph = graphc.Graph([x, w], {"y": graphc.nn.relu(x @ w), "wide": graphc.nn.relu(wide)})
+    compiled = Compiled(graph, optimize=True, numerics="standard")
+    feeds = {
+        v: graphc.Graph([], {"v": graphc.constant(rng.standard_normal(v.shape), dtype)}).evaluate(
+            {}
+        )["v"]
+        for v in (x, w)
+    }
+    found = compiled(feeds, 2)
+    np.testing.assert_array_equal(found["y"], found["wide"])
+    own = graphc.Graph([x, w], {"y": x @ w})
+    text = Compilation(own, CompileOptions(), HOST).stage("regions")
+    short = "f32" if form == "32" else {"float16": "f16", "bfloat16": "bf16"}[dtype]
+    assert f"einsum : {short}[" in text
