@@ -182,6 +182,7 @@ def step_variable(name: str = "step") -> Tensor:
 
 
 # -- update rules ---------------------------------------------------------------------------------
+# Constants stand on the right, where rewriting would put them: there is an update for each weight.
 
 
 def sgd(
@@ -192,8 +193,8 @@ def sgd(
     for v, g in _pairs("sgd", variables, gradients):
         direction = _gradient(v, g)
         if weight_decay:
-            direction = direction + weight_decay * astype(v, _slot_dtype(v))
-        updates[v] = _apply(v, _rate(learning_rate, v) * direction)
+            direction = direction + astype(v, _slot_dtype(v)) * weight_decay
+        updates[v] = _apply(v, direction * _rate(learning_rate, v))
     return updates
 
 
@@ -210,9 +211,9 @@ def momentum(
     for v, g in _pairs("momentum", variables, gradients):
         m = _slot(v, "momentum")
         gradient = _gradient(v, g)
-        updates[m] = beta * m + gradient
-        direction = gradient + beta * updates[m] if nesterov else updates[m]
-        updates[v] = _apply(v, _rate(learning_rate, v) * direction)
+        updates[m] = m * beta + gradient
+        direction = gradient + updates[m] * beta if nesterov else updates[m]
+        updates[v] = _apply(v, direction * _rate(learning_rate, v))
     return updates
 
 
@@ -229,7 +230,7 @@ def adagrad(
         a = _slot(v, "accumulator", initial)
         gradient = _gradient(v, g)
         updates[a] = a + gradient * gradient
-        updates[v] = _apply(v, _rate(learning_rate, v) * gradient / (sqrt(updates[a]) + epsilon))
+        updates[v] = _apply(v, gradient * _rate(learning_rate, v) / (sqrt(updates[a]) + epsilon))
     return updates
 
 
@@ -250,13 +251,13 @@ def rmsprop(
     for v, g in _pairs("rmsprop", variables, gradients):
         s = _slot(v, "square")
         gradient = _gradient(v, g)
-        updates[s] = decay * s + (1.0 - decay) * gradient * gradient
+        updates[s] = s * decay + gradient * (1.0 - decay) * gradient
         spread = updates[s]
         if centered:
             m = _slot(v, "mean")
-            updates[m] = decay * m + (1.0 - decay) * gradient
+            updates[m] = m * decay + gradient * (1.0 - decay)
             spread = maximum(spread - updates[m] * updates[m], 0.0)
-        updates[v] = _apply(v, _rate(learning_rate, v) * gradient / (sqrt(spread) + epsilon))
+        updates[v] = _apply(v, gradient * _rate(learning_rate, v) / (sqrt(spread) + epsilon))
     return updates
 
 
@@ -317,8 +318,8 @@ def _adam(
         m, s = _slot(v, "m"), _slot(v, "v")
         dtype = _slot_dtype(v)
         gradient = _gradient(v, g)
-        updates[m] = beta1 * m + (1.0 - beta1) * gradient
-        updates[s] = beta2 * s + (1.0 - beta2) * gradient * gradient
+        updates[m] = m * beta1 + gradient * (1.0 - beta1)
+        updates[s] = s * beta2 + gradient * (1.0 - beta2) * gradient
         spread = updates[s]
         if amsgrad:
             largest = _slot(v, "v_max")
@@ -332,7 +333,7 @@ def _adam(
             / (sqrt(spread) + astype(epsilon * root, dtype))
         )
         if weight_decay:
-            step = step + rate * weight_decay * astype(v, dtype)
+            step = step + astype(v, dtype) * (rate * weight_decay)
         updates[v] = _apply(v, step)
     return updates
 
@@ -353,11 +354,11 @@ def lion(
     for v, g in _pairs("lion", variables, gradients):
         m = _slot(v, "m")
         gradient = _gradient(v, g)
-        direction = sign(beta1 * m + (1.0 - beta1) * gradient)
+        direction = sign(m * beta1 + gradient * (1.0 - beta1))
         if weight_decay:
-            direction = direction + weight_decay * astype(v, _slot_dtype(v))
-        updates[m] = beta2 * m + (1.0 - beta2) * gradient
-        updates[v] = _apply(v, _rate(learning_rate, v) * direction)
+            direction = direction + astype(v, _slot_dtype(v)) * weight_decay
+        updates[m] = m * beta2 + gradient * (1.0 - beta2)
+        updates[v] = _apply(v, direction * _rate(learning_rate, v))
     return updates
 
 

@@ -167,7 +167,14 @@ class Dim:
     def __add__(self, other: Size) -> Size:
         if not isinstance(other, int | Dim):
             return NotImplemented
-        return _from_terms(_sum(self.terms, _terms(other)))
+        total = dict(self.terms)
+        for monomial, coefficient in _terms(other):
+            if monomial not in total:
+                return _from_terms(_sum(self.terms, _terms(other)))
+            total[monomial] += coefficient
+        if not all(total.values()) or any(_reduces(m, c) for m, c in total.items()):
+            return _from_terms(total)
+        return _ordered(tuple(total.items())) if self.terms[0][0] else _from_terms(total)
 
     __radd__ = __add__
 
@@ -346,9 +353,14 @@ def _scaled(dim: Dim, factor: int) -> Size:
         return dim if factor else 0
     if any(_reduces(monomial, c * factor) for monomial, c in dim.terms):
         return _from_terms({monomial: c * factor for monomial, c in dim.terms})
-    scaled = Dim.__new__(Dim)
-    scaled._set(tuple((monomial, c * factor) for monomial, c in dim.terms))
-    return scaled
+    return _ordered(tuple((monomial, c * factor) for monomial, c in dim.terms))
+
+
+def _ordered(terms: tuple[tuple[Monomial, int], ...]) -> Dim:
+    """The dim of terms in their order, which cannot be written more simply."""
+    dim = Dim.__new__(Dim)
+    dim._set(terms)
+    return dim
 
 
 def _evaluate_atom(atom: Atom, sizes: Mapping[str, int]) -> int:

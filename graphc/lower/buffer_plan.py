@@ -119,7 +119,7 @@ class BufferPlan:
 
     def block_bytes(self, phase: int) -> Size:
         """The bytes of the block of a phase."""
-        return slot_offsets([s for s in self.slots if self.phases.of_size(s) == phase])[1]
+        return slot_offsets(tuple(s for s in self.slots if self.phases.of_size(s) == phase))[1]
 
     @functools.cached_property
     def _in_blocks(self) -> dict[int, tuple[int, Size]]:
@@ -127,7 +127,7 @@ class BufferPlan:
         found: dict[int, tuple[int, Size]] = {}
         for phase in range(1, self.phases.last + 1):
             numbers = [k for k, s in enumerate(self.slots) if self.phases.of_size(s) == phase]
-            starts, _ = slot_offsets([self.slots[k] for k in numbers])
+            starts, _ = slot_offsets(tuple(self.slots[k] for k in numbers))
             found.update((k, (phase, start)) for k, start in zip(numbers, starts, strict=True))
         return found
 
@@ -208,13 +208,15 @@ def plan_buffers(
     return plan
 
 
-def slot_offsets(slots: Sequence[Size]) -> tuple[tuple[Size, ...], Size]:
+@functools.lru_cache(maxsize=4)  # the program's own are asked for by each part of its code
+def slot_offsets(slots: tuple[Size, ...]) -> tuple[tuple[Size, ...], Size]:
     """Where each slot of an arena starts, one after another in whole cache lines, and the end."""
+    lines = {size: (size + 63) // 64 * 64 for size in set(slots)}
     offsets: list[Size] = []
     total: Size = 0
     for size in slots:
         offsets.append(total)
-        total = total + (size + 63) // 64 * 64
+        total = total + lines[size]
     return tuple(offsets), total
 
 

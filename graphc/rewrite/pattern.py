@@ -308,6 +308,11 @@ class Rule:
 
     def apply(self, node: Tensor) -> tuple[Match, Tensor] | None:
         """The replacement of `node`, None where the rule does not match."""
+        for number in self._numbers:
+            if not any(holds(operand, number) for operand in node.inputs):
+                return None
+        if self._alike and node.inputs[0] is not node.inputs[1]:
+            return None
         for bound in matches(self.pattern, node, {}):
             found = Match(node, bound)
             if bound.get(self.first, node).dtype not in self.dtypes or (
@@ -323,6 +328,20 @@ class Rule:
     def first(self) -> str:
         """The first wildcard without a dtype of its own: `dtypes` speaks of it."""
         return next((w.name for w in wildcards_of(self.pattern) if w.dtype is None), "")
+
+    # What most nodes of the right ops lack: refused before the pattern is walked.
+    @functools.cached_property
+    def _numbers(self) -> tuple[Number, ...]:
+        """The numbers among the operands."""
+        return tuple(p.value for p in self.pattern.operands if isinstance(p, Literal))
+
+    @functools.cached_property
+    def _alike(self) -> bool:
+        """Whether the two operands are one wildcard."""
+        operands = self.pattern.operands
+        return (
+            len(operands) == 2 and isinstance(operands[0], Wildcard) and operands[0] is operands[1]
+        )
 
     def roots_of(self) -> tuple[str, ...] | None:
         """The ops at which the rule applies; None for all."""
