@@ -26,20 +26,17 @@ def arrays(found: Any) -> list[Array]:
 class Running:
     """`call(*args)` is one timed call: what it computes is finished when it returns.
 
-    values: outputs as NumPy arrays, or of a training step what `reference.expected` describes; to
-    be taken once, before the first timed call. outputs: those of what `call` gives, in order.
+    values: outputs as NumPy arrays, of the workload's inputs or of other NumPy arrays; or of a
+    training step what `reference.expected` describes, once, before the first timed call.
     """
 
     call: Callable[..., Any]
     args: tuple[Any, ...]
-    values: Callable[[], list[Array]]
-    outputs: Callable[[Any], list[Any]] = as_list
+    values: Callable[..., list[Array]]
 
-    def every_value(self, data: Data) -> list[Array]:
-        """`values`, each followed by those of the further inputs."""
-        found = [self.values()]
-        found += [arrays(self.outputs(self.call(*inputs))) for inputs in data.further]
-        return joined(found)
+    def with_further(self, own: list[Array], data: Data) -> list[Array]:
+        """`own` values, each followed by those of the further inputs."""
+        return joined([own, *(self.values(*inputs) for inputs in data.further)])
 
 
 class Contestant(Protocol):

@@ -75,7 +75,7 @@ class Graphc:
         if not workload.training:
             weights = {k: graphc.constant(a) for k, a in data.weights.items()}
             function = session.function(inputs, workload.compute(_NAMESPACE, inputs, weights))
-            return Running(function, data.inputs, lambda: arrays(function(*data.inputs)))
+            return Running(function, data.inputs, lambda *x: arrays(function(*(x or data.inputs))))
         variables = {k: graphc.variable(a, name=k) for k, a in data.weights.items()}
         loss = workload.compute(_NAMESPACE, inputs, variables)
         wanted = list(variables.values())
@@ -97,4 +97,4 @@ class Graphc:
             graph = graphc.onnx.load(path)
         session = graphc.Session(threads=self._threads)
         function = session.function([t for _, t in graph.inputs], [t for _, t in graph.outputs])
-        return Running(function, tuple(inputs), lambda: arrays(function(*inputs)))
+        return Running(function, tuple(inputs), lambda *x: arrays(function(*(x or inputs))))

@@ -130,8 +130,8 @@ class Jax:
         def call(*x: Any) -> Any:
             return jax.block_until_ready(run(*x))
 
-        def values() -> list[Any]:
-            return arrays(call(*inputs))
+        def values(*others: Any) -> list[Any]:
+            return arrays(call(*(map(jax.device_put, others) if others else inputs)))
 
         if workload.numpy_io:
             return Running(lambda *x: np.asarray(run(*x)), data.inputs, values)

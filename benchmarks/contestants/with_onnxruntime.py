@@ -30,8 +30,9 @@ class OnnxRuntime:
         names = [i.name for i in session.get_inputs()]
         feeds = dict(zip(names, data.inputs, strict=True))
 
-        def values() -> list[Any]:
-            return arrays(session.run(None, feeds))
+        def values(*others: Any) -> list[Any]:
+            given = dict(zip(names, others, strict=True)) if others else feeds
+            return arrays(session.run(None, given))
 
         if workload.numpy_io:
             return Running(

@@ -135,8 +135,9 @@ class GraphMode:
         def run(*x: Any) -> Any:
             return workload.compute(_NAMESPACE, x, weights)
 
-        def values() -> list[Array]:
-            found = [a.numpy() for a in as_list(run(*inputs))]
+        def values(*others: Any) -> list[Array]:
+            other = [tf.constant(_channels_last(a)) for a in others]
+            found = [a.numpy() for a in as_list(run(*(other or inputs)))]
             return [a.transpose(0, 3, 1, 2) if a.ndim == 4 else a for a in found]
 
         def from_numpy(*x: Any) -> Any:

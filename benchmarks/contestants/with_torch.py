@@ -115,8 +115,8 @@ class Eager:
             with torch.inference_mode():
                 return run(*map(torch.from_numpy, x)).numpy()
 
-        def values() -> list[Any]:
-            return arrays(call(*inputs))
+        def values(*others: Any) -> list[Any]:
+            return arrays(call(*(map(torch.from_numpy, others) if others else inputs)))
 
         if workload.numpy_io:
             return Running(from_numpy, data.inputs, values)

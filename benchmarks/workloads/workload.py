@@ -27,8 +27,8 @@ class Unsupported(Exception):
 class Data:
     """The arrays of a workload: what is fed at each call, and the weights by name.
 
-    further: other inputs, on which errors are taken as well: those of a result of two numbers would
-    be chance. Only for workloads with NumPy arrays in and out.
+    further: other inputs, on which errors are taken as well: those of a result of two numbers, or
+    of the scores of one image, would be chance. Not for training steps.
     """
 
     inputs: tuple[Array, ...]
