@@ -60,7 +60,7 @@ CASES = {
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small convolutions are computed so too."""
-    for name in ("CHANNELS", "RESULTS", "TILES", "WORK"):
+    for name in ("CHANNELS", "RESULTS", "TILES", "WORK", "ELEMENTS"):
         monkeypatch.setattr(convolution, name, 1)
 
 
@@ -268,6 +268,27 @@ def test_the_log_names_the_rule() -> None:
 )
 def test_blocks_of_channels_are_equal(channels: int, chain: int | None) -> None:
     assert chain_of(channels) == chain
+
+
+@pytest.mark.parametrize(
+    ("sizes", "found"),
+    [
+        ((64, 64, 56, 56), True),
+        ((256, 256, 14, 14), True),
+        ((64, 256, 13, 13), True),
+        ((128, 32, 14, 14), True),
+        ((48, 192, 13, 13), False),
+        ((512, 512, 7, 7), False),
+        ((64, 100, 56, 56), False),
+        ((3, 64, 224, 224), False),
+        ((64, 64, graphc.Dim("h"), 56), False),
+    ],
+)
+def test_sizes_decide(
+    monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, int, int, int], found: bool
+) -> None:
+    monkeypatch.undo()  # the sizes that were measured
+    assert convolution.pays(*sizes) == found
 
 
 def test_what_stays() -> None:

@@ -22,8 +22,9 @@ from graphc.ops.winograd import PANEL, SPEC, by_winograd, chain_of
 from graphc.rewrite.pattern import ROUNDING, node_rule, rules_of
 
 ULPS = 1.0
-# Channels, results, tiles, and products of all three, from which it is faster (measured).
-CHANNELS, RESULTS, TILES, WORK = 16, 32, 48, 200_000
+# Channels, results, tiles, products of all three, and of channels and tiles, from which it is
+# faster (measured).
+CHANNELS, RESULTS, TILES, WORK, ELEMENTS = 16, 32, 48, 200_000, 3000
 
 
 @node_rule("einsum", cls=ROUNDING, ulps=ULPS, accepts=lambda _, below: "windows" in below)
@@ -50,7 +51,8 @@ def pays(channels: Size, results: Size, height: Size, width: Size) -> bool:
     if channels < CHANNELS or results < RESULTS or results % PANEL or chain_of(channels) is None:
         return False
     tiles = -(-height // 2) * -(-width // 2)
-    return tiles >= TILES and tiles * channels * results >= WORK
+    elements = tiles * channels
+    return tiles >= TILES and elements >= ELEMENTS and elements * results >= WORK
 
 
 RULES = rules_of(globals())
