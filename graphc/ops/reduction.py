@@ -31,13 +31,13 @@ from graphc.base.dtypes import (
 )
 from graphc.base.errors import ShapeError, message
 from graphc.ir.node import OPERATORS, Node, Tensor, TensorType
-from graphc.ir.opdef import REGISTRY, OpDef, Sample, dtype_error, shape_error
+from graphc.ir.opdef import REGISTRY, OpDef, dtype_error, shape_error
 from graphc.ops import elementwise, logical
 from graphc.ops.axes import Axes, normalize_axes, normalize_axis
 from graphc.ops.families import Reduction
 from graphc.ops.promotion import TensorLike, as_tensor, cast, to_dtype
+from graphc.ops.reduction_samples import reduction_samples
 from graphc.ops.reshape import to_shape
-from graphc.ops.sampling import distinct, draw, strided, with_nan
 from graphc.ops.view import broadcasted
 
 AxesTuple = tuple[int, ...]
@@ -315,55 +315,11 @@ def _two_accumulators(dtype: DType) -> tuple[DType, ...]:
     return (dtype, int64)
 
 
-# -- samples --------------------------------------------------------------------------------------
-
-_CASES: tuple[tuple[tuple[int, ...], AxesTuple, bool], ...] = (
-    ((), (), False),
-    ((1,), (0,), False),
-    ((7,), (0,), True),
-    ((3, 5), (0,), False),
-    ((3, 5), (1,), True),
-    ((3, 5), (0, 1), False),
-    ((3, 5), (), False),
-    ((2, 3, 4), (0, 2), False),
-    ((2, 3, 4), (1,), True),
-    ((4, 131), (1,), False),
-    ((131, 4), (0,), False),
-    ((1030,), (0,), False),
-)
-_EMPTY: tuple[tuple[tuple[int, ...], AxesTuple, bool], ...] = (
-    ((0,), (0,), False),
-    ((2, 0), (1,), False),
-    ((2, 0), (0,), True),
-)
-
-
-def _samples(
-    empty: bool = True, near_one: bool = False, nan: bool = True
-) -> Callable[[DType], list[Sample]]:
-    def samples(dtype: DType) -> list[Sample]:
-        found = []
-        for shape, axes, keepdims in _CASES + (_EMPTY if empty else ()):
-            attrs = {"axes": axes, "keepdims": keepdims}
-            low, high = (0.7, 1.4) if near_one and dtype.is_float else (-3.0, 3.0)
-            found.append(Sample((draw(shape, dtype, low=low, high=high),), attrs))
-        attrs = {"axes": (1,), "keepdims": False}
-        found.append(Sample((strided(distinct((5, 6), dtype)),), attrs))
-        if dtype.is_float and nan:
-            found.append(Sample((with_nan(draw((3, 7), dtype), 0, 8, 11),), attrs))
-            infinite = draw((3, 7), dtype)
-            infinite[0, 2], infinite[1, 3] = np.inf, -np.inf
-            found.append(Sample((infinite,), attrs))
-        return found
-
-    return samples
-
-
 def _declare(
     name: str, doc: str, form: Reduction, reference: Callable[..., Array], **options: Any
 ) -> OpDef:
     dtypes = options.pop("dtypes", NUMERIC)
-    samples = options.pop("samples", _samples())
+    samples = options.pop("samples", reduction_samples())
     gradient = options.pop("gradient", None)
     infer = _type_rule(name, dtypes, options.pop("result", None))
     assert not options, options
@@ -408,7 +364,7 @@ PROD = _declare(
     _folded(1, "mul"),
     _prod_reference,
     gradient=_prod_gradient,
-    samples=_samples(near_one=True),
+    samples=reduction_samples(near_one=True),
 )
 
 
@@ -465,7 +421,7 @@ ARGMAX = _declare(
     _position_reference(np.argmax),
     dtypes=ALL,
     result=int64,
-    samples=_samples(empty=False),
+    samples=reduction_samples(empty=False),
 )
 ARGMIN = _declare(
     "argmin",
@@ -474,7 +430,7 @@ ARGMIN = _declare(
     _position_reference(np.argmin),
     dtypes=ALL,
     result=int64,
-    samples=_samples(empty=False),
+    samples=reduction_samples(empty=False),
 )
 
 
