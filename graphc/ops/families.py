@@ -107,7 +107,8 @@ class Reduction:
     identity(dtype) -> a value (bool, int, float) per accumulator;
     prepare(s, x, position, dtype) -> tuple entering the accumulators; position: int64 row-major
       position within the reduced axes;
-    combine(s, left, right) -> tuple: associative and commutative;
+    combine(s, left, right) -> tuple: associative and commutative, on what combining the identity
+      (left) with elements gives;
     finish(s, accumulators, count, node) -> element of the node's dtype; count: int64 number of
       reduced elements;
     is_sum: `combine` adds, and sums of float32 are added up in float64 but for the first few

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import graphc
+import graphc.ops.catalog  # the ops register themselves
 from graphc.ir.opdef import ATTRIBUTE_RULES, REGISTRY
 from graphc.ops.attribute_rules import OpRule
 

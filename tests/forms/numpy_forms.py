@@ -80,16 +80,15 @@ def run_reduction(form: Reduction, x: Array, node: Tensor) -> Array:
     )
     count = lines.shape[-1]
     kinds = form.accumulators(dtype)
-    parts: list[tuple[Value, ...]] = [
-        tuple(
-            value(np.full(outer, v, k.numpy), k)
-            for v, k in zip(form.identity(dtype), kinds, strict=True)
-        )
-    ]
+    identity: tuple[Value, ...] = tuple(
+        value(np.full(outer, v, k.numpy), k)
+        for v, k in zip(form.identity(dtype), kinds, strict=True)
+    )
+    parts = [identity]
     for i in range(count):
         entry = form.prepare(s, value(lines[..., i], dtype), value(np.int64(i), int64), dtype)
         assert tuple(v.dtype for v in entry) == kinds
-        parts.append(entry)
+        parts.append(form.combine(s, identity, entry))
     while len(parts) > 1:
         parts = [form.combine(s, parts[-1], parts[0]), *parts[1:-1]]
     result = form.finish(s, parts[0], value(np.int64(count), int64), node)
