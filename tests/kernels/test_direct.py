@@ -12,18 +12,16 @@ import pytest
 import graphc
 import graphc.nn
 from graphc import compiler
-from graphc.base.dims import evaluate
 from graphc.base.dtypes import Array
 from graphc.base.target import Target
 from graphc.ir.graph import Graph
-from graphc.ir.node import Tensor
 from graphc.kernels.direct_cpu import DirectTemplate
 from graphc.kernels.direct_problem import Least, found_direct
-from graphc.loops.interpret import interpret
 from graphc.loops.nodes import Const, For, Prefetch
 from graphc.loops.walk import statements
-from graphc.ops.families import Constant, Contraction
+from graphc.ops.families import Contraction
 from tests.conformance.running import HOST, RUNNABLE, Compiled
+from tests.kernels.interpreted import interpreted
 
 ANY = DirectTemplate(Least(work=0, filled=0, summed=2, places=2, alone=0, many=0))
 
@@ -136,19 +134,7 @@ def test_batches_that_run_time_knows(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_loops_mean_what_runs(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     graph, arrays = _graph(CASES[name])
     _, direct = _both(monkeypatch, graph)
-    memory = {id(tensor): arrays[name] for name, tensor in graph.inputs}
-    out: dict[str, Array] = {}
-    for lowered in direct.compilation.lowered.kernels:
-        out = {}
-        for buffer, stored in zip(lowered.kernel.params, lowered.args, strict=True):
-            shape = tuple(evaluate(d, {}) for d in buffer.shape)
-            if id(stored) not in memory:
-                memory[id(stored)] = np.zeros(shape, buffer.dtype.numpy)
-                if isinstance(stored, Tensor) and isinstance(stored.op.form, Constant):
-                    memory[id(stored)] = stored.attr("value").values
-            out[buffer.name] = memory[id(stored)].reshape(shape)
-        assert interpret(lowered.kernel, out) == 0
-    (result,) = [out[b.name] for b in lowered.kernel.outputs]
+    result = interpreted(direct, graph, arrays)
     np.testing.assert_allclose(result, direct(arrays)["out"], rtol=1e-5, atol=1e-6)
 
 

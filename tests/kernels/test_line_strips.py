@@ -12,16 +12,14 @@ import pytest
 import graphc
 import graphc.nn
 from graphc import compiler
-from graphc.base.dims import evaluate
 from graphc.base.dtypes import Array
 from graphc.base.target import Target
 from graphc.ir.graph import Graph
-from graphc.ir.node import Tensor
 from graphc.kernels import TEMPLATES
 from graphc.kernels.line_strips import Lines, LineTemplate
-from graphc.loops.interpret import interpret
-from graphc.ops.families import Constant, Contraction
+from graphc.ops.families import Contraction
 from tests.conformance.running import HOST, RUNNABLE, Compiled
+from tests.kernels.interpreted import interpreted
 
 ANY = LineTemplate(Lines(places=1, filled=0, results=1, work=0))
 
@@ -103,19 +101,7 @@ def test_batches_that_run_time_knows(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_loops_mean_what_runs(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     graph, arrays = _graph(CASES[name])
     lines = _compiled(monkeypatch, graph)
-    memory = {id(tensor): arrays[name] for name, tensor in graph.inputs}
-    out: dict[str, Array] = {}
-    for lowered in lines.compilation.lowered.kernels:
-        out = {}
-        for buffer, stored in zip(lowered.kernel.params, lowered.args, strict=True):
-            shape = tuple(evaluate(d, {}) for d in buffer.shape)
-            if id(stored) not in memory:
-                memory[id(stored)] = np.zeros(shape, buffer.dtype.numpy)
-                if isinstance(stored, Tensor) and isinstance(stored.op.form, Constant):
-                    memory[id(stored)] = stored.attr("value").values
-            out[buffer.name] = memory[id(stored)].reshape(shape)
-        assert interpret(lowered.kernel, out) == 0
-    (result,) = [out[b.name] for b in lowered.kernel.outputs]
+    result = interpreted(lines, graph, arrays)
     np.testing.assert_allclose(result, lines(arrays)["out"], rtol=1e-5, atol=1e-6)
 
 

@@ -12,20 +12,17 @@ import pytest
 import graphc
 import graphc.nn
 from graphc import compiler
-from graphc.base.dims import evaluate
 from graphc.base.dtypes import Array
 from graphc.base.target import Target
 from graphc.ir.graph import Graph
-from graphc.ir.node import Tensor
 from graphc.kernels.winograd_cpu import WinogradTemplate
 from graphc.kernels.winograd_problem import Blocks
-from graphc.loops.interpret import interpret
-from graphc.ops.families import Constant
 from graphc.ops.winograd import WINOGRAD, chain_of
 from graphc.passes.pipeline import optimize
 from graphc.rewrite.rules import convolution
 from graphc.rewrite.trace import Trace
 from tests.conformance.running import HOST, RUNNABLE, Compiled
+from tests.kernels.interpreted import interpreted
 
 
 @dataclass(frozen=True)
@@ -239,19 +236,7 @@ def test_loops_mean_what_runs(name: str, spoilt: bool) -> None:
     arrays, run = _arrays(graph, case), _compiled(graph)
     if spoilt:
         arrays["x"][0, 1, 2, 3] = np.inf
-    memory = {id(tensor): arrays[name] for name, tensor in graph.inputs}
-    out: dict[str, Array] = {}
-    for lowered in run.compilation.lowered.kernels:
-        out = {}
-        for buffer, stored in zip(lowered.kernel.params, lowered.args, strict=True):
-            shape = tuple(evaluate(d, {}) for d in buffer.shape)
-            if id(stored) not in memory:
-                memory[id(stored)] = np.zeros(shape, buffer.dtype.numpy)
-                if isinstance(stored, Tensor) and isinstance(stored.op.form, Constant):
-                    memory[id(stored)] = stored.attr("value").values
-            out[buffer.name] = memory[id(stored)].reshape(shape)
-        assert interpret(lowered.kernel, out) == 0
-    (result,) = [out[b.name] for b in lowered.kernel.outputs]
+    result = interpreted(run, graph, arrays)
     np.testing.assert_allclose(result, run(arrays)["out"], rtol=1e-5, atol=1e-5)
 
 
