@@ -442,7 +442,9 @@ class LoopEmitter(ControlEmitter):
         changed = Effects(tuple((v, a) for a in own for v in a.vars), changed.buffers)
 
         def some(base: str, groups: int, count: str = "", mask: str = "") -> None:
-            self.vector = VectorContext(stmt.var, base, width, groups, count, mask, targets, left)
+            self.vector = VectorContext(
+                stmt.var, base, width, groups, count, mask, self.top, targets, left
+            )
             self.block(stmt.body)
             self.vector = None
 

@@ -152,9 +152,7 @@ class MemoryEmitter(ValueEmitter):
         row = self._offset(t, start, e.op("floordiv", int64, 1, vector.base, str(count)))
         mask = None
         if vector.mask and few > 1:  # the first lane of a tail always exists
-            last = e.op("floordiv", int64, 1, e.op("sub", int64, 1, vector.count, "1"), str(count))
-            lanes, kind = ", ".join(f"i64 {lane}" for lane in range(few)), vector_type("i64", few)
-            mask = e.emit(f"icmp sle {kind} <{lanes}>, {e.splat(last, 'i64', few)}")
+            mask = self.tail_mask(few, share=count)
         names = []
         for group in range(vector.groups):
             address = self._offset(t, row, str(displacement + group * few))
@@ -359,7 +357,7 @@ class MemoryEmitter(ValueEmitter):
         starts = [k * width for k in range(stride)]
         masks: list[str] | None = None
         if vector.mask:
-            masks = self._prefixes(stride, starts)
+            masks = [self.tail_mask(width, stride, first) for first in starts]
         else:
             starts[-1] = stride * (width - 1) + 1 - width
         names = []
@@ -399,19 +397,6 @@ class MemoryEmitter(ValueEmitter):
                 address = self._offset(memory_type(dtype), row, str(place))
                 moved = self.here().emit(f"shufflevector {t} {name}, {t} poison, {order}")
                 self._store_row(moved, address, mask, dtype, width)
-
-    def _prefixes(self, stride: int, starts: list[int]) -> list[str]:
-        """The lanes of each of the loads of a tail that are not behind its last element."""
-        vector = self.vector
-        assert vector is not None
-        width, t, e = vector.width, vector_type("i64", vector.width), self.here()
-        last = e.op("mul", int64, 1, e.op("sub", int64, 1, vector.count, "1"), str(stride))
-        lanes = ", ".join(f"i64 {lane}" for lane in range(width))
-        found = []
-        for first in starts:
-            left = e.op("sub", int64, 1, last, str(first))
-            found.append(e.emit(f"icmp sle {t} <{lanes}>, {e.splat(left, 'i64', width)}"))
-        return found
 
     def _every(self, parts: list[str], starts: list[int], stride: int, dtype: DType) -> str:
         """The elements 0, stride, 2 * stride, … of what vectors from `starts` on hold."""

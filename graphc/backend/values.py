@@ -65,6 +65,7 @@ class VectorContext:
     """The vector loop being written: lanes `base + group * width + lane` of its variable.
 
     In the tail there is one group, of whose lanes only the first `count` exist; `mask` says which.
+    level: of the scope where base and count are known.
     targets: the accumulators from outside: of a tail, only existing lanes may change them.
     left: in a tail, narrower ones that take in values for some of them (`Accumulators.entering`).
     """
@@ -75,6 +76,7 @@ class VectorContext:
     groups: int
     count: str = ""
     mask: str = ""
+    level: int = 0
     targets: frozenset[Accumulators] = frozenset()
     left: Mapping[Accumulators, Accumulators] = field(default_factory=dict)
 
@@ -264,6 +266,29 @@ class ValueEmitter(ABC):
         if found is None:
             found = Entry((self.at(entry.level).splat(name, scalar, width),), width, entry.level)
             self._remember(key, found)
+        return found.names[0]
+
+    def tail_mask(self, elements: int, stride: int = 1, first: int = 0, share: int = 1) -> str:
+        """Which of so many elements from `first` on a tail reads: up to its last lane's, where
+        `share` lanes read one element and the next one lies `stride` on. Written once a tail,
+        outside the loops in it: the loads of a window differ in their addresses only.
+        """
+        vector = self.vector
+        assert vector is not None
+        key = ("tail", vector.count, elements, stride, first, share)
+        found = self.memo.get(key)
+        if found is None:
+            level = max(vector.level, self.scopes[-1].floor)
+            e, kind = self.at(level), f"<{elements} x i64>"
+            last = e.op("sub", int64, 1, vector.count, "1")
+            last = e.op("floordiv", int64, 1, last, str(share)) if share > 1 else last
+            last = e.op("mul", int64, 1, last, str(stride)) if stride > 1 else last
+            last = e.op("sub", int64, 1, last, str(first)) if first else last
+            lanes = ", ".join(f"i64 {lane}" for lane in range(elements))
+            mask = e.emit(f"icmp sle {kind} <{lanes}>, {e.splat(last, 'i64', elements)}")
+            found = Entry((mask,), elements, level)
+            self._remember(key, found)
+            self.here()
         return found.names[0]
 
     # -- sizes ----------------------------------------------------------------------------------
