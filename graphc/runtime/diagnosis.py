@@ -11,7 +11,8 @@ from __future__ import annotations
 import importlib
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from graphc.base.dtypes import Array, DType
 from graphc.base.errors import ExecutionError, NumericsError, message
 from graphc.base.order import topological
 from graphc.ir import provenance
-from graphc.ir.bindings import SizeBinder, edges
+from graphc.ir.bindings import Bindings, SizeBinder, edges
 from graphc.ir.graph import Graph
 from graphc.ir.meaning import evaluate_node
 from graphc.ir.node import Node, Tensor, TensorType
@@ -84,8 +85,8 @@ class Bad:
     calls: tuple[Node, ...] = ()
 
 
-class _InBody(Exception):
-    """Ends the evaluation of a loop in the turn in which a body made something bad."""
+class _Found(Exception):
+    """Ends the evaluation at the node that was looked for."""
 
     def __init__(self, found: Bad) -> None:
         super().__init__(found.summary)
@@ -104,13 +105,12 @@ class _Inside:
     def __call__(self, body: Graph, sizes: Mapping[str, int], *arrays: Array) -> tuple[Array, ...]:
         if time.monotonic() > self.end:
             raise _TookTooLong
-        given = {id(t): array for (_, t), array in zip(body.inputs, arrays, strict=True)}
         results = [t for _, t in body.outputs]
         finite = not any(map(describe_bad, arrays))
-        values, bad = _evaluated(body, given, dict(sizes), self, results)
+        values, bad = _evaluated(body, _given(body, arrays), dict(sizes), self, results)
         for result in results:
             if finite and id(result) in bad:
-                raise _InBody(_follow(result, bad))
+                raise _Found(_follow(result, bad))
         return tuple(values[id(t)] for t in results)
 
 
@@ -147,7 +147,7 @@ def find_origin(
     """
     try:
         _, bad = _evaluated(graph, values, dict(sizes), _Inside())
-    except _InBody as inside:
+    except _Found as inside:
         return inside.found
     except _TookTooLong:
         _log.info("%s: the reference runs for too long to say where it began", graph.name)
@@ -158,40 +158,68 @@ def find_origin(
     return None
 
 
+# The value of a node, of its operands' values.
+_Evaluate = Callable[[Node, list[Any], dict[str, int]], Any]
+
+
+def _walk(
+    nodes: Sequence[Node],
+    bindings: Bindings,
+    given: Mapping[int, Array],
+    sizes: dict[str, int],
+    evaluate: _Evaluate,
+    kept: Iterable[Node],
+    live: dict[int, Any],
+) -> Iterator[Node]:
+    """Nodes in order, each when `live` has the values, by id of the node, that it, later ones and
+    `kept` need.
+    """
+    uses = Counter(id(i) for node in nodes for i in node.inputs)
+    uses.update(map(id, kept))
+    binder = SizeBinder(bindings)
+    for node in nodes:
+        if id(node) in given:
+            live[id(node)] = given[id(node)]
+        else:
+            arrays = [live[id(i)] for i in node.inputs]
+            try:
+                live[id(node)] = evaluate(node, arrays, sizes)
+            except _Found as inside:
+                calls = (*inside.found.calls, node)
+                raise _Found(replace(inside.found, calls=calls)) from None
+        binder.see(node, live[id(node)], sizes)
+        yield node
+        for i in node.inputs:
+            uses[id(i)] -= 1
+            if not uses[id(i)]:
+                live.pop(id(i), None)
+
+
+def _given(body: Graph, arrays: Sequence[Array]) -> dict[int, Array]:
+    """The values of a body's inputs by id."""
+    return {id(t): array for (_, t), array in zip(body.inputs, arrays, strict=True)}
+
+
 def _evaluated(
     graph: Graph,
-    values: Mapping[int, Array],
+    given: Mapping[int, Array],
     sizes: dict[str, int],
     inside: _Inside,
     kept: Iterable[Node] = (),
 ) -> tuple[dict[int, Any], dict[int, Bad]]:
     """The values of `kept` nodes, and what is bad, both by id of the node."""
     bad: dict[int, Bad] = {}
-    uses = _uses(graph)
-    for node in kept:
-        uses[id(node)] += 1
     live: dict[int, Any] = {}
-    binder = SizeBinder(graph.bindings)
-    for node in graph.nodes:
-        if id(node) in values:
-            live[id(node)] = values[id(node)]
-        else:
-            arrays = [live[id(i)] for i in node.inputs]
-            try:
-                live[id(node)] = evaluate_node(node, arrays, sizes, inside)
-            except _InBody as found:
-                calls = (*found.found.calls, node)
-                raise _InBody(replace(found.found, calls=calls)) from None
-        binder.see(node, live[id(node)], sizes)
+
+    def evaluate(node: Node, arrays: list[Any], sizes: dict[str, int]) -> Any:
+        return evaluate_node(node, arrays, sizes, inside)
+
+    for node in _walk(graph.nodes, graph.bindings, given, sizes, evaluate, kept, live):
         summary = _summary(live[id(node)]) if node.op.name != "constant" else ""
         if summary:
             known = any(id(i) in bad for i in node.inputs)
             operands = () if known else tuple(_range(graph, i, live[id(i)]) for i in node.inputs)
             bad[id(node)] = Bad(node, summary, operands, graph)
-        for i in node.inputs:
-            uses[id(i)] -= 1
-            if not uses[id(i)]:
-                live.pop(id(i), None)
     return live, bad
 
 
@@ -199,23 +227,11 @@ def operand_ranges(
     graph: Graph, values: Mapping[int, Array], sizes: dict[str, int], node: Node
 ) -> tuple[str, ...]:
     """The inputs of a node with the ranges of their values; only what they need is evaluated."""
-    live: dict[int, Any] = dict(values)
-    ancestors: list[Node] = topological(node.inputs, edges(graph.bindings))
-    binder = SizeBinder(graph.bindings)
-    for needed in ancestors:
-        if id(needed) not in live:
-            arrays = [live[id(i)] for i in needed.inputs]
-            live[id(needed)] = evaluate_node(needed, arrays, sizes)
-        binder.see(needed, live[id(needed)], sizes)
+    needed: list[Node] = topological(node.inputs, edges(graph.bindings))
+    live: dict[int, Any] = {}
+    for _ in _walk(needed, graph.bindings, values, sizes, evaluate_node, node.inputs, live):
+        pass
     return tuple(_range(graph, i, live[id(i)]) for i in node.inputs)
-
-
-class _Refused(Exception):
-    """Ends the evaluation at a node that cannot compute with its operands."""
-
-    def __init__(self, found: Bad) -> None:
-        super().__init__(found.summary)
-        self.found = found
 
 
 def find_refusal(graph: Graph, values: Mapping[int, Array], sizes: Mapping[str, int]) -> Bad | None:
@@ -224,34 +240,29 @@ def find_refusal(graph: Graph, values: Mapping[int, Array], sizes: Mapping[str, 
     """
     end = time.monotonic() + _MOST_SECONDS
 
-    def run_body(body: Graph, sizes: Mapping[str, int], *arrays: Array) -> tuple[Array, ...]:
-        given = {id(t): array for (_, t), array in zip(body.inputs, arrays, strict=True)}
-        live = run(body, given, dict(sizes))
-        return tuple(live[id(t)] for _, t in body.outputs)
+    def inside(body: Graph, sizes: Mapping[str, int], *arrays: Array) -> tuple[Array, ...]:
+        if time.monotonic() > end:
+            raise _TookTooLong
+        return run(body, _given(body, arrays), dict(sizes))
 
-    def run(graph: Graph, given: Mapping[int, Array], sizes: dict[str, int]) -> dict[int, Any]:
-        live: dict[int, Any] = dict(given)
-        binder = SizeBinder(graph.bindings)
-        for node in graph.nodes:
-            if id(node) not in live:
-                if time.monotonic() > end:
-                    raise _TookTooLong
-                arrays = [live[id(i)] for i in node.inputs]
-                try:
-                    live[id(node)] = evaluate_node(node, arrays, sizes, run_body)
-                except _Refused as inner:
-                    calls = (*inner.found.calls, node)
-                    raise _Refused(replace(inner.found, calls=calls)) from None
-                except (IndexError, ExecutionError) as error:
-                    ranges = zip(node.inputs, arrays, strict=True)
-                    operands = tuple(_range(graph, i, array) for i, array in ranges)
-                    raise _Refused(Bad(node, str(error), operands, graph)) from error
-            binder.see(node, live[id(node)], sizes)
-        return live
+    def run(graph: Graph, given: Mapping[int, Array], sizes: dict[str, int]) -> tuple[Array, ...]:
+        def evaluate(node: Node, arrays: list[Any], sizes: dict[str, int]) -> Any:
+            try:
+                return evaluate_node(node, arrays, sizes, inside)
+            except (IndexError, ExecutionError) as error:
+                ranges = zip(node.inputs, arrays, strict=True)
+                operands = tuple(_range(graph, i, array) for i, array in ranges)
+                raise _Found(Bad(node, str(error), operands, graph)) from error
+
+        results = [t for _, t in graph.outputs]
+        live: dict[int, Any] = {}
+        for _ in _walk(graph.nodes, graph.bindings, given, sizes, evaluate, results, live):
+            pass
+        return tuple(live[id(t)] for t in results)
 
     try:
         run(graph, values, dict(sizes))
-    except _Refused as refused:
+    except _Found as refused:
         return refused.found
     except _TookTooLong:
         _log.info("%s: the reference runs for too long to say which op it was", graph.name)
@@ -274,14 +285,6 @@ def value_error(site: Site, operands: Iterable[str]) -> ExecutionError:
             hint=site.hint,
         )
     )
-
-
-def _uses(graph: Graph) -> dict[int, int]:
-    uses = {id(n): 0 for n in graph.nodes}
-    for node in graph.nodes:
-        for i in node.inputs:
-            uses[id(i)] += 1
-    return uses
 
 
 def _follow(node: Node, bad: Mapping[int, Bad]) -> Bad:

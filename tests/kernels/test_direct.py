@@ -4,15 +4,12 @@ tile; the loops mean what the native code does and read nothing that was not wri
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 
 import graphc
 import graphc.nn
 from graphc import compiler
-from graphc.base.dtypes import Array
 from graphc.base.target import Target
 from graphc.ir.graph import Graph
 from graphc.kernels.direct_cpu import DirectTemplate
@@ -21,67 +18,30 @@ from graphc.loops.nodes import Const, For, Prefetch
 from graphc.loops.walk import statements
 from graphc.ops.families import Contraction
 from tests.conformance.running import HOST, RUNNABLE, Compiled
+from tests.kernels.convolutions import Case, convolution
 from tests.kernels.interpreted import interpreted
 
 ANY = DirectTemplate(Least(work=0, filled=0, summed=2, places=2, alone=0, many=0))
 
 
-@dataclass(frozen=True)
-class Case:
-    """A convolution: channels, results, height, width, kernel and so on, and the batch."""
-
-    channels: int
-    results: int
-    height: int
-    width: int
-    kernel: tuple[int, int] = (3, 3)
-    stride: int = 1
-    padding: int = 1
-    dilation: int = 1
-    groups: int = 1
-    batch: int = 1
-
-
 CASES = {
-    "one tile": Case(5, 16, 6, 14),
-    "a narrower last tile": Case(4, 32, 5, 17),
-    "blocks of the sum": Case(30, 48, 2, 6),
-    "sums longer than a block": Case(3, 16, 20, 21, kernel=(17, 17), padding=0),
-    "stride": Case(6, 32, 11, 15, stride=2),
+    "one tile": Case(5, 16, 6, 14, padding=1),
+    "a narrower last tile": Case(4, 32, 5, 17, padding=1),
+    "blocks of the sum": Case(30, 48, 2, 6, padding=1),
+    "sums longer than a block": Case(3, 16, 20, 21, kernel=(17, 17)),
+    "stride": Case(6, 32, 11, 15, stride=2, padding=1),
     "dilation and batch": Case(3, 16, 9, 12, dilation=2, padding=2, batch=3),
-    "groups": Case(12, 64, 7, 7, groups=2),
-    "blocks of lines": Case(2, 16, 50, 31),
-    "blocks that differ by a line": Case(2, 16, 27, 64),
-    "pixels in a row": Case(24, 64, 7, 7, kernel=(1, 1), padding=0),
-    "blocks of pixels": Case(16, 16, 21, 23, kernel=(1, 1), padding=0, batch=2),
-    "long sums of pixels": Case(600, 32, 4, 5, kernel=(1, 1), padding=0),
-    "results that fill no vector": Case(4, 41, 5, 11),
-    "groups that fill no vector": Case(12, 40, 7, 7, groups=2),
-    "pixels of few results": Case(24, 7, 6, 6, kernel=(1, 1), padding=0),
-    "pixels apart": Case(24, 32, 9, 9, kernel=(1, 1), stride=2, padding=0),
+    "groups": Case(12, 64, 7, 7, groups=2, padding=1),
+    "blocks of lines": Case(2, 16, 50, 31, padding=1),
+    "blocks that differ by a line": Case(2, 16, 27, 64, padding=1),
+    "pixels in a row": Case(24, 64, 7, 7, kernel=(1, 1)),
+    "blocks of pixels": Case(16, 16, 21, 23, kernel=(1, 1), batch=2),
+    "long sums of pixels": Case(600, 32, 4, 5, kernel=(1, 1)),
+    "results that fill no vector": Case(4, 41, 5, 11, padding=1),
+    "groups that fill no vector": Case(12, 40, 7, 7, groups=2, padding=1),
+    "pixels of few results": Case(24, 7, 6, 6, kernel=(1, 1)),
+    "pixels apart": Case(24, 32, 9, 9, kernel=(1, 1), stride=2),
 }
-
-
-def _graph(case: Case, *, batch: int | graphc.Dim | None = None) -> tuple[Graph, dict[str, Array]]:
-    """The convolution with bias, a further operand and a rectifier."""
-    rng = np.random.default_rng(2)
-    first = case.batch if batch is None else batch
-    x = graphc.placeholder((first, case.channels, case.height, case.width), name="x")
-    shape = (case.results, case.channels // case.groups, *case.kernel)
-    weights = graphc.constant(rng.standard_normal(shape).astype(np.float32))
-    bias = graphc.constant(rng.standard_normal(case.results).astype(np.float32))
-    out = graphc.nn.conv(
-        x, weights, case.stride, case.padding, case.dilation, case.groups, bias=bias
-    )
-    skip = graphc.placeholder(out.shape, name="skip")
-    out = graphc.maximum(out + skip, 0)
-    graph = Graph.build([("x", x), ("skip", skip)], [("out", out)], (), "conv", {})
-    sizes = (case.batch, *out.shape[1:])
-    arrays = {
-        "x": rng.standard_normal((case.batch, *x.shape[1:])).astype(np.float32),
-        "skip": rng.standard_normal(sizes).astype(np.float32),
-    }
-    return graph, arrays
 
 
 def _both(
@@ -99,7 +59,7 @@ def _both(
 
 @pytest.mark.parametrize("name", CASES)
 def test_bits_are_those_of_generic_lowering(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    graph, arrays = _graph(CASES[name])
+    graph, arrays = convolution(CASES[name])
     plain, direct = _both(monkeypatch, graph)
     found = direct(arrays, threads=2)["out"]
     np.testing.assert_array_equal(found, plain(arrays)["out"], strict=True)
@@ -108,14 +68,14 @@ def test_bits_are_those_of_generic_lowering(monkeypatch: pytest.MonkeyPatch, nam
 
 @pytest.mark.parametrize("target", RUNNABLE, ids=lambda t: t.name)
 def test_tiles_of_every_target(monkeypatch: pytest.MonkeyPatch, target: Target) -> None:
-    graph, arrays = _graph(CASES["a narrower last tile"])
+    graph, arrays = convolution(CASES["a narrower last tile"])
     plain, direct = _both(monkeypatch, graph, target)
     np.testing.assert_array_equal(direct(arrays)["out"], plain(arrays)["out"], strict=True)
 
 
 def test_batches_that_run_time_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     case = CASES["dilation and batch"]
-    graph, arrays = _graph(case, batch=graphc.Dim("n"))
+    graph, arrays = convolution(case, batch=graphc.Dim("n"))
     plain, direct = _both(monkeypatch, graph)
     np.testing.assert_array_equal(direct(arrays)["out"], plain(arrays)["out"], strict=True)
 
@@ -132,14 +92,14 @@ def test_batches_that_run_time_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_loops_mean_what_runs(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    graph, arrays = _graph(CASES[name])
+    graph, arrays = convolution(CASES[name])
     _, direct = _both(monkeypatch, graph)
     result = interpreted(direct, graph, arrays)
     np.testing.assert_allclose(result, direct(arrays)["out"], rtol=1e-5, atol=1e-6)
 
 
 def test_every_thread_finds_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    graph, _ = _graph(Case(8, 32, 14, 14))
+    graph, _ = convolution(Case(8, 32, 14, 14, padding=1))
     _, direct = _both(monkeypatch, graph)
     kernel = direct.compilation.lowered.kernels[-1].kernel
     steps = next(s for s in kernel.body if isinstance(s, For) and s.kind == "parallel")
@@ -148,7 +108,7 @@ def test_every_thread_finds_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_next_weights_are_prefetched(monkeypatch: pytest.MonkeyPatch) -> None:
-    graph, _ = _graph(CASES["blocks of the sum"])
+    graph, _ = convolution(CASES["blocks of the sum"])
     _, direct = _both(monkeypatch, graph)
     kernel = direct.compilation.lowered.kernels[-1].kernel
     asked = {s.buffer.shape for s in statements(kernel.body) if isinstance(s, Prefetch)}
@@ -160,7 +120,7 @@ def test_the_next_weights_are_prefetched(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_strided_windows_are_not_copied_but_single_pixels(
     monkeypatch: pytest.MonkeyPatch, name: str, copies: int
 ) -> None:
-    graph, _ = _graph(CASES[name])
+    graph, _ = convolution(CASES[name])
     plain, direct = _both(monkeypatch, graph)
     copied, read = (
         [k.kernel.name for k in one.compilation.lowered.kernels].count("permute_dims")
@@ -170,7 +130,7 @@ def test_strided_windows_are_not_copied_but_single_pixels(
 
 
 def test_weights_are_put_in_panels_when_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    graph, _ = _graph(CASES["one tile"])
+    graph, _ = convolution(CASES["one tile"])
     _, direct = _both(monkeypatch, graph)
     shapes = [c.shape for c in direct.compilation.lowered.plan.constants]
     assert shapes == [(1, 5, 3, 3, 16), (16, 1, 1)]

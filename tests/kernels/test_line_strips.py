@@ -4,39 +4,22 @@ with a batch that run time knows, on every target; the loops mean what the nativ
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 
 import graphc
 import graphc.nn
 from graphc import compiler
-from graphc.base.dtypes import Array
 from graphc.base.target import Target
 from graphc.ir.graph import Graph
 from graphc.kernels import TEMPLATES
 from graphc.kernels.line_strips import Lines, LineTemplate
 from graphc.ops.families import Contraction
 from tests.conformance.running import HOST, RUNNABLE, Compiled
+from tests.kernels.convolutions import Case, convolution
 from tests.kernels.interpreted import interpreted
 
 ANY = LineTemplate(Lines(places=1, filled=0, results=1, work=0))
-
-
-@dataclass(frozen=True)
-class Case:
-    """A convolution: channels, results, height, width, kernel and so on."""
-
-    channels: int
-    results: int
-    height: int
-    width: int
-    kernel: tuple[int, int] = (3, 3)
-    stride: int = 1
-    padding: int = 0
-    dilation: int = 1
-    batch: int = 1
 
 
 CASES = {
@@ -47,20 +30,6 @@ CASES = {
     "several images": Case(1, 16, 5, 70, kernel=(2, 5), batch=3),
     "few results": Case(3, 5, 6, 40),
 }
-
-
-def _graph(case: Case, batch: int | graphc.Dim | None = None) -> tuple[Graph, dict[str, Array]]:
-    """The convolution with a bias and a rectifier."""
-    rng = np.random.default_rng(4)
-    size = (case.channels, case.height, case.width)
-    x = graphc.placeholder((case.batch if batch is None else batch, *size), name="x")
-    shape = (case.results, case.channels, *case.kernel)
-    weights, bias = (
-        graphc.constant(rng.standard_normal(s).astype(np.float32)) for s in (shape, shape[:1])
-    )
-    out = graphc.nn.conv(x, weights, case.stride, case.padding, case.dilation, bias=bias)
-    graph = Graph.build([("x", x)], [("out", graphc.maximum(out, 0))], (), "conv", {})
-    return graph, {"x": rng.standard_normal((case.batch, *size)).astype(np.float32)}
 
 
 def _compiled(
@@ -75,7 +44,7 @@ def _compiled(
 
 @pytest.mark.parametrize("name", CASES)
 def test_bits_are_those_of_generic_lowering(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    graph, arrays = _graph(CASES[name])
+    graph, arrays = convolution(CASES[name])
     expected = _compiled(monkeypatch, graph, generic=True)(arrays)["out"]
     lines = _compiled(monkeypatch, graph)
     np.testing.assert_array_equal(lines(arrays, threads=2)["out"], expected, strict=True)
@@ -84,14 +53,14 @@ def test_bits_are_those_of_generic_lowering(monkeypatch: pytest.MonkeyPatch, nam
 
 @pytest.mark.parametrize("target", RUNNABLE, ids=lambda t: t.name)
 def test_tiles_of_every_target(monkeypatch: pytest.MonkeyPatch, target: Target) -> None:
-    graph, arrays = _graph(CASES["every second place"])
+    graph, arrays = convolution(CASES["every second place"])
     expected = _compiled(monkeypatch, graph, generic=True, target=target)(arrays)["out"]
     found = _compiled(monkeypatch, graph, target=target)(arrays)["out"]
     np.testing.assert_array_equal(found, expected, strict=True)
 
 
 def test_batches_that_run_time_knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    graph, arrays = _graph(CASES["several images"], graphc.Dim("n"))
+    graph, arrays = convolution(CASES["several images"], graphc.Dim("n"))
     expected = _compiled(monkeypatch, graph, generic=True)(arrays)["out"]
     found = _compiled(monkeypatch, graph)(arrays)["out"]
     np.testing.assert_array_equal(found, expected, strict=True)
@@ -99,7 +68,7 @@ def test_batches_that_run_time_knows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["every second place", "a last tile of fewer results"])
 def test_loops_mean_what_runs(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    graph, arrays = _graph(CASES[name])
+    graph, arrays = convolution(CASES[name])
     lines = _compiled(monkeypatch, graph)
     result = interpreted(lines, graph, arrays)
     np.testing.assert_allclose(result, lines(arrays)["out"], rtol=1e-5, atol=1e-6)
