@@ -98,7 +98,8 @@ def of_sign(factor: Factor, unsigned: bool) -> Factor | None:
         return None
     shift = 0 if low <= least and most <= low + 255 else least - low
     dtype = np.uint8 if unsigned else np.int8
-    return Factor((factor.narrow - shift).astype(dtype), shift)
+    # In int64: what is left fits a byte, the shift of a large constant need not fit an int32.
+    return Factor((factor.narrow.astype(np.int64) - shift).astype(dtype), shift)
 
 
 def _int_or_tensor(number: Number) -> int | Tensor:
@@ -153,7 +154,11 @@ def _limits(x: Tensor, deep: int) -> tuple[int, int] | None:
     if name in _VIEWS or isinstance(x.op.form, Reshape):
         return first
     second = _limits(x.inputs[1], deep - 1) if name in _OF_TWO else None
-    return None if first is None or second is None else _OF_TWO[name](first, second)
+    if first is None or second is None:
+        return None
+    low, high = _OF_TWO[name](first, second)
+    whole = np.iinfo(np.int32)  # beyond it a sum wraps
+    return (low, high) if whole.min <= low and high <= whole.max else None
 
 
 _OF_TWO: dict[str, Any] = {

@@ -118,6 +118,8 @@ def in_words(node: Tensor, target: Target) -> Tensor | None:
         return None
     if any(not isinstance(sizes[c], int) for c in summed_letters(node)):
         return None
+    if any(c not in spec for c in summed_letters(node) for spec in letters(node)[:2]):
+        return None  # one operand's own sum: files may have it, the public functions make none
     if node.dtype is not int32:
         return _wrapping(node, target)
     found = _of_bytes(node) if target.has_dot_bytes else None

@@ -13,6 +13,7 @@ import graphc
 from graphc.base.dtypes import Array
 from graphc.base.target import TARGETS, Target
 from graphc.compiler import Compilation
+from graphc.ops.contraction import EINSUM
 from graphc.runtime.executable import CompileOptions
 from tests.conformance.running import HOST, RUNNABLE, Compiled
 
@@ -68,6 +69,28 @@ def test_products_that_wrap(target: Target, dtype: str) -> None:
     with np.errstate(over="ignore"):
         want = (a.astype(np.int64) @ b.astype(np.int64)).astype(dtype)
     assert " = einsum_" in _agrees({x: a, w: b}, x @ w, want, target)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_constants_at_the_end_of_int32(dtype: str) -> None:
+    """Bytes apart from a number that is taken out, which itself is no int32."""
+    a, near = _numbers((16, 64), dtype, 15), _numbers((64, 32), "uint8", 16)
+    b = (np.iinfo(np.int32).max - near.astype(np.int64)).astype(np.int32)
+    x = graphc.placeholder(a.shape, dtype)
+    want = (a.astype(np.int64) @ b.astype(np.int64)).astype(np.int32)
+    regions = _agrees({x: a}, _wide(x) @ graphc.constant(b), want, HOST)
+    assert not HOST.has_dot_bytes or "einsum_bytes" in regions
+
+
+def test_sums_that_wrap_have_no_limits() -> None:
+    """min(x + 2**31 - 1, 5) may be any number below 5, as the sum wraps."""
+    a, b = _numbers((16, 64), "int8", 17), _numbers((64, 32), "int8", 18)
+    x, w = graphc.placeholder(a.shape, "int8"), graphc.placeholder(b.shape, "int8")
+    most = np.int32(2**31 - 1)
+    cut = np.minimum(a.astype(np.int32) + most, np.int32(5))
+    want = (cut.astype(np.int64) @ b.astype(np.int64)).astype(np.int32)
+    y = graphc.minimum(_wide(x) + graphc.constant(most), np.int32(5)) @ _wide(w)
+    assert "einsum_pairs" not in _agrees({x: a, w: b}, y, want, HOST)
 
 
 def _convolved(a: Array, b: Array) -> Array:
@@ -140,12 +163,17 @@ def test_symbolic_rows() -> None:
 Made = Callable[[Tensor, Tensor], Tensor]
 
 
+def _summed_alone(x: Tensor, w: Tensor) -> Tensor:
+    return EINSUM(_wide(x), _wide(w), spec="ab,bdc->ac")
+
+
 @pytest.mark.parametrize(
     ("name", "make", "shapes"),
     [
         ("wide values", lambda x, w: (_wide(x) * 1000) @ _wide(w), ((32, 64), (64, 32))),
         ("few multiply-adds", lambda x, w: _wide(x) @ _wide(w), ((4, 8), (8, 16))),
         ("a dot product", lambda x, w: _wide(x) @ _wide(w), ((9000,), (9000,))),
+        ("a letter of one operand", _summed_alone, ((16, 64), (64, 8, 32))),
     ],
 )
 def test_what_stays_plain(
