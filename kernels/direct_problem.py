@@ -263,6 +263,9 @@ def cycles(places: int, vectors: int) -> float:
 
 
 def most_steps(steps: int, threads: int) -> int:
-    """The steps of the thread that has most to do; steps come in chunks."""
+    """The steps of the thread that has most to do; steps come in chunks, the last may be short."""
     chunk = max(1, steps // (threads * CHUNKS))
-    return -(-steps // (chunk * threads)) * chunk
+    turns, others = divmod(-(-steps // chunk), threads)
+    if others == 1:
+        return turns * chunk + (steps - 1) % chunk + 1
+    return (turns + (others > 1)) * chunk

@@ -18,10 +18,11 @@ from __future__ import annotations
 from graphc.base.dims import product
 from graphc.base.dtypes import DType
 from graphc.kernels.gemm_problem import up
-from graphc.kernels.winograd_problem import LANES, PLACES, Blocks, Winograd, vector_groups
+from graphc.kernels.winograd_problem import LANES, PLACES, Blocks, Winograd
 from graphc.loops.build import (
     EXPR,
     FALSE,
+    ONE,
     ZERO,
     combine,
     iadd,
@@ -41,6 +42,7 @@ from graphc.loops.nodes import (
     Alloc,
     Buffer,
     Combine,
+    Const,
     Expr,
     For,
     If,
@@ -82,8 +84,10 @@ class _Kernel:
         self.blocks = blocks
         self.builder = plan.builder
         self.dtype = plan.dtype
-        self.tiles = blocks.vectors * LANES
-        self.rows = problem.rows_of(blocks.vectors)
+        vectors = problem.cut(blocks.parts)
+        self.most = -(-vectors // blocks.parts)
+        self.least = vectors // blocks.parts
+        self.rows = problem.rows_of(blocks.parts)
         self.line = 2 * problem.pitch
         weights = problem.node.inputs[2]
         self.weights = self.builder.buffer(weights, weights.shape, label_of(weights))
@@ -91,10 +95,11 @@ class _Kernel:
         results = blocks.panels * PANEL
         self.image = self._scratch("image", self._few(), 2, self.length)
         # A line more each, so that the 16 places do not compete for one set of a cache.
-        self.v = self._scratch("v", PLACES, problem.chain + 1, self.tiles)
-        self.m = self._scratch("m", PLACES, results + 1, self.tiles)
-        self.y = self._scratch("y", PANEL, 4, self.tiles)
-        self.found = self._scratch("finite", self.tiles)
+        tiles = self.most * LANES
+        self.v = self._scratch("v", PLACES, problem.chain + 1, tiles)
+        self.m = self._scratch("m", PLACES, results + 1, tiles)
+        self.y = self._scratch("y", PANEL, 4, tiles)
+        self.found = self._scratch("finite", tiles)
 
     def _few(self) -> int:
         """Channels whose rows are copied before they are read: a load of what was just stored in
@@ -114,11 +119,10 @@ class _Kernel:
         """The parallel loop."""
         problem, blocks = self.problem, self.blocks
         step = self._variable("i")
-        across = -(-problem.vectors // blocks.vectors)
-        grid = (problem.batch, across, problem.panels // blocks.panels)
-        self.number, block, group = unflatten(step, grid)
+        grid = (problem.batch, blocks.parts, problem.panels // blocks.panels)
+        self.number, part, group = unflatten(step, grid)
         body: list[Stmt] = []
-        first = imul(block, const(self.tiles))
+        first = imul(self._cut(part, body), const(LANES))
         pitch = const(problem.pitch)
         # The first row of tiles, and where in it the step begins.
         self.row = self.builder.let("row", ifloordiv(first, pitch), body)
@@ -134,6 +138,25 @@ class _Kernel:
         inside = [*self._back(panel), *self._made_finite(panel), *self._stored(panel)]
         body += self.builder.nest([(panel, blocks.panels)], inside)
         return [For(step, size(product(grid)), tuple(body), "parallel")]
+
+    def _cut(self, part: Expr, body: list[Stmt]) -> Expr:
+        """The first vector of tiles of a part; how many it has is `self.vectors` from here on."""
+        self.vectors: Expr = const(self.most)
+        if self.most == self.least:
+            return imul(part, self.vectors)
+        total, parts = const(self.problem.cut(self.blocks.parts)), const(self.blocks.parts)
+        first = self.builder.let("first", ifloordiv(imul(part, total), parts), body)
+        end = ifloordiv(imul(iadd(part, ONE), total), parts)
+        # The bound says that a part's tiles find room.
+        self.vectors = self.builder.let("vectors", imin(self.vectors, isub(end, first)), body)
+        return first
+
+    def _tiles(self) -> Expr:
+        return imul(self.vectors, const(LANES))
+
+    def _along(self, u: Var, lane: Var, body: list[Stmt]) -> Stmt:
+        """Statements for each tile of the step, u being a vector."""
+        return For(u, self.vectors, (For(lane, const(LANES), tuple(body), "vector", LANES),))
 
     # -- V ------------------------------------------------------------------------------------
     def _transformed(self, block: Expr) -> list[Stmt]:
@@ -169,7 +192,8 @@ class _Kernel:
 
     def _differences(self, c: Expr, at: Expr) -> list[Stmt]:
         """B' d B of one channel of the block, the `at`-th of those that were copied."""
-        u = self._variable("u")
+        vector, lane = self._variable("v"), self._variable("u")
+        u = iadd(imul(vector, const(LANES)), lane)
         start = imul(iadd(self.off, u), TWO)
         body: list[Stmt] = []
         half: list[list[Expr]] = []
@@ -184,29 +208,60 @@ class _Kernel:
         for row in range(4):
             for column, value in enumerate(_differences([half[k][row] for k in range(4)])):
                 body.append(Store(self.v, (const(4 * row + column), c, u), value))
-        return [For(u, const(self.tiles), tuple(body), "vector", LANES)]
+        return [self._along(vector, lane, body)]
 
     # -- M ------------------------------------------------------------------------------------
     def _products(self, block: Expr) -> list[Stmt]:
         """M += U x V for a block of channels: each sum over it one chain from zero."""
         place, panel = self._variable("p"), self._variable("q")
-        tall, wide = self.blocks.tile
+        wide = self.blocks.tile[1]
         body: list[Stmt] = []
-        first = 0
-        for vectors in vector_groups(self.blocks.vectors, wide):
-            tiles: list[Stmt] = []
-            for start in range(0, PANEL, tall):
-                tiles += self._tile(block, place, panel, first, vectors, start)
-            body.append(For(panel, const(self.blocks.panels), tuple(tiles)))
-            first, panel = first + vectors, self._variable("q")
-        return [For(place, const(PLACES), tuple(body))]
+        before = 0
+        if self.least >= wide:
+            # Weights are asked for with the first tiles.
+            body += self._tiles_of(block, place, panel, ZERO, wide, True)
+            before = 1
+        if self.most // wide > before:
+            turn = self._variable("t")
+            first = imul(iadd(turn, const(before)), const(wide))
+            turns = isub(ifloordiv(self.vectors, const(wide)), const(before))
+            body.append(
+                For(turn, turns, tuple(self._tiles_of(block, place, panel, first, wide, False)))
+            )
+        for rest in range(1, wide):
+            left = imod(self.vectors, const(wide))
+            first = isub(self.vectors, const(rest))
+            tiles = self._tiles_of(block, place, panel, first, rest, not before)
+            if left is const(rest):
+                body += tiles
+            elif not isinstance(left, Const):
+                body.append(If(EXPR.op("eq", left, const(rest)), tuple(tiles)))
+        each = For(panel, const(self.blocks.panels), tuple(body))
+        return [For(place, const(PLACES), (each,))]
+
+    def _tiles_of(
+        self, block: Expr, place: Expr, panel: Expr, first: Expr, vectors: int, ahead: bool
+    ) -> list[Stmt]:
+        """Register tiles of so many vectors of tiles from `first` on, of a panel."""
+        tiles: list[Stmt] = []
+        for start in range(0, PANEL, self.blocks.tile[0]):
+            tiles += self._tile(block, place, panel, first, vectors, start, ahead and not start)
+        return tiles
 
     def _tile(
-        self, block: Expr, place: Expr, panel: Expr, first: int, vectors: int, start: int
+        self,
+        block: Expr,
+        place: Expr,
+        panel: Expr,
+        first: Expr,
+        vectors: int,
+        start: int,
+        ahead: bool,
     ) -> list[Stmt]:
         """A register tile: results of a panel from `start` on by vectors of tiles from `first`."""
         lane = self._variable("j")
-        tiles = [iadd(const((first + v) * LANES), lane) for v in range(vectors)]
+        column = imul(first, const(LANES))
+        tiles = [iadd(column, const(v * LANES), lane) for v in range(vectors)]
         chain, step = self.problem.chain, self._variable("k")
         c: Expr = step
         loops: list[tuple[Var, int]] = [(step, chain)]
@@ -231,7 +286,7 @@ class _Kernel:
                 after.append(Store(self.m, (place, result, u), total))
         for variable, extent in reversed(loops[1:]):
             inside = [For(variable, const(extent), tuple(inside))]
-        if first == start == 0:
+        if ahead:
             inside = [*self._ahead(block, place, panel, step, chain // loops[0][1]), *inside]
         summed = For(step, const(loops[0][1]), tuple(inside))
         body: list[Stmt] = [*before, summed, *after]
@@ -259,7 +314,8 @@ class _Kernel:
     # -- Y ------------------------------------------------------------------------------------
     def _back(self, panel: Expr) -> list[Stmt]:
         """A' M A of a panel's results, and for each lane a zero where all of them are finite."""
-        u, r = self._variable("u"), self._variable("r")
+        vector, lane, r = self._variable("v"), self._variable("u"), self._variable("r")
+        u = iadd(imul(vector, const(LANES)), lane)
         body: list[Stmt] = []
         half: list[list[Expr]] = []
         result = iadd(imul(panel, const(PANEL)), r)
@@ -276,8 +332,7 @@ class _Kernel:
         zero = EXPR.mul(total, literal(0, self.dtype))
         flag = Accumulators((self.builder.variable("flag", self.dtype),), _sum(self.dtype))
         each = For(r, const(PANEL), (*body, Accumulate(flag, (zero,))))
-        inside = (flag, each, Store(self.found, (u,), flag.vars[0]))
-        return [For(u, const(self.tiles), inside, "vector", LANES)]
+        return [self._along(vector, lane, [flag, each, Store(self.found, (u,), flag.vars[0])])]
 
     def _made_finite(self, panel: Expr) -> list[Stmt]:
         """Where a result is not finite: the sum of products itself. An infinity or a NaN of an
@@ -286,7 +341,7 @@ class _Kernel:
         u, flag = self._variable("u"), self.builder.variable("flag", self.dtype)
         total = Accumulators((flag,), _sum(self.dtype))
         added = Accumulate(total, (load(self.found, (u,)),))
-        look = For(u, const(self.tiles), (added,), "vector", LANES)
+        look = For(u, self._tiles(), (added,), "vector", LANES)
         k, r = self._variable("r"), self._variable("t")
         a, b, lane = self._variable("a"), self._variable("b"), self._variable("j")
         first, count, start = self._span(r)
@@ -340,7 +395,7 @@ class _Kernel:
         problem = self.problem
         begin = isub(self.off, imul(row, const(problem.pitch)))
         first = imax(begin, ZERO)
-        end = imin(iadd(begin, const(self.tiles)), const(problem.columns))
+        end = imin(iadd(begin, self._tiles()), const(problem.columns))
         return first, isub(end, first), isub(first, begin)
 
     def _letters(self, panel: Expr, result: Expr, y: Expr, x: Expr) -> dict[str, Expr]:

@@ -10,11 +10,13 @@ are not stored), else the elements of the next row stand where this one's last o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from graphc.base.dims import Size
 from graphc.base.target import Target
 from graphc.ir.node import Tensor
 from graphc.kernels.direct_problem import THREADS, known, most_steps
+from graphc.kernels.gemm_problem import up
 from graphc.ops.winograd import PANEL
 from graphc.schedule import policy_cpu as policy
 
@@ -23,7 +25,7 @@ PLACES = 16  # elements of a tile, and products
 # Cycles of one core, measured: of a row of a channel that is copied, and of each of its vectors, of
 # a vector of tiles of a channel that is transformed, of a vector of tiles of a result that is
 # transformed back and stored.
-ROW, COPY, TRANSFORM, BACK = 6, 5, 60, 120
+ROW, COPY, TRANSFORM, BACK = 6, 10, 60, 70
 MOST_VECTORS = 8
 # Vectors of tiles of a register tile: with three, what else is kept in registers makes them spill.
 WIDE = 2
@@ -31,11 +33,12 @@ WIDE = 2
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """vectors: of tiles of a step; panels: of results of a step, `PANEL` each; tile: a register
-    tile's results, and vectors of tiles at most.
+    """parts: into which the vectors of tiles of an image are cut, those of a step, which differ by
+    one at most; panels: of results of a step, `PANEL` each; tile: a register tile's results, and
+    vectors of tiles at most.
     """
 
-    vectors: int
+    parts: int
     panels: int
     tile: tuple[int, int]
 
@@ -78,10 +81,17 @@ class Winograd:
         """Panels of results."""
         return self.results // PANEL
 
-    def rows_of(self, vectors: int) -> int:
-        """How many rows of tiles a step of so many vectors meets at most."""
-        starts = range(0, self.vectors * LANES, vectors * LANES)
-        return max((s % self.pitch + vectors * LANES - 1) // self.pitch + 1 for s in starts)
+    def cut(self, parts: int) -> int:
+        """The vectors that are cut into so many parts: with a further one where else one part
+        would have a single vector and the others two.
+        """
+        return 2 * parts if self.vectors == 2 * parts - 1 else self.vectors
+
+    def rows_of(self, parts: int) -> int:
+        """How many rows of tiles one of so many parts meets at most."""
+        vectors = self.cut(parts)
+        ends = [k * vectors // parts * LANES for k in range(parts + 1)]
+        return max((a % self.pitch + b - a - 1) // self.pitch + 1 for a, b in pairwise(ends))
 
 
 def found_winograd(node: Tensor) -> Winograd | None:
@@ -128,36 +138,42 @@ def blocks_of(problem: Winograd, target: Target) -> Blocks:
     batch = problem.batch if isinstance(problem.batch, int) else 1
     channels = problem.chain * problem.blocks
     best: tuple[float, Blocks] | None = None
-    for vectors in range(1, min(problem.vectors, MOST_VECTORS) + 1):
-        across = -(-problem.vectors // vectors)
+    for parts in _cuts(problem.vectors):
+        vectors = problem.cut(parts)
+        most, rest = -(-vectors // parts), vectors % parts
+        lines = 2 * (problem.rows_of(parts) + 1) * (ROW + COPY * -(-problem.width // LANES))
+        cycles = _cycles(most, tall, wide)
+        if rest:
+            cycles = (rest * cycles + (parts - rest) * _cycles(most - 1, tall, wide)) / parts
         for groups in range(1, problem.panels + 1):
             if problem.panels % groups:
                 continue
             panels = problem.panels // groups
             held = problem.chain + panels * PANEL
-            if vectors > 1 and held * vectors * PLACES * policy.VECTOR_BYTES > (
-                target.l2_bytes * 5 // 8
-            ):
+            if most > 1 and held * most * PLACES * policy.VECTOR_BYTES > target.l2_bytes * 5 // 8:
                 continue
-            products = PLACES * channels * panels * PANEL * _cycles(vectors, tall, wide)
-            lines = 2 * (problem.rows_of(vectors) + 1) * (ROW + COPY * -(-problem.width // LANES))
-            time = products + channels * (lines + vectors * TRANSFORM)
-            time += vectors * panels * PANEL * BACK
-            steps = across * groups * max(1, batch)
+            average = vectors / parts
+            time = PLACES * channels * panels * PANEL * cycles
+            time += channels * (lines + average * TRANSFORM)
+            time += average * panels * PANEL * BACK
+            steps = parts * groups * max(1, batch)
             time *= sum(threads * most_steps(steps, threads) for threads in THREADS)
             if best is None or time < best[0] * 0.995:
-                best = time, Blocks(vectors, panels, (tall, wide))
+                best = time, Blocks(parts, panels, (tall, wide))
     assert best is not None
     return best[1]
 
 
-def vector_groups(vectors: int, wide: int) -> list[int]:
-    """A step's vectors in register tiles of `wide` at most, none of one vector where two fit."""
-    count = -(-vectors // wide)
-    return [vectors // count + (k < vectors % count) for k in range(count)]
+def _cuts(vectors: int) -> list[int]:
+    """Numbers of parts to try: for each size of the largest one as few as there can be, and next
+    multiples of numbers of threads. Parts of one vector are not among larger ones.
+    """
+    least = (-(-vectors // most) for most in range(1, MOST_VECTORS + 1))
+    found = sorted({n for k in least for n in (k, up(k, 2), up(k, THREADS[-1]))})
+    return [n for n in found if 2 * n <= vectors + 1 or n == vectors]
 
 
 def _cycles(vectors: int, tall: int, wide: int) -> float:
     """Of a step of the sums of one result: two multiply-adds, or two loads, in each."""
-    groups = vector_groups(vectors, wide)
-    return sum(max(tall * g, tall + g, 8) / 2 for g in groups) / tall
+    tiles = [wide] * (vectors // wide) + [vectors % wide] * (vectors % wide > 0)
+    return sum(max(tall * n, tall + n, 12) / 2 for n in tiles) / tall

@@ -195,13 +195,27 @@ def test_weights_that_are_not_finite() -> None:
     np.testing.assert_array_equal(got[:, 3:6], expected[:, 3:6])
 
 
-@pytest.mark.parametrize("name", ["blocks of channels", "many rows in a step"])
+# Parts of one size and of two, register tiles that fill them and that do not.
+PARTS = {
+    "blocks of channels": (Blocks(1, 1, (8, 1)), Blocks(1, 2, (4, 2))),
+    "many rows in a step": (
+        Blocks(6, 1, (8, 1)),
+        Blocks(1, 2, (4, 1)),
+        Blocks(2, 1, (8, 2)),
+        Blocks(4, 2, (8, 2)),
+        Blocks(3, 2, (8, 2)),
+        Blocks(1, 1, (8, 3)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(PARTS))
 def test_blocks_do_not_change_bits(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     case = CASES[name]
     graph = _graph(case, _weights(case))
     arrays = _arrays(graph, case)
     usual = _compiled(graph)(arrays)["out"]
-    for blocks in (Blocks(1, 1, (8, 1)), Blocks(2, 2, (4, 1)), Blocks(5, 1, (8, 3))):
+    for blocks in PARTS[name]:
         monkeypatch.setattr(compiler, "TEMPLATES", (WinogradTemplate(blocks),))
         np.testing.assert_array_equal(_compiled(graph)(arrays)["out"], usual, strict=True)
 
