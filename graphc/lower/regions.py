@@ -22,8 +22,9 @@ Legality is decided on the region graph with `reach` (regions reachable downstre
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -43,6 +44,7 @@ from graphc.lower.edges import (
 from graphc.lower.elements import storage_root, storage_roots
 from graphc.lower.joins import Joins
 from graphc.lower.panel_layout import alike, has_parts
+from graphc.lower.run_order import Task, run_order
 from graphc.ops.families import (
     Constant,
     Contraction,
@@ -184,9 +186,34 @@ class Partitioner:
             self._register_edges(node)
         for region in self.regions:
             region.nodes.reverse()
-        barriers = any(op.name == "barrier" for op in self.graph.ops)
-        found = _in_order(self.regions, self.home, self.edges, self.is_producer, barriers)
+        order = run_order(self._tasks(), self._sizes())
+        found = [self.regions[k] for k in order]
         return sorted(found, key=lambda region: self.phases.of(region.nodes[0]))
+
+    def _tasks(self) -> list[Task]:
+        """The regions as tasks that read and write nodes.
+
+        A region that reads through a `barrier` waits for what the barrier waits for, as long as
+        anything else can run: fusion may have tied both together, and this order only saves memory.
+        """
+        barriers = any(op.name == "barrier" for op in self.graph.ops)
+        tasks = []
+        for region in self.regions:
+            task = Task()
+            # All results of a control region read the same operands.
+            for node in region.nodes[:1] if region.kind == "control" else region.nodes:
+                read = [id(e.producer) for e in self.edges[id(node)]]
+                task.reads.update(p for p in read if self.home.get(p, region) is not region)
+                if barriers:
+                    task.later.update(_awaited(node, self.is_producer))
+            task.writes = [id(n) for n in region.outputs]
+            tasks.append(task)
+        return tasks
+
+    def _sizes(self) -> dict[int, int]:
+        """Bytes of the values that are stored but do not leave the program."""
+        stored = (node for region in self.regions for node in region.outputs)
+        return {id(n): _estimated_bytes(n) for n in stored if id(n) not in self.roots}
 
     # -- one node ---------------------------------------------------------------------------------
     def _place(self, node: Tensor, uses: list[_Use]) -> None:
@@ -452,67 +479,6 @@ def _small(shape: Shape) -> bool:
     return isinstance(size, int) and size <= SMALL
 
 
-def _in_order(
-    regions: list[Region],
-    home: dict[int, Region],
-    edges: Mapping[int, list[Edge]],
-    is_producer: Callable[[Tensor], bool],
-    barriers: bool,
-) -> list[Region]:
-    """Producers before users; among free choices the region that was started last (first in the
-    graph) goes first.
-
-    A region that reads through a `barrier` waits for what the barrier waits for, as long as
-    anything else can run: fusion may have tied both together, and this order only saves memory.
-    """
-    waiting: list[int] = []  # this and the others by number, in which order `regions` are
-    held: list[int] = []
-    users: list[list[Region]] = [[] for _ in regions]
-    releases: dict[int, list[Region]] = {}
-    for region in regions:
-        sources: set[int] = set()
-        later: set[int] = set()
-        # All results of a control region read the same operands.
-        readers = region.nodes[:1] if region.kind == "control" else region.nodes
-        for node in readers:
-            for edge in edges[id(node)]:
-                producer = home.get(id(edge.producer))
-                if producer is not None and producer is not region:
-                    sources.add(producer.number)
-            if barriers:
-                found = _awaited(node, is_producer)
-                later.update(home[p].number for p in found if p in home)
-        if later:
-            later -= sources | {region.number}
-        waiting.append(len(sources))
-        held.append(len(later))
-        for number in sources:
-            users[number].append(region)
-        for number in later:
-            releases.setdefault(number, []).append(region)
-    ready = [r for r in reversed(regions) if not waiting[r.number] and not held[r.number]]
-    ready.reverse()
-    stuck = [r for r in reversed(regions) if not waiting[r.number] and held[r.number]]
-    done: set[int] = set()
-    result: list[Region] = []
-    while ready or stuck:
-        region = ready.pop() if ready else stuck.pop()
-        if region.number in done:
-            continue
-        done.add(region.number)
-        result.append(region)
-        for user in users[region.number]:
-            waiting[user.number] -= 1
-            if not waiting[user.number]:
-                (stuck if held[user.number] else ready).append(user)
-        for user in releases.get(region.number, ()):
-            held[user.number] -= 1
-            if not held[user.number] and not waiting[user.number]:
-                ready.append(user)
-    assert len(result) == len(regions), "the region graph has a cycle"
-    return result
-
-
 def _awaited(node: Tensor, is_producer: Callable[[Tensor], bool]) -> list[int]:
     """Ids of the producers that the barriers between `node` and its own producers wait for."""
     found: list[int] = []
@@ -534,6 +500,14 @@ def _awaited(node: Tensor, is_producer: Callable[[Tensor], bool]) -> list[int]:
         stack += [(i, awaited) for i in own if isinstance(i, Tensor)]
         stack += [(i, True) for i in others if isinstance(i, Tensor)]
     return found
+
+
+_UNKNOWN = 64  # what a size that is not known counts as
+
+
+def _estimated_bytes(node: Tensor) -> int:
+    sizes = [s if isinstance(s, int) else _UNKNOWN for s in node.shape]
+    return math.prod(sizes) * node.dtype.itemsize
 
 
 def _called_often(graph: Graph) -> frozenset[int]:
