@@ -52,18 +52,22 @@ BARRIER = REGISTRY.add(
 )
 
 
-def substitute(outputs: Sequence[Tensor], mapping: dict[int, Node]) -> list[Tensor]:
+def substitute(outputs: Sequence[Tensor], mapping: Mapping[int, Node]) -> list[Tensor]:
     """The outputs with nodes replaced: `mapping` goes from id(node) to its replacement.
 
     A size that is computed from what is replaced becomes a size of its own. Linear, iterative.
     """
+    return replaced(outputs, substitutes(outputs, mapping))
+
+
+def substitutes(roots: Sequence[Node], mapping: Mapping[int, Node]) -> dict[int, Node]:
+    """`mapping`, with what becomes of all nodes up to `roots` that are above what it replaces."""
     new = dict(mapping)
 
     def below(node: Node) -> tuple[Node, ...]:
         return () if id(node) in mapping else children(node)
 
-    with provenance.derived_from(*outputs[:1]):
-        roots: Sequence[Node] = outputs
+    with provenance.derived_from(*roots[:1]):
         for node in topological(roots, below):
             if id(node) in new:
                 continue
@@ -73,7 +77,7 @@ def substitute(outputs: Sequence[Tensor], mapping: dict[int, Node]) -> list[Tens
             if not same or attrs is not node.attrs:
                 provenance.set_derived(node)
                 new[id(node)] = make(node.op, inputs, attrs)
-    return replaced(outputs, new)
+    return new
 
 
 def replaced(tensors: Sequence[Tensor], mapping: Mapping[int, Node]) -> list[Tensor]:

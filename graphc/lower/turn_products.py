@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from graphc.autodiff.substitution import substitute
+from graphc.autodiff.substitution import replaced, substitutes
 from graphc.base.dims import bounds, product
 from graphc.base.target import Target
 from graphc.ir.bindings import children
@@ -129,11 +129,11 @@ def _scan_of(node: Node, turns: dict[int, _Turn]) -> Node:
     for place, tensor in (fed for found in turns.values() for fed in found.others):
         places.append(place)
         operands.append(tensor)
+    outputs = [t for _, t in body.outputs]
     names = {n: t for n, t in body.names.items() if not n.startswith(_OWN)}
-    named = [t for t in names.values() if isinstance(t, Tensor)]
-    new = substitute([*(t for _, t in body.outputs), *named], mapping)
-    outputs, kept = new[: len(body.outputs)], new[len(body.outputs) :]
-    inside = closed_body(places, outputs, body.name, dict(zip(names, kept, strict=True)))
+    new = substitutes([*outputs, *names.values()], mapping)
+    kept = {name: new.get(id(t), t) for name, t in names.items()}
+    inside = closed_body(places, replaced(outputs, new), body.name, kept)
     return make(node.op, tuple(operands), tuple(inside if a is body else a for a in node.attrs))
 
 

@@ -7,10 +7,10 @@ Copies are equal, so they are lowered and compiled once.
 
 from __future__ import annotations
 
-from graphc.autodiff.substitution import substitute
+from graphc.autodiff.substitution import replaced, substitutes
 from graphc.ir import provenance
 from graphc.ir.graph import Graph, interned
-from graphc.ir.node import Node, Tensor
+from graphc.ir.node import Node
 from graphc.ops.state import placeholder
 
 
@@ -25,15 +25,14 @@ def on_lines_of(body: Graph, taken: Graph, result: Graph) -> Graph:
     mapping: dict[int, Node] = {
         id(t): place for (_, t), place in zip(result.inputs, fresh, strict=True)
     }
-    named = [t for t in result.names.values() if isinstance(t, Tensor)]
-    found = substitute([*(t for _, t in result.outputs), *named], mapping)
-    outputs, rest = found[: len(result.outputs)], found[len(result.outputs) :]
+    outputs = [t for _, t in result.outputs]
+    new = substitutes([*outputs, *result.names.values()], mapping)
     copy = Graph.build(
         tuple((name, t) for (name, _), t in zip(result.inputs, fresh, strict=True)),
-        tuple((name, t) for (name, _), t in zip(result.outputs, outputs, strict=True)),
+        tuple(zip((name for name, _ in result.outputs), replaced(outputs, new), strict=True)),
         (),
         result.name,
-        dict(zip(result.names, rest, strict=True)),
+        {name: new.get(id(node), node) for name, node in result.names.items()},
     )
     shared = {id(n) for n in result.nodes}
     provenance.copy_lines((n for n in copy.nodes if id(n) not in shared), lines)

@@ -10,7 +10,9 @@ import pytest
 
 import graphc
 from graphc.base.errors import ExecutionError, NumericsError
+from graphc.ir import provenance
 from graphc.ir.graph import Graph
+from graphc.passes.pipeline import optimize
 
 Tensor = graphc.Tensor
 Body = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -152,3 +154,34 @@ def test_equal_bodies_are_one_object_on_the_same_lines_only() -> None:
     assert len(set(found)) == 1 and len(set(map(id, found))) == 2
     assert str(graph).count("function @") == 1
     assert graphc.parse(str(graph)) == graph
+
+
+BODY = """graph "one" {
+    input %in_0 "in_0" : f32[4, 3]
+    %turns = scan(%in_0) {body=graph "turn" {
+      input %in_0 "in_0" : f32[3]
+      %0 = log(%in_0) : f32[3]
+      output "out_0" = %0
+    }, carries=0, sequences=1, length=4, reverse=false} : (f32[4, 3])
+    %1 = get(%turns) {index=0} : f32[4, 3]
+    %2 = reshape(%1) {shape=(12,)} : f32[12]
+    %3 = reshape(%2) {shape=(4, 3)} : f32[4, 3]
+    output "out_0" = %3
+  }"""
+FILE = f"""graph "two" {{
+  input %x "x" : f32[4, 3]
+  %0 = call(%x) {{body={BODY}}} : (f32[4, 3])
+  %1 = get(%0) {{index=0}} : f32[4, 3]
+  %2 = call(%1) {{body={BODY}}} : (f32[4, 3])
+  %3 = get(%2) {{index=0}} : f32[4, 3]
+  output "y" = %3
+}}
+"""
+
+
+def test_bodies_of_a_file_in_which_a_loop_has_a_name() -> None:
+    graph = optimize(graphc.parse(FILE, file="two.g"))
+    bodies = [n.attr("body") for n in graph.nodes if n.op.name == "call"]
+    assert bodies[0] == bodies[1] and "turns" in bodies[1].names
+    lines = [provenance.where(body.names["turns"]) for body in bodies]
+    assert lines == [f"two.g:{n}" for n, line in enumerate(FILE.splitlines(), 1) if "scan" in line]
