@@ -8,9 +8,10 @@ Structurally equal kernels give equal text, whatever their names, so that a prog
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from graphc.backend.control import ControlEmitter
+from graphc.backend.fetching import fetched_ahead
 from graphc.backend.kernel_facts import (
     Effects,
     buffer_bytes,
@@ -48,6 +49,7 @@ from graphc.loops.nodes import (
     Intrinsic,
     Kernel,
     Let,
+    Load,
     Prefetch,
     SizeOf,
     Stmt,
@@ -88,6 +90,7 @@ class LoopEmitter(ControlEmitter):
         self.mutable = frozenset(kernel.outputs) | frozenset(
             s.buffer for s in statements(kernel.body) if isinstance(s, Alloc)
         )
+        self.ahead: Mapping[Load, int] = {}
         self._accesses = {}
         self._repeated = {}
         self._slots = {p: k + 1 for k, p in enumerate(kernel.params)}
@@ -208,12 +211,11 @@ class LoopEmitter(ControlEmitter):
         self.buffer_level[buffer] = self.top
 
     def _prefetch(self, stmt: Prefetch) -> None:
-        """Ask for a cache line, to be read, into all levels."""
+        """Ask for a cache line."""
         _, offset, displacement = self.access(stmt.buffer, stmt.indices)
         start = self._address(stmt.buffer, self.value(offset))
         self.here()
-        address = self._offset(memory_type(stmt.buffer.dtype), start, str(displacement))
-        self.here().do(f"call void @llvm.prefetch.p0(ptr {address}, i32 0, i32 3, i32 1)")
+        self.fetch(self._offset(memory_type(stmt.buffer.dtype), start, str(displacement)))
 
     def _intrinsic(self, stmt: Intrinsic) -> None:
         self.block(stmt.meaning)
@@ -544,4 +546,6 @@ def emit_kernel(
 
     Internal functions it needs are added to `functions`.
     """
-    return LoopEmitter(kernel, target, functions, streamed).function()
+    emitter = LoopEmitter(kernel, target, functions, streamed)
+    emitter.ahead = fetched_ahead(kernel)
+    return emitter.function()

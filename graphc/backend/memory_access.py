@@ -13,7 +13,7 @@ masked instructions or redirect lane by lane. Alignment is that of one element.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from graphc.backend import strides
 from graphc.backend.llvm_types import (
@@ -47,9 +47,12 @@ _STRIDES = ("2", "3", "4")  # a load and a shuffle each; a gather costs as much 
 
 
 class MemoryEmitter(ValueEmitter):
-    """Adds memory to the value emitter. `mutable`: buffers that the kernel writes."""
+    """Adds memory to the value emitter. `mutable`: buffers that the kernel writes; `ahead`: loads
+    ahead of which lines are asked for, and by how many bytes.
+    """
 
     mutable: frozenset[Buffer]
+    ahead: Mapping[Load, int]
     line_mark = ""  # of stores that write whole lines past the caches; else empty
     _accesses: dict[object, Access]
     _repeated: dict[object, Repeated | None]
@@ -214,6 +217,9 @@ class MemoryEmitter(ValueEmitter):
         names = []
         if contiguous and (native or predicate is None):
             addresses = self._contiguous(node.buffer, rest, displacement)
+            if masks is None and node in self.ahead:
+                for address in addresses:
+                    self.fetch(self._offset("i8", address, str(self.ahead[node])))
             for group, address in enumerate(addresses):
                 if native:
                     names.append(self._load_row(address, _mask_of(masks, group), dtype, width))
@@ -238,6 +244,10 @@ class MemoryEmitter(ValueEmitter):
                 for m, x, f in zip(masks, values, fills, strict=True)
             ]
         return Entry(tuple(values), width, self.top, deps)
+
+    def fetch(self, address: str) -> None:
+        """Ask for the line of an address, which need not exist, to be read, into all levels."""
+        self.here().do(f"call void @llvm.prefetch.p0(ptr {address}, i32 0, i32 3, i32 1)")
 
     def _load_row(self, address: str, mask: str | None, dtype: DType, width: int) -> str:
         t, e = memory_type(dtype, width), self.here()

@@ -360,8 +360,9 @@ class _Tiled:
         return [Store(b, (column,), v) for b, v in zip(into, identity, strict=True)]
 
     def _over_rows(self, into: list[Buffer], first: Expr, rows: Expr) -> list[Stmt]:
-        """So many rows from the first on: chains of some rows, then one of those left."""
-        builder, some = self.builder, size(policy.COLUMN_CHAINS[0])
+        """So many rows from the first on: some at a time, then those left."""
+        together = policy.WIDE_ROWS if self.acc.wide else policy.COLUMN_CHAINS[0]
+        builder, some = self.builder, size(together)
         group, once = builder.variable("k"), builder.variable("k")
         start = iadd(first, imul(group, some))
         whole, left = ifloordiv(rows, some), imod(rows, some)
@@ -370,7 +371,7 @@ class _Tiled:
         add = self._add_wide if self.acc.wide else self._add
         body = self._over_columns(lambda j: add(into, start, some, kind, j))
         loops: list[Stmt] = [For(group, whole, (body,))]
-        if not isinstance(self.rows, int) or self.rows % policy.COLUMN_CHAINS[0]:
+        if not isinstance(self.rows, int) or self.rows % together:
             rest = self._over_columns(lambda j: add(into, after, left, "serial", j))
             loops.append(For(once, imin(left, size(1)), (rest,)))
         return loops
