@@ -56,10 +56,9 @@ from graphc.loops.nodes import (
     size,
 )
 from graphc.lower.chains import combine_for, total_of
-from graphc.lower.contraction import ContractionPlan, store_results
+from graphc.lower.contraction import ContractionPlan, nested, store_results, summed_loops
 from graphc.lower.kernel_builder import LoweredKernel, label_of
 from graphc.ops.winograd import PANEL
-from graphc.schedule.panels import panel_blocks, panel_counts
 
 # Turns of an inner loop over channels, so that accumulators stay where they are (`direct_loops`).
 SHORT_LOOP = 8
@@ -365,26 +364,16 @@ class _Kernel:
     def _sum(self, at: dict[str, Expr], body: list[Stmt]) -> Expr:
         """A result in the order of `contraction`."""
         plan = self.plan
-        sizes = tuple(plan.sizes[c] for c in plan.summed)
-        cuts = panel_blocks(sizes)
-        chain = Accumulators((self.builder.variable("acc", self.dtype),), combine_for(self.dtype))
-        total = Accumulators((self.builder.variable("total", self.dtype),), total_of(self.dtype))
-        around: list[tuple[Var, Expr]] = []
-        within: list[tuple[Var, Expr]] = []
-        for c, cut, count in zip(plan.summed, cuts, panel_counts(sizes, cuts), strict=True):
-            outer, inner = self._variable("b"), self._variable("k")
-            begin = imul(outer, cut)
-            around.append((outer, count))
-            within.append((inner, imin(cut, isub(size(plan.sizes[c]), begin))))
-            at[c] = iadd(begin, inner)
-        values = plan.product_values(at)
+        around, within, summed = summed_loops(plan)
+        chain = Accumulators((self.builder.variable("acc", self.dtype),), plan.combine)
+        values = plan.product_values(at | summed)
         inside: list[Stmt] = [*self.builder.checks(), Accumulate(chain, values)]
-        for variable, extent in reversed(within):
-            inside = [For(variable, extent, tuple(inside))]
-        inside = [chain, *inside, Accumulate(total, chain.vars)]
-        for variable, extent in reversed(around):
-            inside = [For(variable, extent, tuple(inside))]
-        body += [total, *inside]
+        panel = [chain, *nested(within, inside)]
+        if around is None:
+            body += panel
+            return chain.vars[0]
+        total = Accumulators((self.builder.variable("total", self.dtype),), total_of(self.dtype))
+        body += [total, *nested(around, [*panel, Accumulate(total, chain.vars)])]
         return total.vars[0]
 
     # -- results ------------------------------------------------------------------------------

@@ -504,7 +504,7 @@ def columns_of_rows(
     """
     builder = plan.builder
     column = builder.variable("j")
-    around, within, summed = _summed_loops(plan)
+    around, within, summed = summed_loops(plan)
     combine = plan.combine
     body: list[Stmt] = []
     chains: list[Stmt] = []
@@ -522,8 +522,8 @@ def columns_of_rows(
         values = plan.product_values(here | summed)
         inside += [*builder.checks(), Accumulate(chain, values)]
         finished.append((here, total.vars[0]))
-    panel = [*chains, *_nest(within, inside), *added]
-    body += panel if around is None else _nest(around, panel)
+    panel = [*chains, *nested(within, inside), *added]
+    body += panel if around is None else nested(around, panel)
     effective_letters = [c for c in plan.out if plan.sizes[c] != 1]
     for u, (here, accumulator) in enumerate(finished):
         if finish is not None:
@@ -534,18 +534,18 @@ def columns_of_rows(
     return [For(column, size(plan.sizes[last]), tuple(body), kind, tile.width, tile.vectors)]
 
 
-_Loops = list[tuple[Var, Expr]]
+Loops = list[tuple[Var, Expr]]  # variables and extents, from the outside in
 
 
-def _summed_loops(plan: ContractionPlan) -> tuple[_Loops | None, _Loops, dict[str, Expr]]:
+def summed_loops(plan: ContractionPlan) -> tuple[Loops | None, Loops, dict[str, Expr]]:
     """The loops over panels (None: there is one panel), those within one, the summed letters."""
     builder, letters_ = plan.builder, plan.summed
     sizes = tuple(plan.sizes[c] for c in letters_)
     if not has_panels(plan.dtype, sizes):
         loops = {c: builder.variable("k") for c in letters_}
         return None, [(v, size(plan.sizes[c])) for c, v in loops.items()], dict(loops)
-    around: _Loops = []
-    within: _Loops = []
+    around: Loops = []
+    within: Loops = []
     at: dict[str, Expr] = {}
     blocks = panel_blocks(sizes)
     for c, block, count in zip(letters_, blocks, panel_counts(sizes, blocks), strict=True):
@@ -563,7 +563,8 @@ def _summed_loops(plan: ContractionPlan) -> tuple[_Loops | None, _Loops, dict[st
     return around, within, at
 
 
-def _nest(loops: _Loops, body: list[Stmt]) -> list[Stmt]:
+def nested(loops: Loops, body: list[Stmt]) -> list[Stmt]:
+    """A body inside of loops."""
     for variable, extent in reversed(loops):
         body = [For(variable, extent, tuple(body))]
     return body
