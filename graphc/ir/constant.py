@@ -142,11 +142,12 @@ def tiles_of_windows(g: Array) -> Array:
     dtype. G = [[1, 0, 0], [1, 1, 1] / 2, [1, -1, 1] / 2, [0, 0, 1]] (Winograd's F(2, 3)).
     """
     wide = np.moveaxis(g, (-2, -1), (0, 1)).astype(np.float64)
-    for _ in (0, 1):  # along the first axis, which then changes places with the second
-        outer, middle = (wide[0] + wide[2]) * 0.5, wide[1] * 0.5
-        rows = (wide[0], outer + middle, outer - middle, wide[2])
-        wide = np.stack(rows, 1)
-    with np.errstate(over="ignore"):  # to infinity: results are then computed without them
+    # To infinity and NaN: results are then computed without them.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in (0, 1):  # along the first axis, which then changes places with the second
+            outer, middle = (wide[0] + wide[2]) * 0.5, wide[1] * 0.5
+            rows = (wide[0], outer + middle, outer - middle, wide[2])
+            wide = np.stack(rows, 1)
         tiles = wide.astype(g.dtype)
     return np.moveaxis(tiles, (0, 1), (-2, -1)).reshape(*g.shape[:-2], 16)
 
