@@ -12,6 +12,7 @@ from graphc.kernels.cascade_cpu import CascadeTemplate
 from graphc.kernels.direct_cpu import DirectTemplate
 from graphc.kernels.gemm_cpu import GemmTemplate
 from graphc.kernels.gemm_strips import StripTemplate
+from graphc.kernels.line_bands import BandTemplate
 from graphc.kernels.line_strips import LineTemplate
 from graphc.kernels.transpose_cpu import TransposeTemplate
 from graphc.kernels.winograd_cpu import WinogradTemplate
@@ -20,6 +21,7 @@ from graphc.lower.template import KernelTemplate
 # In the order in which they are asked.
 TEMPLATES: tuple[KernelTemplate, ...] = (
     CascadeTemplate(),
+    BandTemplate(),
     WinogradTemplate(),
     LineTemplate(),
     DirectTemplate(),

@@ -53,10 +53,25 @@ Add = Callable[[Expr, Accumulators], list[Stmt]]
 
 def lower_columns(region: Region, builder: KernelBuilder) -> list[LoweredKernel]:
     """The kernels of a column region."""
+    if goes_by_rows(region):
+        return [_results(region, builder, lambda n, v: _reduction(region, builder, n, v))]
+    (reduction,) = [n for n in region.nodes if isinstance(n.op.form, Reduction)]
+    return _Tiled(region, builder, reduction).kernels()
+
+
+def goes_by_rows(region: Region) -> bool:
+    """Whether the kernel of a column region has a step for each row of results."""
     reductions = [n for n in region.nodes if isinstance(n.op.form, Reduction)]
-    if len(reductions) == 1 and _is_large(reductions[0]):
-        return _Tiled(region, builder, reductions[0]).kernels()
-    return [_results(region, builder, lambda n, v: _reduction(region, builder, n, v))]
+    return len(reductions) > 1 or not _is_large(reductions[0])
+
+
+def row_of_columns(
+    region: Region, builder: KernelBuilder, outer: tuple[Expr, ...]
+) -> tuple[Stmt, Size]:
+    """One row of results of a region that goes by rows, at the index of its outer dims: the loop
+    that reduces and stores them. With the work of all rows.
+    """
+    return _row(region, builder, outer, lambda n, v: _reduction(region, builder, n, v))
 
 
 def _is_large(node: Tensor) -> bool:
@@ -77,31 +92,71 @@ def _is_large(node: Tensor) -> bool:
 
 def _results(region: Region, builder: KernelBuilder, reduce: Reduce) -> LoweredKernel:
     """The results, with the loops of their reductions around nothing but the rows."""
-    domain = region.domain
-    outer, inner = domain[:-1], domain[-1]
-    row, column = builder.variable("i"), builder.variable("j")
-    width = policy.lanes(widest(region), inner)
+    *outer, inner = region.domain
+    row = builder.variable("i")
     if outer:
-        variables: tuple[Expr, ...] = (*spread(row, outer), column)
-        extent: Expr = size(inner)
         count = product(outer)
+        loop, work = _row(region, builder, spread(row, tuple(outer)), reduce)
     else:
-        start = imul(row, literal(policy.COLUMN_BLOCK, row.dtype))
-        variables = (iadd(start, column),)
-        extent = imin(literal(policy.COLUMN_BLOCK, row.dtype), isub(size(inner), start))
+        column, block = builder.variable("j"), literal(policy.COLUMN_BLOCK, row.dtype)
+        start = imul(row, block)
+        extent = imin(block, isub(size(inner), start))
         count = blocks_of(inner, policy.COLUMN_BLOCK)
+        body, work = _column(region, builder, (iadd(start, column),), reduce)
+        width = policy.lanes(widest(region), inner)
+        loop = _over(column, extent, body, width, policy.interleave(inner, width))
+    return builder.kernel([For(row, size(count), (loop,), "parallel")], work)
+
+
+def _row(
+    region: Region, builder: KernelBuilder, outer: tuple[Expr, ...], reduce: Reduce
+) -> tuple[Stmt, Size]:
+    """The loop over all columns of a row, and the work of all rows. Short windows of a row of known
+    length go by whole vectors: the last ones compute some results that those before them have.
+    """
+    inner = region.domain[-1]
+    width = policy.lanes(widest(region), inner)
+    column, block = builder.variable("j"), builder.variable("b")
+    cover = policy.whole_vectors(inner, width) if _is_short_windows(region) else None
+    if cover is None:
+        body, work = _column(region, builder, (*outer, column), reduce)
+        groups = policy.interleave(inner, width)
+        return _over(column, size(inner), body, width, groups), work
+    blocks, groups = cover
+    span, before = groups * width, list[Stmt]()
+    start = imin(imul(block, size(span)), isub(size(inner), size(span)))
+    if blocks <= 2:  # linear in the block
+        start = imul(block, isub(size(inner), size(span)))
+    first = builder.let("start", start, before)
+    body, work = _column(region, builder, (*outer, iadd(first, column)), reduce)
+    loop = _over(column, size(span), body, width, groups)
+    return For(block, size(blocks), (*before, loop)), work
+
+
+def _is_short_windows(region: Region) -> bool:
+    """Whether the reductions of a region take few elements, of number known: windows."""
+    reductions = [n for n in region.nodes if isinstance(n.op.form, Reduction)]
+    counts = [product(n.inputs[0].shape[a] for a in n.attr("axes")) for n in reductions]
+    return all(isinstance(c, int) and c <= policy.SHORT_WINDOW for c in counts)
+
+
+def _over(column: Var, extent: Expr, body: list[Stmt], width: int, groups: int) -> For:
+    return For(column, extent, tuple(body), "vector" if width > 1 else "serial", width, groups)
+
+
+def _column(
+    region: Region, builder: KernelBuilder, variables: tuple[Expr, ...], reduce: Reduce
+) -> tuple[list[Stmt], Size]:
+    """One result: its reductions and the stores. With the work of all results."""
     body: list[Stmt] = []
-    work: Size = product(domain)
+    work: Size = product(region.domain)
     for node in region.nodes:
         if isinstance(node.op.form, Reduction):
             loops, more = reduce(node, variables)
             body += loops
             work = work + more
     _outputs(region, builder, variables, body)
-    kind = "vector" if width > 1 else "serial"
-    groups = policy.interleave(inner, width)
-    loop = For(column, extent, tuple(body), kind, width, groups)
-    return builder.kernel([For(row, size(count), (loop,), "parallel")], work)
+    return body, work
 
 
 def _outputs(
@@ -136,11 +191,15 @@ def _reduction(
         return accumulation(region, builder, acc, variables, reduced)
 
     rows = operand.shape[last]
+    few = product(s for _, s in loops)
+    turns = "unroll" if isinstance(few, int) and few <= policy.UNROLLED_WINDOW else "serial"
     if acc.wide:
         inside = _wide_chains(builder, acc, rows, size(rows), add, _is_short(region, builder, acc))
     else:
-        inside = _chains(builder, acc, rows, size(rows), add)
-    body: list[Stmt] = [acc.declared, *builder.nest(loops[:-1], inside)]
+        inside = _chains(builder, acc, rows, size(rows), add, turns=turns)
+    for variable, extent in reversed(loops[:-1]):
+        inside = [For(variable, size(extent), tuple(inside), turns)]
+    body: list[Stmt] = [acc.declared, *inside]
     return finished(builder, acc, variables, body), product(operand.shape) * 2
 
 
@@ -156,6 +215,7 @@ def _chains(
     extent: Expr,
     add: Add,
     radices: Sequence[int] = policy.COLUMN_CHAINS,
+    turns: str = "serial",
 ) -> list[Stmt]:
     """Loops that accumulate `rows` rows, `extent` of them, into `acc.declared`.
 
@@ -169,7 +229,7 @@ def _chains(
     def level(k: int, start: Expr, left: Expr, into: Accumulators) -> list[Stmt]:
         if k == 0:
             row = builder.variable("k")
-            return [For(row, left, tuple(add(iadd(start, row), into)))]
+            return [For(row, left, tuple(add(iadd(start, row), into)), turns)]
         block, length = builder.variable("b"), size(parts[k - 1])
         part = acc.accumulators("part")
         before = imul(block, length)

@@ -70,21 +70,24 @@ class Kept:
     """Rows of a node in scratch memory: `buffer` has the rows of the node from `first` on.
 
     before: how many leading effective dims of the node are the same in all of these rows; rows: the
-    sizes of those behind them that count as its row.
+    sizes of those behind them that count as its row. across: how many dims between them the buffer
+    holds whole, in front of the rows.
     """
 
     buffer: Buffer
     before: int
     rows: Shape
     first: Expr
+    across: int = 0
 
     def place(self, shape: Shape, index: Index) -> Index:
         """The index in the buffer of the element of a node of `shape` at `index`."""
         own = [i for s, i in zip(shape, index, strict=True) if not (isinstance(s, int) and s == 1)]
+        across, own = own[self.before :][: self.across], own[self.before + self.across :]
         row: Expr = ZERO
-        for s, i in zip(self.rows, own[self.before :], strict=False):
+        for s, i in zip(self.rows, own, strict=False):
             row = iadd(imul(row, size(s)), i)
-        return (isub(row, self.first), *own[self.before + len(self.rows) :])
+        return (*across, isub(row, self.first), *own[len(self.rows) :])
 
 
 def shifted(

@@ -16,6 +16,7 @@ from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor, make
 from graphc.ir.opdef import REGISTRY
 from graphc.ir.provenance import derived_from, set_derived
+from graphc.lower.bands import find_bands
 from graphc.lower.buffer_plan import (
     BufferPlan,
     Constants,
@@ -191,6 +192,8 @@ def _lower_one(graph: Graph, variables: list[Tensor], shared: _Shared) -> Lowere
         graph, forced, roots, shared.fuse, phases, joins, merges_calls=not shared.profile
     )
     regions = find_cascades(regions, partitioner, shared.templates, shared.target)
+    if shared.fuse:
+        regions = find_bands(regions, partitioner, shared.templates, shared.target)
     waiting = lower_bindings(graph, phases, shared.sites)
     between = Region(-1, "sizes", ())  # of steps that belong to no node
     steps: list[LoweredStep] = []

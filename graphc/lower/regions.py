@@ -14,6 +14,7 @@ Kinds of region:
 - opaque: one op that writes its own loops.
 - joined: a concatenation that is written part by part (see `joins`); nothing joins it.
 - cascade: regions one after another, by blocks of rows (see `cascades`).
+- bands: a convolution and the pool that alone reads it, by bands of lines (see `bands`).
 - control: the results of a call, branch or loop, or of calls in a row: not a kernel but a step that
   runs bodies.
 
@@ -70,7 +71,7 @@ class Region:
     domain: the effective shape that its results have; rows: how many leading dims of it are rows
     (None: no reductions). outputs: nodes that are written to memory. reasons: why nodes joined or
     not, in words. in_parts: the results read parts of the contraction, which is larger than the
-    domain. stages: the regions of a cascade.
+    domain. stages: the regions of a cascade or of bands.
     """
 
     number: int

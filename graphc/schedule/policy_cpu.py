@@ -84,6 +84,10 @@ LATENCY = 8
 # rows that it walks stay in the first-level cache.
 FEW_COLUMNS = 5
 MERGED_COLUMNS = 4096
+# Elements of a window up to which it counts as short, and up to which its loops are written out:
+# what differs between its elements is then a displacement. A row of 55 windows of 3 x 3 takes some
+# 360 instructions in loops and with masks for the last vectors, 230 so.
+SHORT_WINDOW, UNROLLED_WINDOW = 64, 9
 # Columns per parallel step when a reduction runs across rows: 4 vectors of 64 bytes keep whole
 # cache lines in use.
 COLUMN_BLOCK = 256
@@ -164,6 +168,18 @@ def interleave(extent: Size, width: int, wanted: int = REDUCTION_INTERLEAVE) -> 
     while wanted > 1 and high is not None and high < width * wanted:
         wanted //= 2
     return wanted
+
+
+def whole_vectors(extent: Size, width: int) -> tuple[int, int] | None:
+    """Blocks, and vectors of each, that cover an extent of known length, the last block that ends
+    where it does: as few vectors as there can be, as many as possible in a block. None where the
+    extent is not known or fills no vector.
+    """
+    if not isinstance(extent, int) or extent < width or width == 1:
+        return None
+    fits = [g for g in range(1, REDUCTION_INTERLEAVE + 1) if g * width <= extent]
+    vectors, groups = min((-(-extent // (g * width)) * g, -g) for g in fits)
+    return vectors // -groups, -groups
 
 
 def flat_block(ops: Iterable[str]) -> int:
