@@ -1,9 +1,10 @@
 """The thread pool of a compiled library (floor 8): LLVM text over POSIX threads only.
 
 `graphc.parallel(kernel, args, n, chunk, threads)` runs kernel(args, begin, end, worker) over chunks
-of [0, n): the caller works too, workers join while there are chunks left, and the caller waits for
-those that joined.  A job is published and left under a mutex, and counters that several threads
-change are changed by locked instructions only: race checkers follow both.
+of [0, n), of `chunk` indices at most (`runtime.shares`): the caller works too, workers join while
+there are chunks left, and the caller waits for those that joined.  A job is published and left
+under a mutex, and counters that several threads change are changed by locked instructions only:
+race checkers follow both.
 Invariants: no thread exists before a call that was allowed several; one job at a time, a second
 caller runs serially; after `graphc.pool.resize` to fewer threads none is left over; a forked child
 starts with no worker and free locks, whatever its parent was doing.
@@ -12,6 +13,7 @@ starts with no worker and free locks, whatever its parent was doing.
 from __future__ import annotations
 
 from graphc.base.target import Target
+from graphc.runtime.shares import SHARES_TEXT
 
 MAX_THREADS = 256
 # Polls before a worker sleeps and before a caller sleeps: some 0.1 ms, a few times what a sleeping
@@ -87,9 +89,9 @@ entry:
   %a1 = getelementptr i64, ptr %job, i64 1
   %args = load ptr, ptr %a1, align 8
   %a2 = getelementptr i64, ptr %job, i64 2
-  %n = load i64, ptr %a2, align 8
+  %length = load i64, ptr %a2, align 8
   %a3 = getelementptr i64, ptr %job, i64 3
-  %chunk = load i64, ptr %a3, align 8
+  %longer = load i64, ptr %a3, align 8
   %a4 = getelementptr i64, ptr %job, i64 4
   %total = load i64, ptr %a4, align 8
   br label %claim
@@ -98,11 +100,9 @@ claim:
   %some = icmp slt i64 %index, %total
   br i1 %some, label %run, label %done
 run:
-  %begin = mul i64 %index, %chunk
-  %left = sub i64 %n, %begin
-  %whole = icmp slt i64 %chunk, %left
-  %length = select i1 %whole, i64 %chunk, i64 %left
-  %end = add i64 %begin, %length
+  %following = add i64 %index, 1
+  %begin = call i64 @graphc.share(i64 %index, i64 %length, i64 %longer)
+  %end = call i64 @graphc.share(i64 %following, i64 %length, i64 %longer)
   call void %fn(ptr %args, i64 %begin, i64 %end, i64 %worker)
   br label %claim
 done:
@@ -227,9 +227,9 @@ count:
   %step = select i1 %sane, i64 %chunk, i64 %n
   %n1 = sub i64 %n, 1
   %q = udiv i64 %n1, %step
-  %total = add i64 %q, 1
-  %fewer = icmp slt i64 %threads, %total
-  %team = select i1 %fewer, i64 %threads, i64 %total
+  %chunks = add i64 %q, 1
+  %fewer = icmp slt i64 %threads, %chunks
+  %team = select i1 %fewer, i64 %threads, i64 %chunks
   %many = icmp sgt i64 %team, 1
   br i1 %many, label %lock, label %serial
 lock:
@@ -249,14 +249,17 @@ unlock_serial:
   %u0 = call i32 @pthread_mutex_unlock(ptr @graphc.callers)
   br label %serial
 publish:
+  %total = call i64 @graphc.shares(i64 %n, i64 %step, i64 %team)
+  %length = udiv i64 %n, %total
+  %longer = urem i64 %n, %total
   %r0 = call i32 @pthread_mutex_lock(ptr @graphc.mutex)
   store ptr %fn, ptr @graphc.job, align 8
   %j1 = getelementptr i64, ptr @graphc.job, i64 1
   store ptr %args, ptr %j1, align 8
   %j2 = getelementptr i64, ptr @graphc.job, i64 2
-  store i64 %n, ptr %j2, align 8
+  store i64 %length, ptr %j2, align 8
   %j3 = getelementptr i64, ptr @graphc.job, i64 3
-  store i64 %step, ptr %j3, align 8
+  store i64 %longer, ptr %j3, align 8
   %j4 = getelementptr i64, ptr @graphc.job, i64 4
   store i64 %total, ptr %j4, align 8
   %j5 = getelementptr i64, ptr @graphc.job, i64 5
@@ -270,9 +273,9 @@ publish:
   %k1 = getelementptr i64, ptr %job, i64 1
   store ptr %args, ptr %k1, align 8
   %k2 = getelementptr i64, ptr %job, i64 2
-  store i64 %n, ptr %k2, align 8
+  store i64 %length, ptr %k2, align 8
   %k3 = getelementptr i64, ptr %job, i64 3
-  store i64 %step, ptr %k3, align 8
+  store i64 %longer, ptr %k3, align 8
   %k4 = getelementptr i64, ptr %job, i64 4
   store i64 %total, ptr %k4, align 8
   call void @graphc.chunks(ptr %job, i64 0)
@@ -339,7 +342,7 @@ done:
 def pool_text(target: Target) -> str:
     """The pool as LLVM text for a target with POSIX threads."""
     pause = _PAUSE.get(target.triple.split("-")[0], "")
-    return _TEXT.format(
+    return SHARES_TEXT + _TEXT.format(
         most=MAX_THREADS,
         read=_READ.format(at="%at"),
         polls=_POLLS,

@@ -1,9 +1,9 @@
 """The thread pool (runtime, floor 7): native code, shared by all sessions of the process.
 
 `graphc_parallel(fn, args, n, chunk, threads)` calls fn(args, begin, end, worker) over chunks of
-[0, n). The caller and the workers claim chunks from one 64-bit word, {generation, chunks not yet
-claimed}, and the caller waits for chunks, never for workers: a worker that wakes late costs
-nothing.
+[0, n), of `chunk` indices at most (`shares`). The caller and the workers claim chunks from one
+64-bit word, {generation, chunks not yet claimed}, and the caller waits for chunks, never for
+workers: a worker that wakes late costs nothing.
 Invariants: no thread exists before the first call that needs one; a job's fields are read only
 after a successful claim, which proves that the job is still running; a second caller and a nested
 call run serially.
@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from graphc.base.errors import CompileError
 from graphc.runtime import processors
 from graphc.runtime.cache import ObjectCache
+from graphc.runtime.shares import SHARES_TEXT
 from graphc.runtime.support_code import load_support_code, support_target
 
 _log = logging.getLogger("graphc.runtime")
@@ -47,8 +48,8 @@ _TEXT = """
 @word = internal global i64 0, align 64      ; generation << 32 | chunks not yet claimed
 @fn = internal global ptr null, align 64     ; the job, written before the word is published
 @args = internal global ptr null
-@n = internal global i64 0
-@chunk = internal global i64 0
+@length = internal global i64 0              ; indices of a chunk
+@longer = internal global i64 0              ; chunks, the first ones, that have one more
 @total = internal global i64 0
 @allowed = internal global i64 0             ; threads of this job, the caller included
 @pending = internal global i64 0, align 64   ; chunks not yet finished
@@ -69,15 +70,13 @@ declare i64 @syscall(i64, ...)
 define internal void @run_chunk(i64 %remaining, i64 %worker) nounwind {{
   %fn = load ptr, ptr @fn
   %args = load ptr, ptr @args
-  %n = load i64, ptr @n
-  %chunk = load i64, ptr @chunk
+  %length = load i64, ptr @length
+  %longer = load i64, ptr @longer
   %total = load i64, ptr @total
   %index = sub i64 %total, %remaining
-  %begin = mul i64 %index, %chunk
-  %left = sub i64 %n, %begin
-  %whole = icmp slt i64 %chunk, %left
-  %length = select i1 %whole, i64 %chunk, i64 %left
-  %end = add i64 %begin, %length
+  %next = add i64 %index, 1
+  %begin = call i64 @graphc.share(i64 %index, i64 %length, i64 %longer)
+  %end = call i64 @graphc.share(i64 %next, i64 %length, i64 %longer)
   call void %fn(ptr %args, i64 %begin, i64 %end, i64 %worker)
   %before = atomicrmw sub ptr @pending, i64 1 acq_rel
   ret void
@@ -196,14 +195,14 @@ count:
   %step = select i1 %sane, i64 %chunk, i64 %n
   %n1 = sub i64 %n, 1
   %q = udiv i64 %n1, %step
-  %total = add i64 %q, 1
+  %chunks = add i64 %q, 1
   %limit = load atomic i64, ptr @limit monotonic, align 8
   %c0 = icmp slt i64 %threads, %limit
   %t0 = select i1 %c0, i64 %threads, i64 %limit
-  %c1 = icmp slt i64 %t0, %total
-  %t1 = select i1 %c1, i64 %t0, i64 %total
+  %c1 = icmp slt i64 %t0, %chunks
+  %t1 = select i1 %c1, i64 %t0, i64 %chunks
   %many = icmp sgt i64 %t1, 1
-  %fits = icmp ult i64 %total, 4294967296
+  %fits = icmp ult i64 %chunks, 2147483648  ; so do those that are added for even shares
   %try = and i1 %many, %fits
   br i1 %try, label %lock, label %serial
 lock:
@@ -224,8 +223,11 @@ unlock_serial:
 publish:
   store ptr %fn, ptr @fn
   store ptr %args, ptr @args
-  store i64 %n, ptr @n
-  store i64 %step, ptr @chunk
+  %total = call i64 @graphc.shares(i64 %n, i64 %step, i64 %t1)
+  %length = udiv i64 %n, %total
+  %longer = urem i64 %n, %total
+  store i64 %length, ptr @length
+  store i64 %longer, ptr @longer
   store i64 %total, ptr @total
   store atomic i64 %t1, ptr @allowed monotonic, align 8
   store atomic i64 %total, ptr @pending monotonic, align 8
@@ -320,7 +322,7 @@ define i64 @graphc_pool_workers() nounwind {{
 def pool_text(target_name: str) -> str:
     """The pool as LLVM text for a target ("x86-64" or "aarch64-linux")."""
     declaration, pause = _PAUSE[target_name]
-    return _TEXT.format(
+    return SHARES_TEXT + _TEXT.format(
         pause_declaration=declaration,
         pause=pause,
         futex=_FUTEX[target_name],

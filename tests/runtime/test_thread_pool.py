@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import signal
 import threading
@@ -137,10 +138,37 @@ def test_every_index_once(run: Runner, threads: int) -> None:
             assert (workers >= 0).all() and (workers < threads).all(), (n, chunk)
 
 
+@pytest.mark.parametrize(
+    ("n", "chunk", "threads", "chunks"),
+    [
+        (18, 2, 2, 10),
+        (36, 4, 2, 10),
+        (25, 3, 2, 10),
+        (9, 1, 2, 9),
+        (1003, 10, 8, 104),
+        (7, 2, 8, 4),
+    ],
+)
+def test_threads_have_equal_shares(
+    run: Runner, n: int, chunk: int, threads: int, chunks: int
+) -> None:
+    """As many chunks for each thread, none longer than asked for, lengths that differ by one."""
+    seen = []
+    callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 3)(
+        lambda *a: seen.append(a[1:3])
+    )
+    run.parallel(ctypes.cast(callback, ctypes.c_void_p).value, 0, n, chunk, threads)
+    lengths = [end - begin for begin, end in sorted(seen)]
+    assert sum(lengths) == n and len(lengths) == chunks
+    assert lengths == sorted(lengths, reverse=True)
+    assert max(lengths) <= chunk and max(lengths) - min(lengths) <= 1
+
+
 def test_chunks_stay_whole(run: Runner) -> None:
     _, workers = run(1003, 10, 8, work=200)
-    for start in range(0, 1003, 10):
-        assert len(set(workers[start : start + 10])) == 1
+    ends = np.cumsum([0] + [10] * 67 + [9] * 37)
+    for start, end in itertools.pairwise(ends):
+        assert len(set(workers[start:end])) == 1
 
 
 @pytest.mark.parametrize("n", [0, -1, -(2**62)])
