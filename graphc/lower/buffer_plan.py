@@ -2,15 +2,14 @@
 in order.
 
 Values that leave the program live in its output and update buffers; everything else shares an arena
-of slots. A slot is reused once its last reader has run; sizes may be symbolic, and then a slot is
-reused by values of the same size.
+of slots. Values of known sizes share one slot, in which their memory is free again once their last
+reader has run. A slot of a symbolic size is used again by values of the same size.
 """
 
 from __future__ import annotations
 
-import bisect
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ from graphc.ir.node import Tensor
 from graphc.lower.control import LoweredCalls, LoweredControl
 from graphc.lower.dynamic import LoweredBinding, LoweredResults, Phases
 from graphc.lower.elements import storage_root
+from graphc.lower.free_memory import FreeMemory
 from graphc.lower.joins import Joins
 from graphc.lower.kernel_builder import LoweredKernel, Shifted, Stored, Temporary
 from graphc.ops.families import Constant
@@ -94,7 +94,7 @@ class BufferPlan:
         if self._in_blocks and ref.kind == "arena" and ref.number in self._in_blocks:
             phase, start = self._in_blocks[ref.number]
             return BufferRef("block", self.first_block + phase - 1, start + offset)
-        return ref if offset == 0 else BufferRef(ref.kind, ref.number, offset)
+        return ref if offset == 0 else BufferRef(ref.kind, ref.number, ref.offset + offset)
 
     def refs(self, values: Sequence[Stored]) -> tuple[BufferRef, ...]:
         """Where each of some values lives."""
@@ -136,13 +136,14 @@ class BufferPlan:
         lines = [f"arena: {len(self.slots)} slots, {self.reused} reuses, {self.in_place} in place"]
         lines += [f"  slot {k}: {size} bytes" for k, size in enumerate(self.slots)]
         for stored in self.keep:
-            kind, index, _ = self.places[id(stored)]
+            kind, index, start = self.places[id(stored)]
             what = (
                 f"{stored.op.name} {stored.type}"
                 if isinstance(stored, Tensor)
                 else f"temporary {stored.shape}"
             )
-            lines.append(f"  {kind} {index}: {what}")
+            at = f" at {start}" if start else ""
+            lines.append(f"  {kind} {index}{at}: {what}")
         for part in self.joins.roots:
             whole, start = self.joins.parts[id(part)]
             lines.append(
@@ -185,8 +186,9 @@ def plan_buffers(
     arena = _Arena(plan)
     dying: dict[int, list[Memory]] = {}
     for step, lowered in enumerate(steps):
+        new: dict[int, Memory] = {}
         for number, stored in enumerate(used[step]):
-            if id(stored) in plan.places:
+            if id(stored) in plan.places or id(stored) in new:
                 continue
             if isinstance(stored, Tensor) and isinstance(stored.op.form, Constant):
                 number = constants.place(stored.attr("value"))
@@ -200,8 +202,11 @@ def plan_buffers(
                 heir_of = next((o for o in may_die if any(o is e for e in ending)), None)
             if ending and heir_of is not None and arena.inherit(stored, heir_of):
                 dying[step] = [e for e in ending if e is not heir_of]
+                dying.setdefault(last[id(stored)], []).append(stored)
             else:
-                arena.take(stored)
+                new[id(stored)] = stored
+        arena.take_all(new.values())
+        for stored in new.values():
             dying.setdefault(last[id(stored)], []).append(stored)
         for stored in dying.pop(step, ()):
             arena.give(stored)
@@ -243,7 +248,8 @@ def _fix_all(plan: BufferPlan, kind: str, sources: Sequence[Tensor]) -> None:
 class _Arena:
     def __init__(self, plan: BufferPlan) -> None:
         self.plan = plan
-        self.free_fixed: list[tuple[int, int]] = []  # (bytes, slot), sorted
+        self.slot: int | None = None  # of the values of known sizes
+        self.fixed = FreeMemory()
         self.free_symbolic: dict[Size, list[int]] = {}
         # By ids of shape (which the plan keeps alive, and equal types share) and dtype.
         self.sizes: dict[tuple[int, int], Size] = {}
@@ -256,45 +262,46 @@ class _Arena:
             size = self.sizes[key] = product(shape) * dtype.itemsize
         return size
 
-    def take(self, stored: Memory) -> None:
-        bytes_ = self._bytes(stored)
-        slot = self._fixed(bytes_) if isinstance(bytes_, int) else self._symbolic(bytes_)
-        _fix(self.plan, stored, BufferRef("arena", slot))
+    def take_all(self, values: Iterable[Memory]) -> None:
+        """Memory for values that are written at once: large ones choose first."""
+        fixed = []
+        for stored in values:
+            size = self._bytes(stored)
+            if isinstance(size, int):
+                fixed.append((size, stored))
+            else:
+                _fix(self.plan, stored, BufferRef("arena", self._symbolic(size)))
+        fixed.sort(key=lambda pair: -pair[0])
+        for size, stored in fixed:
+            if self.slot is None:
+                self.slot = self._new(0)
+            start, again = self.fixed.take(size)
+            self.plan.reused += again
+            self.plan.slots[self.slot] = self.fixed.end
+            _fix(self.plan, stored, BufferRef("arena", self.slot, start))
 
     def inherit(self, stored: Memory, dying: Memory) -> bool:
-        """Put a result into the slot of an operand that dies in the same kernel, where the slot is
-        as large.
+        """Put a result into the memory of an operand that dies in the same kernel, where that is as
+        large.
         """
-        place = self.plan.places[id(dying)]
-        if self.plan.slots[place.number] != self._bytes(stored):
+        if self._bytes(dying) != self._bytes(stored):
             return False
-        _fix(self.plan, stored, place)
+        _fix(self.plan, stored, self.plan.places[id(dying)])
         self.plan.in_place += 1
         return True
 
     def give(self, stored: Memory) -> None:
-        slot = self.plan.places[id(stored)].number
-        size = self.plan.slots[slot]
+        size = self._bytes(stored)
+        place = self.plan.places[id(stored)]
         if isinstance(size, int):
-            bisect.insort(self.free_fixed, (size, slot))
+            assert isinstance(place.offset, int), "of a value of known size"
+            self.fixed.give(place.offset, size)
         else:
-            self.free_symbolic.setdefault(size, []).append(slot)
+            self.free_symbolic.setdefault(size, []).append(place.number)
 
     def _new(self, size: Size) -> int:
         self.plan.slots.append(size)
         return len(self.plan.slots) - 1
-
-    def _fixed(self, size: int) -> int:
-        if not self.free_fixed:
-            return self._new(size)
-        self.plan.reused += 1
-        at = bisect.bisect_left(self.free_fixed, (size, -1))
-        if at < len(self.free_fixed):
-            return self.free_fixed.pop(at)[1]
-        # The largest free slot grows: cheaper than a new one beside it.
-        _, slot = self.free_fixed.pop()
-        self.plan.slots[slot] = size
-        return slot
 
     def _symbolic(self, size: Size) -> int:
         free = self.free_symbolic.get(size)
