@@ -522,7 +522,9 @@ def columns_of_rows(
         values = plan.product_values(here | summed)
         inside += [*builder.checks(), Accumulate(chain, values)]
         finished.append((here, total.vars[0]))
-    panel = [*chains, *nested(within, inside), *added]
+    count = product(plan.sizes[c] for c in plan.summed)
+    down = "unroll" if policy.writes_out_summed(count, len(finished)) else "serial"
+    panel = [*chains, *nested(within, inside, down), *added]
     body += panel if around is None else nested(around, panel)
     effective_letters = [c for c in plan.out if plan.sizes[c] != 1]
     for u, (here, accumulator) in enumerate(finished):
@@ -563,8 +565,8 @@ def summed_loops(plan: ContractionPlan) -> tuple[Loops | None, Loops, dict[str, 
     return around, within, at
 
 
-def nested(loops: Loops, body: list[Stmt]) -> list[Stmt]:
+def nested(loops: Loops, body: list[Stmt], kind: str = "serial") -> list[Stmt]:
     """A body inside of loops."""
     for variable, extent in reversed(loops):
-        body = [For(variable, extent, tuple(body))]
+        body = [For(variable, extent, tuple(body), kind)]
     return body

@@ -1,5 +1,5 @@
 """Depthwise products (floor 5): contractions of windows with a kernel that has no result letter of
-its own, as in a depthwise convolution.
+its own, as in a depthwise convolution, or one of a single output channel.
 
     out[n, c, h, w] = sum over i, j of x[n, c, h * stride + i, w * stride + j] * k[c, i, j]
 
@@ -45,7 +45,6 @@ def windowed_operand(node: Node) -> int | None:
             inner
             and inner[-1] not in other
             and not any(sizes[c] != 1 and c not in own for c in out + other)
-            and any(c in other for c in inner)
             and isinstance(summed, int)
             and 1 < summed <= _MOST
             and has_windows(node.inputs[wide])

@@ -70,13 +70,15 @@ WIDE_TURNS = 2
 # reduction takes.
 COLUMN_PART = COLUMN_CHAINS[0] * COLUMN_CHAINS[1]
 COLUMN_GROUP = COLUMN_PART * COLUMN_CHAINS[2]
-# Rows of a tile for a (summed x columns) operand of at most so many elements. Short chains overlap
-# with those of neighbouring blocks by themselves, and a lower tile is less code to generate.
-# Measured on 100,000 rows: 8 x 8 takes 2.7 ns a row with 1 row, 1.9 with 2; 4 x 32 takes 1.7 ns
-# with 2 rows, 1.9 with 4; 16 x 16 takes 4.4 ns with 2 rows, 3.4 with 4.
-# Rows of 8 x 8 give up time for a third of the code.
-SMALL_TILES = ((64, 1), (128, 2), (1024, 4))
+# Rows of a tile for a (summed x columns) operand of at most so many elements, where at most so many
+# are summed. Short chains overlap with those of neighbouring blocks by themselves, and a lower tile
+# is less code to generate. Measured on 100,000 rows: 4 x 32 takes 1.7 ns with 2 rows, 1.9 with 4;
+# 16 x 16 takes 4.4 ns with 2 rows, 3.4 with 4. Of 4096 rows, 5 x 7 written out takes 1.05 ns with 1
+# row, 0.85 with 2; of 1000 rows, 100 x 10 takes 13 ns with 4 rows, 10 with more.
+SMALL_TILES, SMALL_SUMMED = ((128, 2), (1024, 4)), 16
 SMALL_PANEL = SMALL_TILES[-1][0]
+# Loops over so few summed elements are written out, as long as a tile has no more of them.
+SUMMED_UNROLLED, TILE_UNROLLED = 8, 32
 # Rows of a tile at most, and multiply-adds that two pipelines start until the first one is done.
 MOST_ROWS = 12
 LATENCY = 8
@@ -232,19 +234,30 @@ def contraction_tile(target: Target, dtype: DType, rows: Size, columns: Size, su
     width = lanes(dtype, columns)
     if isinstance(columns, int) and width < columns < 2 * width <= lanes(dtype, 1 << 30):
         # One vector whose last lanes are masked out takes as long as one of half the width.
-        width *= 2 if target.register_bytes >= VECTOR_BYTES and 4 * columns > 5 * width else 1
+        width *= 2 if target.register_bytes >= VECTOR_BYTES else 1
     # (rows x vectors) of 64-byte accumulators, with room left for the operands.
     budget = max(2, target.registers * target.register_bytes // VECTOR_BYTES * 3 // 4)
     vectors = 2 if budget >= 16 and (not isinstance(columns, int) or columns >= 2 * width) else 1
     tall = max(1, min(8, budget // vectors))
-    if isinstance(columns, int) and isinstance(summed, int) and columns * summed <= SMALL_PANEL:
-        tall = min(tall, next(height for limit, height in SMALL_TILES if columns * summed <= limit))
+    panel = SMALL_PANEL + 1
+    if isinstance(columns, int) and isinstance(summed, int) and summed <= SMALL_SUMMED:
+        panel = columns * summed
+    if panel <= SMALL_PANEL:
+        tall = min(tall, next(height for limit, height in SMALL_TILES if panel <= limit))
     elif isinstance(rows, int) and rows > tall:
         heights = range(tall // 2, min(MOST_ROWS, budget // vectors) + 1)
         tall = min(heights, key=lambda h: (_tile_cycles(rows, h, vectors), abs(h - tall)))
     if isinstance(rows, int):
         tall = max(1, min(tall, rows))
     return Tile(tall, width, vectors)
+
+
+def writes_out_summed(count: Size, rows: int) -> bool:
+    """Whether the summed elements of a tile of so many rows are written out: the loop would take as
+    long as its body.
+    """
+    few = isinstance(count, int) and count <= SUMMED_UNROLLED
+    return few and count * rows <= TILE_UNROLLED
 
 
 def _tile_cycles(rows: int, tall: int, vectors: int) -> int:

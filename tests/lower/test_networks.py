@@ -78,6 +78,38 @@ def test_depthwise_convolutions(width: int, stride: int, dilation: int) -> None:
     np.testing.assert_allclose(found, next(iter(expected.values())), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("channels", [1, 3, 14])
+@pytest.mark.parametrize(("stride", "width"), [(1, 37), (2, 19), (1, 5)])
+def test_convolutions_to_one_channel(channels: int, stride: int, width: int) -> None:
+    """Vectors run along the rows of the image, not along its windows."""
+    rng = np.random.default_rng(width)
+    x = graphc.placeholder((2, channels, 9, width), name="x")
+    w = graphc.placeholder((1, channels, 3, 3), name="w")
+    y = graphc.nn.conv(x, w, stride, padding=1)
+    product = loops_of([x, w], y).rpartition("kernel ")[2]
+    assert "<-" in product
+    assert "<-" not in product.partition(" vector(")[0]
+    outputs = {"y": y} | {name: graphc.grad((y * y).sum(), v) for name, v in (("dx", x), ("dw", w))}
+    arrays = [rng.normal(size=v.shape).astype(np.float32) for v in (x, w)]
+    expected = graphc.Graph([x, w], outputs).evaluate(dict(zip((x, w), arrays, strict=True)))
+    with graphc.Session(cache_dir="") as session:
+        found = session.function([x, w], outputs)(*arrays)
+    for key, value in expected.items():
+        scale = np.abs(value).max()
+        np.testing.assert_allclose(found[key], value, rtol=1e-5, atol=1e-5 * scale, err_msg=key)
+
+
+def test_filters_of_a_signal_run_along_it() -> None:
+    x = graphc.placeholder((4, 1, 500), name="x")
+    taps = np.linspace(-1, 1, 9, dtype=np.float32)
+    y = graphc.nn.conv(x, taps.reshape(1, 1, 9))
+    signal = np.random.default_rng(5).normal(size=(4, 1, 500)).astype(np.float32)
+    with graphc.Session(cache_dir="") as session:
+        found = session.function([x], y)(signal)
+    expected = [np.correlate(line[0].astype(np.float64), taps, "valid") for line in signal]
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-5, atol=1e-5)
+
+
 def test_gradients_of_pools_fill_vectors() -> None:
     """Maps whose last dim is a window run over the dims before it too."""
     x = graphc.placeholder((2, 8, 12, 40), name="x")
