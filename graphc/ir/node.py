@@ -429,11 +429,6 @@ def fresh_uid() -> int:
     return next(_uids)
 
 
-def live_nodes() -> int:
-    """How many nodes are alive (tests look for leaks with it)."""
-    return len(_NODES)
-
-
 def as_index(value: Any) -> int | None:
     """An int for Python and NumPy integers, None for anything else (bool included)."""
     if isinstance(value, bool | Node) or (

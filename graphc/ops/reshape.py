@@ -12,9 +12,8 @@ import numpy as np
 
 from graphc.base.dims import Shape, Size, divide, product, shape_text
 from graphc.base.dtypes import ALL, Array, DType
-from graphc.base.errors import UnsupportedError
 from graphc.ir.node import Node, Tensor, TensorType
-from graphc.ir.opdef import REGISTRY, OpDef, Sample, fail, shape_error
+from graphc.ir.opdef import REGISTRY, OpDef, Sample, shape_error
 from graphc.ops.axes import (
     Axes,
     as_shape,
@@ -190,21 +189,7 @@ def squeeze(x: TensorLike, /, axis: Axes = None) -> Tensor:
     return to_shape(x, tuple(s for i, s in enumerate(x.shape) if i not in places))
 
 
-def flatten_axes(x: Tensor, first: int, count: int) -> Tensor:
-    """`count` neighbouring axes of x from `first` on as one."""
-    return to_shape(
-        x, (*x.shape[:first], product(x.shape[first : first + count]), *x.shape[first + count :])
-    )
-
-
 def split_axis(x: Tensor, axis: int, sizes: Shape) -> Tensor:
     """One axis of x as several of those sizes."""
     axis = normalize_axis("reshape", x, axis)
     return to_shape(x, (*x.shape[:axis], *sizes, *x.shape[axis + 1 :]))
-
-
-def refuse_data_dependent(op: str, operands: Sequence[Node], hint: str) -> None:
-    """Raise UnsupportedError for a function whose result's size depends on values."""
-    fail(
-        UnsupportedError, f"{op}: the size of the result depends on the values of x", operands, hint
-    )

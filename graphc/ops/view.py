@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.base.dims import Dim, Shape, Size, shape_text
+from graphc.base.dims import Shape, Size, shape_text
 from graphc.base.dtypes import ALL, Array, DType
 from graphc.base.errors import UnsupportedError
 from graphc.ir.node import Node, Tensor, TensorType
@@ -544,8 +544,3 @@ def repeated_axis_view(x: Tensor, axes: Sequence[int]) -> Tensor:
         x = DIAGONAL(x, axes=(a, b), offset=0)
         axes = [x.ndim - 1, *(i - (i > a) - (i > b) for i in axes[1:])]
     return x
-
-
-def is_symbolic(size: Size) -> bool:
-    """Whether a size is known only when the compiled function is called."""
-    return isinstance(size, Dim)
