@@ -6,9 +6,6 @@
       turn C, of places x results, in memory: results x places
       results = elementwise work (C)
 
-A place's vectors of results are neighbours in C. Its squares of 16 x 16 are turned by two passes
-that take every fourth element: an index of eight bits is rotated by two bits each time.
-
 A step reads its weights once, from memory where the network is large. The first tile of a block
 of sums would wait for them alone, so every tile asks for a share of the next block's weights.
 """
@@ -20,6 +17,7 @@ import math
 from graphc.base.dims import product
 from graphc.kernels.direct_problem import THREADS, Direct, cycles, known, most_steps
 from graphc.kernels.gemm_problem import Operand, Place, count, extent, up
+from graphc.kernels.turned_results import Turned, rest_zeros
 from graphc.loops.build import (
     EXPR,
     FALSE,
@@ -28,7 +26,6 @@ from graphc.loops.build import (
     iadd,
     ifloordiv,
     imin,
-    imod,
     imul,
     isub,
     literal,
@@ -52,7 +49,7 @@ from graphc.loops.nodes import (
     select,
     size,
 )
-from graphc.lower.contraction import ContractionPlan, store_results
+from graphc.lower.contraction import ContractionPlan
 from graphc.lower.kernel_builder import LoweredKernel, label_of
 
 # Bytes of the results of a step: with the elements they stay in the second-level cache.
@@ -123,13 +120,10 @@ class _Direct:
         tiles = self.most * self.tile.places + self.rest
         places = tiles if direct.whole else self.most * direct.line
         width = self.tile.width
-        self.square = width * width
-        squares = up(places, width) // width
-        shape = (self.tile.vectors, squares * self.square)
+        length = up(places, width) * width
+        shape = (self.tile.vectors, length)
         self.c = Buffer(self.builder.names.fresh("c_block"), shape, plan.dtype, "local")
-        self.turned = Buffer(
-            self.builder.names.fresh("turned"), (squares * self.square,), plan.dtype, "local"
-        )
+        self.turned = Buffer(self.builder.names.fresh("turned"), (length,), plan.dtype, "local")
 
     def _variable(self, name: str) -> Var:
         return self.builder.variable(name)
@@ -167,7 +161,7 @@ class _Direct:
             self.first_place = imul(self.first_line, const(direct.line))
         body.append(Alloc(self.c))
         body.append(Alloc(self.turned))
-        body += self._zeros()
+        body += rest_zeros(self.builder, self.c, self.places)
         body += self._products()
         body += self._results()
         return [For(step, size(product(grid)), tuple(body), "parallel")]
@@ -183,22 +177,6 @@ class _Direct:
         # The bound says that a block's results find room.
         units = imin(const(self.most), isub(end, first))
         return first, self.builder.let("units", units, body)
-
-    def _zeros(self) -> list[Stmt]:
-        """Zeros in the places of the last square that do not exist: they are turned with it."""
-        width = self.tile.width
-        rest = imod(self.places, const(width))
-        if rest is ZERO:
-            return []
-        missing = imul(isub(const(width), rest), const(width))
-        vector, j = self._variable("v"), self._variable("j")
-        place = iadd(imul(self.places, const(width)), j)
-        zero = Store(self.c, (vector, place), literal(0, self.plan.dtype))
-        loop = For(j, missing, (zero,), "vector", width)
-        filled = For(vector, const(self.tile.vectors), (loop,))
-        if isinstance(rest, Const):
-            return [filled]
-        return [If(EXPR.op("gt", rest, ZERO), (filled,))]
 
     # -- over the summed letters --------------------------------------------------------------
     def _products(self) -> list[Stmt]:
@@ -327,58 +305,8 @@ class _Direct:
 
     # -- results ------------------------------------------------------------------------------
     def _results(self) -> list[Stmt]:
-        """Vector after vector: the squares of C turned, the elementwise work along places."""
-        width, square = self.tile.width, self.square
-        vector = self._variable("v")
-        g, m, n = self._variable("g"), self._variable("m"), self._variable("n")
-        quarter = const(square // 4)
-        source = load(self.c, (vector, iadd(imul(g, const(square)), imul(n, const(4)), m)))
-        place = iadd(imul(g, const(square)), imul(m, quarter), n)
-        store = Store(self.turned, (place,), source)
-        pack: Stmt = For(n, quarter, (store,), "vector", width)
-        squares = ifloordiv(iadd(self.places, const(width - 1)), const(width))
-        turn = For(g, squares, (For(m, const(4), (pack,)),))
-        high, low = self._variable("h"), self._variable("o")
-        result = iadd(
-            imul(self.panel, const(self.tile.results)),
-            imul(vector, const(width)),
-            imul(high, const(4)),
-            low,
-        )
-        g = self._variable("g")
-        body: list[Stmt] = [
-            For(
-                g,
-                ifloordiv(self.places, const(width)),
-                self._stored(g, const(width), result, high, low),
-            )
-        ]
-        rest = imod(self.places, const(width))
-        if rest is not ZERO:
-            last = ifloordiv(self.places, const(width))
-            body += self._stored(last, rest, result, high, low)
-        if self.direct.results % self.tile.results:
-            exists = EXPR.op("lt", result, const(self.direct.results))
-            body = [If(exists, tuple(body))]
-        each = For(high, const(4), (For(low, const(4), tuple(body)),))
-        return [For(vector, const(self.tile.vectors), (turn, each))]
-
-    def _stored(
-        self, group: Expr, length: Expr, result: Expr, high: Expr, low: Expr
-    ) -> tuple[Stmt, ...]:
-        """One result of the places of a group."""
-        problem, width = self.problem, self.tile.width
-        before: list[Stmt] = []
-        first = iadd(self.first_place, imul(group, const(width)))
-        # A name, so that the index of a place is one again where it meets memory.
-        flat = self.builder.let("place", first, before)
-        lane = self._variable("j")
-        place = unflatten(iadd(flat, lane), problem.shape(problem.columns))
-        at = self.at | dict(zip(problem.columns, place, strict=True)) | {problem.rows[0]: result}
-        index = tuple(at[c] for c in self.plan.out if self.plan.sizes[c] != 1)
-        quarter = imul(low, const(self.square // 4))
-        start = iadd(imul(group, const(self.square)), quarter, high)
-        value = load(self.turned, (iadd(start, imul(lane, const(4))),))
-        body: list[Stmt] = []
-        store_results(self.plan, index, value, body)
-        return (*before, For(lane, length, tuple(body), "vector", width))
+        problem, direct = self.problem, self.direct
+        first = imul(self.panel, const(self.tile.results))
+        letters = (problem.rows[0], problem.columns)
+        turned = Turned(self.plan, self.c, self.turned, self.at, letters, first, direct.results)
+        return turned.stored(self.places, self.first_place)

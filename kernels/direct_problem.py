@@ -26,8 +26,8 @@ from graphc.ops.state import constant_node
 from graphc.ops.view import permute_dims
 from graphc.schedule import policy_cpu as policy
 
-# Threads for which the cut of an image is tried, and chunks of steps that each of them gets.
-THREADS, CHUNKS = (1, 2, 4, 8), 4
+# Threads for which the cut of an image is tried.
+THREADS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,9 +263,5 @@ def cycles(places: int, vectors: int) -> float:
 
 
 def most_steps(steps: int, threads: int) -> int:
-    """The steps of the thread that has most to do; steps come in chunks, the last may be short."""
-    chunk = max(1, steps // (threads * CHUNKS))
-    turns, others = divmod(-(-steps // chunk), threads)
-    if others == 1:
-        return turns * chunk + (steps - 1) % chunk + 1
-    return (turns + (others > 1)) * chunk
+    """The steps of the thread that has most to do: threads get equal shares."""
+    return -(-steps // threads)

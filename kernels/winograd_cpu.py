@@ -12,12 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from graphc.base.target import Target
+from graphc.kernels.winograd_across import across_product
 from graphc.kernels.winograd_loops import winograd_product
 from graphc.kernels.winograd_problem import Blocks, Winograd, blocks_of, found_winograd
 from graphc.lower.contraction import ContractionPlan
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel
 from graphc.lower.regions import Region
-from graphc.ops.winograd import WINOGRAD
+from graphc.ops.winograd import ACROSS, WINOGRAD
 
 
 @dataclass(frozen=True)
@@ -46,4 +47,6 @@ class WinogradTemplate:
     ) -> list[LoweredKernel]:
         """The kernel."""
         region, found = problem
+        if found.panel == ACROSS:
+            return across_product(ContractionPlan.of(region, builder), found, config)
         return [winograd_product(ContractionPlan.of(region, builder), found, config)]

@@ -1,30 +1,25 @@
 """The loops of a convolution by Winograd's F(2 x 2, 3 x 3) (beside the floors).
 
-    for images, blocks of tiles, groups of panels of results      parallel
-      for blocks of channels
-        for channels: rows of the image, zeros around; V = B' d B, vectors along tiles
-        for the 16 places, for panels of results: M += U x V
-      for panels of results
-        Y = A' M A, vectors along tiles
-        where one is not finite: the sums of products themselves
-        results = elementwise work (Y)
-
-Rows of an image lie one behind the other, even ones apart from odd ones: then the elements of the
-next tile are two further on, also where it begins the next row of tiles.
+for images, blocks of tiles, groups of panels of results      parallel
+  for blocks of channels
+    for channels: rows of the image, zeros around; V = B' d B, vectors along tiles
+    for the 16 places, for panels of results: M += U x V
+  for panels of results
+    Y = A' M A, vectors along tiles
+    where one is not finite: the sums of products themselves
+    results = elementwise work (Y)
 """
 
 from __future__ import annotations
 
 from graphc.base.dims import product
-from graphc.base.dtypes import DType
-from graphc.kernels.gemm_problem import up
+from graphc.kernels.winograd_image import TWO, Image, sum_of, sums
 from graphc.kernels.winograd_problem import LANES, PLACES, Blocks, Winograd
 from graphc.loops.build import (
     EXPR,
     FALSE,
     ONE,
     ZERO,
-    combine,
     iadd,
     ifloordiv,
     imax,
@@ -33,15 +28,12 @@ from graphc.loops.build import (
     imul,
     isub,
     literal,
-    within,
 )
 from graphc.loops.index_math import unflatten
 from graphc.loops.nodes import (
     Accumulate,
     Accumulators,
     Alloc,
-    Buffer,
-    Combine,
     Const,
     Expr,
     For,
@@ -55,8 +47,8 @@ from graphc.loops.nodes import (
     select,
     size,
 )
-from graphc.lower.chains import combine_for, total_of
-from graphc.lower.contraction import ContractionPlan, nested, store_results, summed_loops
+from graphc.lower.chains import combine_for
+from graphc.lower.contraction import ContractionPlan, store_results
 from graphc.lower.kernel_builder import LoweredKernel, label_of
 from graphc.ops.winograd import PANEL
 
@@ -64,9 +56,6 @@ from graphc.ops.winograd import PANEL
 SHORT_LOOP = 8
 # Panels of weights that are asked for ahead: some 250 ns, they may come from memory.
 AHEAD = 2
-# Elements of rows that are copied at once: half of a first-level cache.
-AT_ONCE = 4096
-TWO = const(2)
 
 
 def winograd_product(plan: ContractionPlan, problem: Winograd, blocks: Blocks) -> LoweredKernel:
@@ -74,44 +63,24 @@ def winograd_product(plan: ContractionPlan, problem: Winograd, blocks: Blocks) -
     return plan.builder.kernel(_Kernel(plan, problem, blocks).body(), plan.work)
 
 
-class _Kernel:
+class _Kernel(Image):
     """The kernel while it is written."""
 
     def __init__(self, plan: ContractionPlan, problem: Winograd, blocks: Blocks) -> None:
-        self.plan = plan
-        self.problem = problem
+        super().__init__(plan, problem, problem.rows_of(blocks.parts))
         self.blocks = blocks
-        self.builder = plan.builder
-        self.dtype = plan.dtype
         vectors = problem.cut(blocks.parts)
         self.most = -(-vectors // blocks.parts)
         self.least = vectors // blocks.parts
-        self.rows = problem.rows_of(blocks.parts)
-        self.line = 2 * problem.pitch
         weights = problem.node.inputs[2]
         self.weights = self.builder.buffer(weights, weights.shape, label_of(weights))
-        self.length = up((self.rows + 1) * self.line + 2, LANES)
         results = blocks.panels * PANEL
-        self.image = self._scratch("image", self._few(), 2, self.length)
         # A line more each, so that the 16 places do not compete for one set of a cache.
         tiles = self.most * LANES
         self.v = self._scratch("v", PLACES, problem.chain + 1, tiles)
         self.m = self._scratch("m", PLACES, results + 1, tiles)
         self.y = self._scratch("y", PANEL, 4, tiles)
         self.found = self._scratch("finite", tiles)
-
-    def _few(self) -> int:
-        """Channels whose rows are copied before they are read: a load of what was just stored in
-        other vectors waits for the stores.
-        """
-        fit = (n for n in (8, 4, 2) if n * 2 * self.length <= AT_ONCE)
-        return next((n for n in fit if self.problem.chain % n == 0), 1)
-
-    def _scratch(self, name: str, *shape: int) -> Buffer:
-        return Buffer(self.builder.names.fresh(name), shape, self.dtype, "local")
-
-    def _variable(self, name: str) -> Var:
-        return self.builder.variable(name)
 
     # -- the parallel step --------------------------------------------------------------------
     def body(self) -> list[Stmt]:
@@ -140,7 +109,7 @@ class _Kernel:
 
     def _cut(self, part: Expr, body: list[Stmt]) -> Expr:
         """The first vector of tiles of a part; how many it has is `self.vectors` from here on."""
-        self.vectors: Expr = const(self.most)
+        self.vectors = const(self.most)
         if self.most == self.least:
             return imul(part, self.vectors)
         total, parts = const(self.problem.cut(self.blocks.parts)), const(self.blocks.parts)
@@ -149,13 +118,6 @@ class _Kernel:
         # The bound says that a part's tiles find room.
         self.vectors = self.builder.let("vectors", imin(self.vectors, isub(end, first)), body)
         return first
-
-    def _tiles(self) -> Expr:
-        return imul(self.vectors, const(LANES))
-
-    def _along(self, u: Var, lane: Var, body: list[Stmt]) -> Stmt:
-        """Statements for each tile of the step, u being a vector."""
-        return For(u, self.vectors, (For(lane, const(LANES), tuple(body), "vector", LANES),))
 
     # -- V ------------------------------------------------------------------------------------
     def _transformed(self, block: Expr) -> list[Stmt]:
@@ -167,47 +129,10 @@ class _Kernel:
         channel = iadd(imul(block, const(chain)), first, k)
         copied = For(k, const(few), tuple(self._copied(channel, k)))
         k = self._variable("c")
-        body = (copied, For(k, const(few), tuple(self._differences(iadd(first, k), k))))
+        c = iadd(first, k)
+        changed = self._differences(k, self.v, lambda place, u: (const(place), c, u))
+        body = (copied, For(k, const(few), tuple(changed)))
         return [For(turn, const(chain // few), body)]
-
-    def _zeros(self) -> list[Stmt]:
-        """Zeros where no channel has elements: around the image, behind the last tile."""
-        k, odd, x = self._variable("c"), self._variable("a"), self._variable("x")
-        zero = Store(self.image, (k, odd, x), literal(0, self.dtype))
-        row = For(x, const(self.length), (zero,), "vector", LANES)
-        return [For(k, size(self.image.shape[0]), (For(odd, TWO, (row,)),))]
-
-    def _copied(self, channel: Expr, k: Expr) -> list[Stmt]:
-        """The rows of the image that the tiles need."""
-        source, (above, left) = self.problem.source, self.problem.frame
-        height, width = source.shape[2:]
-        odd, r, x = self._variable("a"), self._variable("r"), self._variable("x")
-        y = isub(iadd(imul(iadd(self.row, r), TWO), odd), const(above))
-        value = self.builder.elements.value(source, (self.number, channel, y, x))
-        place = iadd(imul(r, const(self.line)), iadd(x, const(left)))
-        copy = (*self.builder.checks(), Store(self.image, (k, odd, place), value))
-        row = If(within(y, ZERO, size(height)), (For(x, size(width), copy, "vector", LANES),))
-        return [For(odd, TWO, (For(r, const(self.rows + 1), (row,)),))]
-
-    def _differences(self, c: Expr, at: Expr) -> list[Stmt]:
-        """B' d B of one channel of the block, the `at`-th of those that were copied."""
-        vector, lane = self._variable("v"), self._variable("u")
-        u = iadd(imul(vector, const(LANES)), lane)
-        start = imul(iadd(self.off, u), TWO)
-        body: list[Stmt] = []
-        half: list[list[Expr]] = []
-        for column in range(4):
-            d: list[Expr] = [
-                load(
-                    self.image, (at, const(k % 2), iadd(start, const(column + k // 2 * self.line)))
-                )
-                for k in range(4)
-            ]
-            half.append([self.builder.let("d", e, body) for e in _differences(d)])
-        for row in range(4):
-            for column, value in enumerate(_differences([half[k][row] for k in range(4)])):
-                body.append(Store(self.v, (const(4 * row + column), c, u), value))
-        return [self._along(vector, lane, body)]
 
     # -- M ------------------------------------------------------------------------------------
     def _products(self, block: Expr) -> list[Stmt]:
@@ -320,16 +245,16 @@ class _Kernel:
         result = iadd(imul(panel, const(PANEL)), r)
         for column in range(4):
             m: list[Expr] = [load(self.m, (const(4 * row + column), result, u)) for row in range(4)]
-            half.append([self.builder.let("m", e, body) for e in _sums(m)])
+            half.append([self.builder.let("m", e, body) for e in sums(m)])
         results: list[Expr] = []
         for a in (0, 1):
             results += [
-                self.builder.let("y", e, body) for e in _sums([half[k][a] for k in range(4)])
+                self.builder.let("y", e, body) for e in sums([half[k][a] for k in range(4)])
             ]
         body += [Store(self.y, (r, const(k), u), y) for k, y in enumerate(results)]
         total = EXPR.add(EXPR.add(results[0], results[1]), EXPR.add(results[2], results[3]))
         zero = EXPR.mul(total, literal(0, self.dtype))
-        flag = Accumulators((self.builder.variable("flag", self.dtype),), _sum(self.dtype))
+        flag = Accumulators((self.builder.variable("flag", self.dtype),), sum_of(self.dtype))
         each = For(r, const(PANEL), (*body, Accumulate(flag, (zero,))))
         return [self._along(vector, lane, [flag, each, Store(self.found, (u,), flag.vars[0])])]
 
@@ -338,7 +263,7 @@ class _Kernel:
         element, and an overflow of a transform, end in these results and in no others.
         """
         u, flag = self._variable("u"), self.builder.variable("flag", self.dtype)
-        total = Accumulators((flag,), _sum(self.dtype))
+        total = Accumulators((flag,), sum_of(self.dtype))
         added = Accumulate(total, (load(self.found, (u,)),))
         look = For(u, self._tiles(), (added,), "vector", LANES)
         k, r = self._variable("r"), self._variable("t")
@@ -360,21 +285,6 @@ class _Kernel:
         each = For(k, const(PANEL), (For(r, const(self.rows), tuple(body)),))
         spoilt = EXPR.op("bit_not", EXPR.op("isfinite", flag))
         return [total, look, If(spoilt, (each,))]
-
-    def _sum(self, at: dict[str, Expr], body: list[Stmt]) -> Expr:
-        """A result in the order of `contraction`."""
-        plan = self.plan
-        around, within, summed = summed_loops(plan)
-        chain = Accumulators((self.builder.variable("acc", self.dtype),), plan.combine)
-        values = plan.product_values(at | summed)
-        inside: list[Stmt] = [*self.builder.checks(), Accumulate(chain, values)]
-        panel = [chain, *nested(within, inside)]
-        if around is None:
-            body += panel
-            return chain.vars[0]
-        total = Accumulators((self.builder.variable("total", self.dtype),), total_of(self.dtype))
-        body += [total, *nested(around, [*panel, Accumulate(total, chain.vars)])]
-        return total.vars[0]
 
     # -- results ------------------------------------------------------------------------------
     def _span(self, row: Expr) -> tuple[Expr, Expr, Expr]:
@@ -415,19 +325,3 @@ class _Kernel:
         exists = EXPR.op("lt", y, const(problem.height))
         rows = For(r, const(self.rows), (*before, For(a, TWO, (If(exists, (row,)),))))
         return [For(k, const(PANEL), (rows,))]
-
-
-def _differences(d: list[Expr]) -> list[Expr]:
-    """B' d of four elements."""
-    a, b, c, e = d
-    return [EXPR.sub(a, c), EXPR.add(b, c), EXPR.sub(c, b), EXPR.sub(b, e)]
-
-
-def _sums(m: list[Expr]) -> list[Expr]:
-    """A' m of four elements."""
-    a, b, c, e = m
-    return [EXPR.add(EXPR.add(a, b), c), EXPR.sub(EXPR.sub(b, c), e)]
-
-
-def _sum(dtype: DType) -> Combine:
-    return combine(lambda s, a, b: s.add(a, b), literal(0, dtype))

@@ -27,6 +27,8 @@ PLACES = 16  # elements of a tile, and products
 # transformed back and stored.
 ROW, COPY, TRANSFORM, BACK = 6, 10, 60, 70
 MOST_VECTORS = 8
+# Cycles per vector of weights that a step reads, where vectors run across results.
+BROUGHT = 2.5
 # Vectors of tiles of a register tile: with three, what else is kept in registers makes them spill.
 WIDE = 2
 
@@ -35,7 +37,8 @@ WIDE = 2
 class Blocks:
     """parts: into which the vectors of tiles of an image are cut, those of a step, which differ by
     one at most; panels: of results of a step, `PANEL` each; tile: a register tile's results, and
-    vectors of tiles at most.
+    vectors of tiles at most. Where vectors run across results: parts of the rows of tiles, one
+    panel; tiles of a register tile at most, and vectors of results.
     """
 
     parts: int
@@ -77,9 +80,14 @@ class Winograd:
         return -(-((self.rows - 1) * self.pitch + self.columns) // LANES)
 
     @property
+    def panel(self) -> int:
+        """The results of a panel of weights."""
+        return known(self.node.inputs[2].shape[4])
+
+    @property
     def panels(self) -> int:
         """Panels of results."""
-        return self.results // PANEL
+        return self.results // self.panel
 
     def cut(self, parts: int) -> int:
         """The vectors that are cut into so many parts: with a further one where else one part
@@ -102,7 +110,9 @@ def found_winograd(node: Tensor) -> Winograd | None:
     if v.attr("stride") != (1, 1) or v.attr("dilation") != (1, 1) or v.attr("size") != (3, 3):
         return None
     height, width = node.shape[2:]
-    if not isinstance(height, int) or not isinstance(width, int) or known(w.shape[0]) % PANEL:
+    if not isinstance(height, int) or not isinstance(width, int):
+        return None
+    if known(w.shape[0]) % known(u.shape[4]):
         return None
     blocks, chain = known(u.shape[0]), known(u.shape[3])
     columns = (width + 1) // 2
@@ -133,6 +143,8 @@ def blocks_of(problem: Winograd, target: Target) -> Blocks:
     five eighths of the second-level cache at most.
     """
     registers = target.registers * target.register_bytes // policy.VECTOR_BYTES * 7 // 8
+    if problem.panel != PANEL:
+        return _across(problem, registers)
     tall = PANEL if registers >= PANEL else PANEL // 2
     wide = max(1, min(WIDE, registers // tall))
     batch = problem.batch if isinstance(problem.batch, int) else 1
@@ -162,6 +174,27 @@ def blocks_of(problem: Winograd, target: Target) -> Blocks:
                 best = time, Blocks(parts, panels, (tall, wide))
     assert best is not None
     return best[1]
+
+
+def _across(problem: Winograd, registers: int) -> Blocks:
+    """The same for vectors across results: parts of rows of tiles, a step has one panel. A register
+    tile has tiles of a row, in equal parts, and all vectors of a panel.
+    """
+    wide = problem.panel // LANES
+    most = max(1, registers // wide)
+    tall = -(-problem.columns // -(-problem.columns // most))
+    batch = problem.batch if isinstance(problem.batch, int) else 1
+    best: tuple[float, int] | None = None
+    for parts in range(1, problem.rows + 1):
+        rows = -(-problem.rows // parts)
+        tiles = rows * -(-problem.columns // tall)
+        time = tiles * max(tall * wide, 8) / 2 + wide * BROUGHT
+        steps = parts * problem.panels * max(1, batch)
+        time *= sum(threads * most_steps(steps, threads) for threads in THREADS)
+        if best is None or time < best[0] * 0.995:
+            best = time, parts
+    assert best is not None
+    return Blocks(best[1], 1, (tall, wide))
 
 
 def _cuts(vectors: int) -> list[int]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.base.dims import Size
 from graphc.base.dtypes import Array, DType, float32
 from graphc.ir.constant import arrange, constant_value
 from graphc.ir.node import Node, Tensor, TensorType
@@ -28,7 +29,8 @@ from graphc.ops.reduction import accurate
 from graphc.ops.sampling import draw
 from graphc.ops.state import constant_node
 
-PANEL = 8  # results that lie side by side in the transformed weights
+PANEL = 8  # results that lie side by side in the transformed weights, where tiles fill vectors
+ACROSS = 32  # the same where they do not: vectors run across results then
 CHAIN, SHORTEST = 64, 16  # channels of a block: at most, and at least where there are several
 SPEC = "abcdef,gbef->agcd"  # windows [n, c, h, w, 3, 3] by weights [m, c, 3, 3]
 
@@ -41,7 +43,22 @@ def chain_of(channels: int) -> int | None:
     return None
 
 
-def transformed(w: Tensor) -> Tensor:
+def panel_of(results: int, height: Size, width: Size) -> int:
+    """The results of a panel of weights: PANEL, or ACROSS for images whose few tiles would leave a
+    fifth of the vectors' elements empty, and of which a row of tiles fills the registers; one panel
+    alone would be too little to do for several threads.
+    """
+    if results < 2 * ACROSS or results % ACROSS:
+        return PANEL
+    if not isinstance(height, int) or not isinstance(width, int):
+        return PANEL
+    rows, columns = (height + 1) // 2, (width + 1) // 2
+    tiles = rows * columns
+    vectors = -(-tiles // 16)
+    return ACROSS if 6 <= columns <= 14 and 5 * tiles <= 4 * 16 * vectors else PANEL
+
+
+def transformed(w: Tensor, panel: int = PANEL) -> Tensor:
     """The constant G g G' of constant weights [m, c, 3, 3], as kernels read it: [blocks of
     channels, 16, panels of results, channels of a block, results of a panel]; zeros fill the last
     panel.
@@ -49,11 +66,11 @@ def transformed(w: Tensor) -> Tensor:
     m, c = (int(s) for s in w.shape[:2])
     chain = chain_of(c)
     assert chain is not None, "asked before"
-    panels = -(-m // PANEL)
+    panels = -(-m // panel)
     steps: list[tuple[str, tuple[int, ...]]] = [("winograd", ())]
-    if panels * PANEL != m:
-        steps.append(("pad", (panels * PANEL - m, 0, 0)))
-    steps.append(("reshape", (panels, PANEL, c // chain, chain, 16)))
+    if panels * panel != m:
+        steps.append(("pad", (panels * panel - m, 0, 0)))
+    steps.append(("reshape", (panels, panel, c // chain, chain, 16)))
     steps.append(("permute", (2, 4, 0, 3, 1)))
     return constant_node(arrange(w.attr("value"), tuple(steps)))
 
@@ -68,8 +85,8 @@ def _type(inputs: tuple[Node, ...], attrs: tuple[Any, ...]) -> TensorType:
     if tidy(attrs[0]) != SPEC or w.shape[2:] != (3, 3) or u.ndim != 5:
         shape_error(f"winograd_convolution: needs {SPEC} with windows of 3 x 3", inputs)
     blocks, places, panels, chain, panel = u.shape
-    whole = (blocks * chain, places, panel) == (w.shape[1], 16, PANEL)
-    if not whole or panels != (w.shape[0] + (PANEL - 1)) // PANEL or u.dtype is not w.dtype:
+    whole = (blocks * chain, places) == (w.shape[1], 16) and panel in (PANEL, ACROSS)
+    if not whole or panels != (w.shape[0] + (panel - 1)) // panel or u.dtype is not w.dtype:
         shape_error(f"winograd_convolution: {u.type} are not the weights {w.type}", inputs)
     return found
 
@@ -159,4 +176,5 @@ WINOGRAD = REGISTRY.add(
 def by_winograd(node: Tensor) -> Tensor:
     """A contraction of windows by constant weights, as this op."""
     v, w = node.inputs
-    return WINOGRAD(v, w, transformed(w), spec=node.attr("spec"))
+    panel = panel_of(int(w.shape[0]), *node.shape[2:])
+    return WINOGRAD(v, w, transformed(w, panel), spec=node.attr("spec"))

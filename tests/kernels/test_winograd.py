@@ -12,12 +12,13 @@ import pytest
 import graphc
 import graphc.nn
 from graphc import compiler
+from graphc.base.dims import Size
 from graphc.base.dtypes import Array
 from graphc.base.target import Target
 from graphc.ir.graph import Graph
 from graphc.kernels.winograd_cpu import WinogradTemplate
 from graphc.kernels.winograd_problem import Blocks
-from graphc.ops.winograd import WINOGRAD, chain_of
+from graphc.ops.winograd import ACROSS, PANEL, WINOGRAD, chain_of, panel_of
 from graphc.passes.pipeline import optimize
 from graphc.rewrite.rules import convolution
 from graphc.rewrite.trace import Trace
@@ -51,13 +52,16 @@ CASES = {
     "blocks of channels": Case(144, 16, 5, 6),
     "blocks of tiles": Case(2, 8, 13, 90),
     "many rows in a step": Case(2, 16, 60, 4, batch=3),
+    "vectors across results": Case(3, 64, 13, 13),
+    "across, no zeros": Case(8, 96, 8, 14, (0, 0), (0, 0), batch=2),
+    "across, blocks of channels": Case(80, 64, 5, 14),
 }
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small convolutions are computed so too."""
-    for name in ("CHANNELS", "RESULTS", "TILES", "WORK", "ELEMENTS"):
+    for name in ("CHANNELS", "RESULTS", "TILES", "WORK", "ELEMENTS", "FEW"):
         monkeypatch.setattr(convolution, name, 1)
 
 
@@ -166,7 +170,10 @@ SPECIAL = {
 
 @pytest.mark.parametrize("share", [0.01, 0.3])
 @pytest.mark.parametrize("special", SPECIAL)
-@pytest.mark.parametrize("name", ["a tile that is cut off", "rows share their ends", "no zeros"])
+@pytest.mark.parametrize(
+    "name",
+    ["a tile that is cut off", "rows share their ends", "no zeros", "vectors across results"],
+)
 def test_the_same_infinities_and_nan(name: str, special: str, share: float) -> None:
     case = CASES[name]
     weights = _weights(case) * np.float32(0.02)
@@ -207,6 +214,8 @@ PARTS = {
         Blocks(3, 2, (8, 2)),
         Blocks(1, 1, (8, 3)),
     ),
+    "vectors across results": tuple(Blocks(n, 1, (7, 2)) for n in (1, 2, 7)),
+    "across, blocks of channels": (Blocks(1, 1, (4, 2)), Blocks(2, 1, (3, 2))),
 }
 
 
@@ -222,8 +231,9 @@ def test_blocks_do_not_change_bits(monkeypatch: pytest.MonkeyPatch, name: str) -
 
 
 @pytest.mark.parametrize("target", RUNNABLE, ids=lambda t: t.name)
-def test_every_target(target: Target) -> None:
-    case = CASES["a tile that is cut off"]
+@pytest.mark.parametrize("name", ["a tile that is cut off", "vectors across results"])
+def test_every_target(target: Target, name: str) -> None:
+    case = CASES[name]
     graph = _graph(case, _weights(case))
     arrays = _arrays(graph, case)
     got = _compiled(graph, target=target)(arrays)["out"]
@@ -234,8 +244,9 @@ def test_every_target(target: Target) -> None:
         np.testing.assert_allclose(got, expected, rtol=0, atol=2e-5)
 
 
-def test_batches_that_run_time_knows() -> None:
-    case = CASES["many rows in a step"]
+@pytest.mark.parametrize("name", ["many rows in a step", "across, no zeros"])
+def test_batches_that_run_time_knows(name: str) -> None:
+    case = CASES[name]
     weights = _weights(case)
     known, graph = _graph(case, weights), _graph(case, weights, batch=graphc.Dim("n"))
     arrays = _arrays(known, case)
@@ -244,7 +255,9 @@ def test_batches_that_run_time_knows() -> None:
 
 
 @pytest.mark.parametrize("spoilt", [False, True])
-@pytest.mark.parametrize("name", ["a tile that is cut off", "rows share their ends"])
+@pytest.mark.parametrize(
+    "name", ["a tile that is cut off", "rows share their ends", "vectors across results"]
+)
 def test_loops_mean_what_runs(name: str, spoilt: bool) -> None:
     case = replace(CASES[name], batch=1)
     graph = _graph(case, _weights(case))
@@ -277,7 +290,8 @@ def test_blocks_of_channels_are_equal(channels: int, chain: int | None) -> None:
         ((256, 256, 14, 14), True),
         ((64, 256, 13, 13), True),
         ((128, 32, 14, 14), True),
-        ((48, 192, 13, 13), False),
+        ((48, 192, 13, 13), True),
+        ((16, 48, 14, 14), False),
         ((512, 512, 7, 7), False),
         ((64, 100, 56, 56), False),
         ((3, 64, 224, 224), False),
@@ -306,3 +320,19 @@ def test_what_stays() -> None:
     for one in kept:
         optimized = optimize(Graph.build([], [("out", one)], (), "conv", {}))
         assert not any(n.op is WINOGRAD for n in optimized.nodes)
+
+
+@pytest.mark.parametrize(
+    ("results", "height", "width", "panel"),
+    [
+        (64, 13, 13, ACROSS),
+        (256, 14, 14, ACROSS),
+        (32, 14, 14, PANEL),  # one panel
+        (80, 14, 14, PANEL),  # no multiple of a panel
+        (64, 16, 16, PANEL),  # tiles fill vectors
+        (64, 30, 9, PANEL),  # short rows of tiles
+        (64, graphc.Dim("h"), 13, PANEL),
+    ],
+)
+def test_vectors_run_across_results(results: int, height: Size, width: Size, panel: int) -> None:
+    assert panel_of(results, height, width) == panel

@@ -18,13 +18,13 @@ from graphc.base.dtypes import float32
 from graphc.ir.node import Tensor
 from graphc.ops.contraction import tidy
 from graphc.ops.families import Constant
-from graphc.ops.winograd import PANEL, SPEC, by_winograd, chain_of
+from graphc.ops.winograd import ACROSS, PANEL, SPEC, by_winograd, chain_of, panel_of
 from graphc.rewrite.pattern import ROUNDING, node_rule, rules_of
 
 ULPS = 1.0
 # Channels, results, tiles, products of all three, and of channels and tiles, from which it is
-# faster (measured).
-CHANNELS, RESULTS, TILES, WORK, ELEMENTS = 16, 32, 48, 200_000, 3000
+# faster; the products of all three where vectors run across results (measured).
+CHANNELS, RESULTS, TILES, WORK, ELEMENTS, FEW = 16, 32, 48, 200_000, 3000, 50_000
 
 
 @node_rule("einsum", cls=ROUNDING, ulps=ULPS, accepts=lambda _, below: "windows" in below)
@@ -52,6 +52,8 @@ def pays(channels: Size, results: Size, height: Size, width: Size) -> bool:
         return False
     tiles = -(-height // 2) * -(-width // 2)
     elements = tiles * channels
+    if panel_of(results, height, width) == ACROSS:
+        return tiles >= TILES and elements * results >= FEW
     return tiles >= TILES and elements >= ELEMENTS and elements * results >= WORK
 
 
