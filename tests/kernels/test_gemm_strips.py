@@ -13,8 +13,11 @@ from graphc.base.dims import evaluate
 from graphc.base.dtypes import Array
 from graphc.base.target import Target
 from graphc.ir.graph import Graph
+from graphc.kernels import gemm_strips
 from graphc.kernels.gemm_strips import Strips, StripTemplate
 from graphc.loops.interpret import interpret
+from graphc.loops.nodes import Prefetch
+from graphc.loops.walk import statements
 from graphc.lower.template import KernelTemplate
 from tests.conformance.running import HOST, RUNNABLE, Compiled
 
@@ -138,6 +141,33 @@ def test_loops_mean_what_runs(monkeypatch: pytest.MonkeyPatch, name: str, unknow
         views[buffer.name] = source.reshape([evaluate(d, known) for d in buffer.shape])
     assert interpret(lowered.kernel, views, known) == 0
     np.testing.assert_allclose(out, strips(shaped)["out"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("unknown", ["", "m"])
+def test_large_operands_are_asked_for_ahead(monkeypatch: pytest.MonkeyPatch, unknown: str) -> None:
+    spec, sizes = "mk,kn->mn", {"m": 20, "k": 530, "n": 75}
+    graph, arrays = _graph(spec, sizes, unknown, "float32")
+    feeds = dict(zip("xy", arrays, strict=True))
+    small = _compiled(monkeypatch, graph, CHOICES["small"])
+    monkeypatch.setattr(gemm_strips, "AHEAD_BYTES", 0)
+    large = _compiled(monkeypatch, graph, CHOICES["small"])
+    (lowered,) = large.compilation.lowered.kernels
+    assert "prefetch" not in small.compilation.stage("loops")
+    asked = [s for s in statements(lowered.kernel.body) if isinstance(s, Prefetch)]
+    (y,) = {s.buffer for s in asked}
+    assert len(asked) == 3 and y.name == "y", "lines of 32 columns that begin anywhere"
+    np.testing.assert_array_equal(large(feeds)["out"], small(feeds)["out"], strict=True)
+
+
+def test_what_is_not_asked_for_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gemm_strips, "AHEAD_BYTES", 0)
+    one_panel = "mk,kn->mn", {"m": 20, "k": 200, "n": 75}
+    unknown = "mk,kn->mn", {"m": 20, "k": 530, "n": 75}
+    for (spec, sizes), letters in ((one_panel, ""), (unknown, "kn")):
+        graph, _ = _graph(spec, sizes, letters, "float32")
+        compiled = _compiled(monkeypatch, graph, CHOICES["small"])
+        assert "b_block" in compiled.compilation.stage("loops")
+        assert "prefetch" not in compiled.compilation.stage("loops")
 
 
 def test_which_products_are_taken() -> None:
