@@ -34,6 +34,7 @@ from graphc.loops.nodes import (
 from graphc.loops.walk import expressions, map_values, statements, substitute, with_body
 
 _AFFINE = frozenset(("add", "sub", "mul"))
+_NAMED = _AFFINE | {"floordiv", "mod"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +128,10 @@ def _is_safe(kernel: Kernel, source: Buffer, result: Buffer) -> bool:
     same = source.shape == result.shape and source.dtype is result.dtype
     if not same or any(source is o for o in kernel.outputs):
         return False
+    names = {s.var: s.value for s in statements(kernel.body) if isinstance(s, Let)}
     for body in _bodies(kernel.body):
         stored = {s.indices for s in body if isinstance(s, Store) and s.buffer is result}
-        if not all(_is_affine(index) for indices in stored for index in indices):
+        if not all(_is_affine(index, names) for indices in stored for index in indices):
             return False
         for statement in body:
             plain = isinstance(statement, Store | Let)
@@ -140,15 +142,18 @@ def _is_safe(kernel: Kernel, source: Buffer, result: Buffer) -> bool:
     return True
 
 
-def _is_affine(index: Expr) -> bool:
-    # A minimum or a remainder could make two iterations store one element.
-    stack = [index]
+def _is_affine(index: Expr, names: Mapping[Var, Expr]) -> bool:
+    # A minimum or a remainder could make two iterations store one element. Names of the places of a
+    # step are quotients and remainders, which differ in one of them.
+    stack = [(index, _AFFINE)]
     while stack:
-        node = stack.pop()
+        node, allowed = stack.pop()
         if isinstance(node, Op):
-            if node.name not in _AFFINE:
+            if node.name not in allowed:
                 return False
-            stack.extend(node.args)
+            stack.extend((arg, allowed) for arg in node.args)
+        elif isinstance(node, Var) and node in names:
+            stack.append((names[node], _NAMED))
         elif not isinstance(node, Const | Var | SizeOf):
             return False
     return True

@@ -30,6 +30,7 @@ from graphc.loops.nodes import (
     size,
 )
 from graphc.lower.accumulate import Accumulation
+from graphc.lower.edges import effective
 from graphc.lower.kernel_builder import KernelBuilder, LoweredKernel, Temporary, spread
 from graphc.lower.regions import Region
 from graphc.lower.to_loops import (
@@ -117,7 +118,8 @@ def _row(
     inner = region.domain[-1]
     width = policy.lanes(widest(region), inner)
     column, block = builder.variable("j"), builder.variable("b")
-    cover = policy.whole_vectors(inner, width) if _is_short_windows(region) else None
+    short = _is_short_windows(region) and not _reads_elements(region)
+    cover = policy.whole_vectors(inner, width) if short else None
     if cover is None:
         body, work = _column(region, builder, (*outer, column), reduce)
         groups = policy.interleave(inner, width)
@@ -138,6 +140,20 @@ def _is_short_windows(region: Region) -> bool:
     reductions = [n for n in region.nodes if isinstance(n.op.form, Reduction)]
     counts = [product(n.inputs[0].shape[a] for a in n.attr("axes")) for n in reductions]
     return all(isinstance(c, int) and c <= policy.SHORT_WINDOW for c in counts)
+
+
+def _reads_elements(region: Region) -> bool:
+    """Whether results read elements of a tensor of as many: the result may lie where that one did
+    (an update of a variable in a library), so that nothing can be computed again.
+    """
+    inside = {id(n) for n in region.nodes}
+    count = product(region.domain)
+    return any(
+        id(i) not in inside and product(i.shape) == count
+        for n in region.nodes
+        if not isinstance(n.op.form, Reduction) and effective(n.shape) == region.domain
+        for i in n.inputs
+    )
 
 
 def _over(column: Var, extent: Expr, body: list[Stmt], width: int, groups: int) -> For:

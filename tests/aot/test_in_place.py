@@ -58,6 +58,13 @@ def own_and_product() -> Updates:
     return {a: a - 0.1 * (b @ b.T), b: b + 1}
 
 
+def short_sums() -> Updates:
+    """Rows that fill no whole vectors, whose results could be computed twice if they lay apart."""
+    (w,) = variables(1, (3, 20))
+    g = graphc.variable(np.linspace(-1, 1, 480).reshape(8, 3, 20), name="g")
+    return {w: w * 2 - graphc.sum(g, axis=0)}
+
+
 def scalar_and_rows() -> Updates:
     """A counter that scales an array in the same step."""
     counter = graphc.variable(np.float64(1), name="counter")
@@ -74,6 +81,7 @@ CASES: list[tuple[Callable[[], Updates], set[int]]] = [
     (product, set()),
     (own_and_product, {0, 1}),
     (scalar_and_rows, {1}),
+    (short_sums, {0}),
 ]
 
 
@@ -119,9 +127,26 @@ def test_other_elements_forbid_it(more: str) -> None:
     assert name not in updates_in_place([program], [0, 1])
 
 
+def test_what_is_stored_twice_forbids_it() -> None:
+    kernel = parse_kernel("""
+kernel step(in %m: f64[40], out %m2: f64[40]) work(48) {
+  for b in 2 {
+    let start: i64 = minimum(b * 32, 8)
+    for i in 32 vector(8, 1) {
+      %m2[start + i] = %m[start + i] * 0.5:f64
+    }
+  }
+}
+""")
+    args = (BufferRef("variable", 0), BufferRef("update", 0))
+    program = Program((), {"variable": 1, "update": 1}, (Launch(kernel, args),))
+    assert updates_in_place([program], [0]) == frozenset()
+
+
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler (cc) to link a library with")
 @pytest.mark.parametrize(
-    "declare", [shared, shifted, total, swapped, product, own_and_product, scalar_and_rows]
+    "declare",
+    [shared, shifted, total, swapped, product, own_and_product, scalar_and_rows, short_sums],
 )
 def test_results_are_those_of_the_session(declare: Callable[[], Updates], tmp_path: Path) -> None:
     updates = declare()
