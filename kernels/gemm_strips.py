@@ -158,7 +158,9 @@ class StripTemplate:
         """Sizes for the machine."""
         region, found = problem
         assert region.contraction is not None, "matched"
-        yield self.strips or strips_for(found, region.contraction, target)
+        ops = [node.op.name for node in region.nodes]
+        cheap = len(ops) <= AT_ONCE and not policy.DEAR.intersection(ops)
+        yield self.strips or strips_for(found, region.contraction, target, cheap)
 
     def build(
         self, problem: tuple[Region, Problem], config: Strips, builder: KernelBuilder
@@ -168,8 +170,10 @@ class StripTemplate:
         return strip_product(ContractionPlan.of(region, builder), found, config)
 
 
-def strips_for(problem: Problem, node: Tensor, target: Target) -> Strips:
-    """The sizes of blocks and tiles for a machine."""
+def strips_for(problem: Problem, node: Tensor, target: Target, cheap: bool = False) -> Strips:
+    """The sizes of blocks and tiles for a machine. cheap: the work on results, which each vector of
+    one row has code of its own for.
+    """
     width = policy.VECTOR_BYTES // node.dtype.compute.itemsize
     budget = max(2, target.registers * target.register_bytes // policy.VECTOR_BYTES * 3 // 4)
     vectors = 2 if budget >= 16 else 1
@@ -188,6 +192,11 @@ def strips_for(problem: Problem, node: Tensor, target: Target) -> Strips:
     if isinstance(strips, int) and isinstance(columns, int):
         across = up(-(-columns // max(strips, STEPS)), panel)
         strips = count(columns, across)
+    if rows == 1 and cheap and isinstance(columns, int):
+        run = min(ACCUMULATORS, budget * 2 // 3) * width
+        strips = max(-(-columns // run), min(STEPS, columns // (single * width)))
+        across = up(-(-columns // strips), width)
+        single = across // width
     tall = ROWS if not isinstance(strips, int) or strips >= STEPS else FEW_ROWS
     if isinstance(rows, int):
         tall = -(-rows // -(-rows // tall))
@@ -299,7 +308,23 @@ class StripLoops:
 
     # -- one row --------------------------------------------------------------------------------
     def _one_row(self) -> list[Stmt]:
-        """Columns of the one row that there is."""
+        """Columns of the one row that there is. Where the vectors of a step are all in flight, the
+        last step, of fewer columns, has as many as fill it.
+        """
+        strips, columns = self.strips, self.problem.size(self.problem.columns)
+        if not isinstance(columns, int) or strips.columns > strips.width * strips.single:
+            return [self._row_of(self.columns, strips.single)]
+        left = columns % strips.columns
+        whole = (self._row_of(const(strips.columns), strips.single),)
+        if left == 0:
+            return list(whole)
+        last = self._row_of(const(left), max(1, left // strips.width))
+        if columns < strips.columns:
+            return [last]
+        return [If(EXPR.op("ge", self.columns, const(strips.columns)), whole, (last,))]
+
+    def _row_of(self, columns: Expr, interleave: int) -> Stmt:
+        """So many columns of the one row, so many vectors at once."""
         dtype, combine = self.plan.dtype, self.plan.combine
         total = Accumulators((self.builder.variable("total", dtype),), total_of(dtype))
         chain = Accumulators((self.builder.variable("acc", dtype),), combine)
@@ -313,8 +338,7 @@ class StripLoops:
         panel = [chain, For(k, self._deep(block), tuple(inside)), Accumulate(total, chain.vars)]
         body: list[Stmt] = [total, *self._over_panels(block, leading, panel)]
         self._stored(self.first_row, column, total.vars[0], body)
-        strips = self.strips
-        return [For(column, self.columns, tuple(body), "vector", strips.width, strips.single)]
+        return For(column, columns, tuple(body), "vector", self.strips.width, interleave)
 
     # -- tiles ----------------------------------------------------------------------------------
     def _blocked(self) -> list[Stmt]:
