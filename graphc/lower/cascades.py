@@ -113,10 +113,11 @@ class _RegionGraph:
         self.readers: dict[int, dict[int, Region]] = {r.number: {} for r in regions}
         for region in regions:
             found = self.reads[region.number] = {}
+            inside = set(map(id, region.nodes))
             for node in region.nodes:
                 for edge in partitioner.edges[id(node)]:
                     producer = partitioner.home.get(id(edge.producer))
-                    if producer is not None and producer is not region:
+                    if producer is not None and id(edge.producer) not in inside:
                         found[producer.number] = producer
                         self.readers[producer.number][region.number] = region
 

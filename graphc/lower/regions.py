@@ -4,7 +4,8 @@ One pass over the nodes, users before producers. A node joins the region of its 
 them reads it at their own element or row (an exact edge), so nothing is computed twice and nothing
 is stored in between. A node that other regions read as well (or that is an output) joins one of
 them as a further output of that region when no path leaves and re-enters it. Everything else starts
-a region of its own. Linear in nodes and edges.
+a region of its own, but for cheap ones that each of their regions computes (see `again`). Linear in
+nodes and edges.
 
 Kinds of region:
 - map: every node has the region's domain (or a row prefix of it); any loop order.
@@ -32,6 +33,7 @@ from typing import NamedTuple
 from graphc.base.dims import Shape, product
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, Tensor
+from graphc.lower.again import computed_again
 from graphc.lower.dynamic import Phases
 from graphc.lower.edges import (
     MAX_VIEW_DEPTH,
@@ -137,9 +139,10 @@ class Partitioner:
         self.max_ops = max_ops
         self.roots = set(map(id, roots))
         self.stored: set[int] = {*map(id, forced), *self.roots, *joins.nodes}
+        self.again = computed_again(graph)
         self.called_often = _called_often(graph) if merges_calls else frozenset()
         self.regions: list[Region] = []
-        self.home: dict[int, Region] = {}
+        self.home: dict[int, Region] = {}  # of a node in several regions: one of them
         self.align: dict[int, int] = {}
         self.uses: dict[int, list[_Use]] = {}
         self.finder = EdgeFinder(self.is_producer)
@@ -184,7 +187,6 @@ class Partitioner:
             if not uses and id(node) not in self.stored:
                 continue  # only views of it were declared and none is used
             self._place(node, uses)
-            self._register_edges(node)
         for region in self.regions:
             region.nodes.reverse()
         order = run_order(self._tasks(), self._sizes())
@@ -219,6 +221,10 @@ class Partitioner:
     # -- one node ---------------------------------------------------------------------------------
     def _place(self, node: Tensor, uses: list[_Use]) -> None:
         users = {u.region.number: u.region for u in uses}
+        if self._joins_all(node, uses):
+            for target in users.values():
+                self._join(node, target, [u for u in uses if u.region is target], [], False)
+            return
         stored = id(node) in self.stored
         joined = id(node) in self.joins.nodes
         for number in () if joined else sorted(users, reverse=True)[:4]:
@@ -232,6 +238,15 @@ class Partitioner:
             if target.kind != "control":  # nothing ever joins it
                 target.reasons.append(f"{node.op.name} is kept out: {reason}")
         self._start(node, list(users.values()))
+
+    def _joins_all(self, node: Tensor, uses: list[_Use]) -> bool:
+        """Whether each region that reads the node may compute it by itself."""
+        if id(node) not in self.again or id(node) in self.stored:
+            return False
+        targets = {u.region.number: u.region for u in uses}.values()
+        return len(targets) > 1 and not any(
+            self._refusal(node, t, [u for u in uses if u.region is t], [], False) for t in targets
+        )
 
     def _control(self, node: Node, results: list[Tensor]) -> None:
         """A region of its own for the results of a node, or that of the call after it; they come
@@ -294,6 +309,7 @@ class Partitioner:
         elif id(node) in self.joins.nodes:
             region.kind = "joined"
         self._add(node, region, len(region.domain), users, True)
+        self._register_edges(node, region, len(region.domain))
 
     def _join(
         self, node: Tensor, target: Region, uses: list[_Use], others: list[Region], store: bool
@@ -315,22 +331,21 @@ class Partitioner:
             f"{node.op.name} {node.type} joins" + (" and is stored for others" if others else "")
         )
         self._add(node, target, align, others, store)
+        self._register_edges(node, target, align)
 
     def _add(
         self, node: Tensor, region: Region, align: int, others: list[Region], store: bool
     ) -> None:
         region.nodes.append(node)
         self.home[id(node)] = region
-        self.align[id(node)] = align
+        self.align[id(node)] = min(align, self.align.get(id(node), align))
         if store:
             region.outputs.append(node)
         for other in others:
             region.reach |= other.reach | (1 << other.number)
             other.has_producers = True
 
-    def _register_edges(self, node: Tensor) -> None:
-        region = self.home[id(node)]
-        align = self.align[id(node)]
+    def _register_edges(self, node: Tensor, region: Region, align: int) -> None:
         if isinstance(node.op.form, Reduction):
             align = min(align, _leading_kept(node))
         found = self.edges[id(node)] = self.finder.edges(node)
