@@ -74,8 +74,9 @@ COLUMN_GROUP = COLUMN_PART * COLUMN_CHAINS[2]
 # are summed. Short chains overlap with those of neighbouring blocks by themselves, and a lower tile
 # is less code to generate. Measured on 100,000 rows: 4 x 32 takes 1.7 ns with 2 rows, 1.9 with 4;
 # 16 x 16 takes 4.4 ns with 2 rows, 3.4 with 4. Of 4096 rows, 5 x 7 written out takes 1.05 ns with 1
-# row, 0.85 with 2; of 1000 rows, 100 x 10 takes 13 ns with 4 rows, 10 with more.
-SMALL_TILES, SMALL_SUMMED = ((128, 2), (1024, 4)), 16
+# row, 0.85 with 2, which is given up: a graph of 1,000 mixed nodes, with many products of 8 x 8,
+# took a third longer to compile. Of 1000 rows, 100 x 10 takes 13 ns with 4 rows, 10 with more.
+SMALL_TILES, SMALL_SUMMED = ((64, 1), (128, 2), (1024, 4)), 16
 SMALL_PANEL = SMALL_TILES[-1][0]
 # Loops over so few summed elements are written out, as long as a tile has no more of them.
 SUMMED_UNROLLED, TILE_UNROLLED = 8, 32
