@@ -20,11 +20,9 @@ from __future__ import annotations
 from graphc.base.dims import Size, product
 from graphc.kernels.gemm_problem import up
 from graphc.kernels.turned_results import Turned, rest_zeros
-from graphc.kernels.winograd_image import TWO, Image, sum_of, sums
+from graphc.kernels.winograd_image import TWO, Image
 from graphc.kernels.winograd_problem import LANES, PLACES, Blocks, Winograd
 from graphc.loops.build import (
-    EXPR,
-    FALSE,
     ONE,
     ZERO,
     iadd,
@@ -33,7 +31,6 @@ from graphc.loops.build import (
     imod,
     imul,
     isub,
-    literal,
 )
 from graphc.loops.index_math import unflatten
 from graphc.loops.nodes import (
@@ -42,13 +39,11 @@ from graphc.loops.nodes import (
     Alloc,
     Expr,
     For,
-    If,
     Prefetch,
     Stmt,
     Store,
     const,
     load,
-    select,
     size,
 )
 from graphc.lower.chains import combine_for
@@ -187,7 +182,6 @@ class _Across(Image):
         c = iadd(imul(outer, const(short)), inner)
         columns = [iadd(const(v * LANES), lane) for v in range(self.wide)]
         weights = [load(self.weights, (block, place, self.panel, c, j)) for j in columns]
-        follows = FALSE if problem.blocks == 1 else EXPR.op("gt", block, ZERO)
         chains = combine_for(self.dtype)
         before: list[Stmt] = []
         inside: list[Stmt] = []
@@ -201,11 +195,7 @@ class _Across(Image):
                 before.append(acc)
                 inside.append(Accumulate(acc, (element, weight)))
                 at = (place, tile, j)
-                total: Expr = acc.vars[0]
-                if follows is not FALSE:
-                    earlier = load(self.m, at, follows, literal(-0.0, self.dtype))
-                    total = EXPR.add(earlier, total)
-                after.append(Store(self.m, at, total))
+                after.append(Store(self.m, at, self._added(self.m, at, acc.vars[0], block)))
         summed = For(inner, const(short), tuple(inside))
         ahead = self._ahead(turn, row, outer, short, start)
         loop = For(outer, const(chain // short), (*ahead, summed))
@@ -242,46 +232,30 @@ class _Across(Image):
         column = isub(const(problem.columns - 1), turn)
         tile = iadd(imul(row, const(problem.columns)), column)
         body: list[Stmt] = []
-        half: list[list[Expr]] = []
         j = iadd(imul(v, const(LANES)), lane)
-        for k in range(4):
-            m: list[Expr] = [load(self.m, (const(4 * a + k), tile, j)) for a in range(4)]
-            half.append([self.builder.let("m", e, body) for e in sums(m)])
-        results: list[Expr] = []
-        for a in (0, 1):
-            line = [self.builder.let("y", e, body) for e in sums([half[k][a] for k in range(4)])]
-            results += line
-            for b, y in enumerate(line):
-                above = imul(iadd(imul(row, TWO), const(a)), const(problem.width))
-                pixel = iadd(above, imul(column, TWO), const(b))
-                body.append(Store(self.y, (v, iadd(imul(pixel, const(LANES)), lane)), y))
-        total = EXPR.add(EXPR.add(results[0], results[1]), EXPR.add(results[2], results[3]))
-        zero = EXPR.mul(total, literal(0, self.dtype))
-        flag = Accumulators((self.builder.variable("flag", self.dtype),), sum_of(self.dtype))
-        each = For(turn, const(problem.columns), (*body, Accumulate(flag, (zero,))))
+        results = self._results(self.m, lambda place: (const(place), tile, j), body)
+        for k, y in enumerate(results):
+            above = imul(iadd(imul(row, TWO), const(k // 2)), const(problem.width))
+            pixel = iadd(above, imul(column, TWO), const(k % 2))
+            body.append(Store(self.y, (v, iadd(imul(pixel, const(LANES)), lane)), y))
+        flag, add = self._flag(results)
+        each = For(turn, const(problem.columns), (*body, add))
         rows = For(row, self.count, (each,))
         kept = Store(self.found, (j,), flag.vars[0])
         along = For(lane, const(LANES), (flag, rows, kept), "vector", LANES)
         return [For(v, const(self.wide), (along,))]
 
     def _made_finite(self) -> list[Stmt]:
-        """Where a result is not finite: the sum of products itself (`winograd_loops`)."""
+        """Where a result is not finite: the sum of products itself."""
         problem = self.problem
-        u, flag = self._variable("u"), self.builder.variable("flag", self.dtype)
-        total = Accumulators((flag,), sum_of(self.dtype))
-        added = Accumulate(total, (load(self.found, (u,)),))
-        look = For(u, const(problem.panel), (added,), "vector", LANES)
         v, y, x, lane = (self._variable(name) for name in "vyxj")
         pixel = iadd(imul(y, const(problem.width)), x)
         at = (v, iadd(imul(pixel, const(LANES)), lane))
         result = iadd(imul(self.panel, const(problem.panel)), imul(v, const(LANES)), lane)
-        inside: list[Stmt] = []
-        known = self.builder.let("y", load(self.y, at), inside)
         line = iadd(imul(self.first, TWO), y)
         letters = dict(zip(self.plan.out, (self.number, result, line, x), strict=True))
-        exact = self._sum(letters, inside)
-        inside.append(Store(self.y, at, select(EXPR.op("isfinite", known), known, exact)))
+        inside = self._made_finite_at(self.y, at, letters)
         along = For(lane, const(LANES), tuple(inside), "vector", LANES)
         lines = For(y, self.lines, (For(x, const(problem.width), (along,)),))
-        spoilt = EXPR.op("bit_not", EXPR.op("isfinite", flag))
-        return [total, look, If(spoilt, (For(v, const(self.wide), (lines,)),))]
+        each = For(v, const(self.wide), (lines,))
+        return self._where_spoilt(self.found, const(problem.panel), each)

@@ -12,7 +12,17 @@ from collections.abc import Callable
 from graphc.base.dtypes import DType
 from graphc.kernels.gemm_problem import up
 from graphc.kernels.winograd_problem import LANES, Winograd
-from graphc.loops.build import EXPR, ZERO, combine, iadd, imul, isub, literal, within
+from graphc.loops.build import (
+    EXPR,
+    FALSE,
+    ZERO,
+    combine,
+    iadd,
+    imul,
+    isub,
+    literal,
+    within,
+)
 from graphc.loops.nodes import (
     Accumulate,
     Accumulators,
@@ -26,6 +36,7 @@ from graphc.loops.nodes import (
     Var,
     const,
     load,
+    select,
     size,
 )
 from graphc.lower.chains import total_of
@@ -117,6 +128,50 @@ class Image:
             for column, value in enumerate(differences([half[k][row] for k in range(4)])):
                 body.append(Store(v, place(4 * row + column, u), value))
         return [self._along(vector, lane, body)]
+
+    def _added(self, m: Buffer, at: Place, chain: Expr, block: Expr) -> Expr:
+        """The blocks of channels so far: the first one as it is, the others added to M."""
+        follows = FALSE if self.problem.blocks == 1 else EXPR.op("gt", block, ZERO)
+        if follows is FALSE:
+            return chain
+        return EXPR.add(load(m, at, follows, literal(-0.0, self.dtype)), chain)
+
+    def _results(self, m: Buffer, at: Callable[[int], Place], body: list[Stmt]) -> list[Expr]:
+        """A' M A of a tile, its two lines one after the other; `at` says where M has a place."""
+        half: list[list[Expr]] = []
+        for column in range(4):
+            values: list[Expr] = [load(m, at(4 * row + column)) for row in range(4)]
+            half.append([self.builder.let("m", e, body) for e in sums(values)])
+        found: list[Expr] = []
+        for a in (0, 1):
+            line = sums([half[k][a] for k in range(4)])
+            found += [self.builder.let("y", e, body) for e in line]
+        return found
+
+    def _flag(self, results: list[Expr]) -> tuple[Accumulators, Stmt]:
+        """A sum, and what adds to it: a zero where all results are finite, NaN otherwise."""
+        a, b, c, e = results
+        zero = EXPR.mul(EXPR.add(EXPR.add(a, b), EXPR.add(c, e)), literal(0, self.dtype))
+        flag = Accumulators((self.builder.variable("flag", self.dtype),), sum_of(self.dtype))
+        return flag, Accumulate(flag, (zero,))
+
+    def _where_spoilt(self, found: Buffer, length: Expr, again: Stmt) -> list[Stmt]:
+        """What runs again where a flag of so many is not zero. An infinity or a NaN of an element,
+        and an overflow of a transform, end in these results and in no others.
+        """
+        u, flag = self._variable("u"), self.builder.variable("flag", self.dtype)
+        total = Accumulators((flag,), sum_of(self.dtype))
+        look = For(u, length, (Accumulate(total, (load(found, (u,)),)),), "vector", LANES)
+        spoilt = EXPR.op("bit_not", EXPR.op("isfinite", flag))
+        return [total, look, If(spoilt, (again,))]
+
+    def _made_finite_at(self, y: Buffer, place: Place, at: dict[str, Expr]) -> list[Stmt]:
+        """A result in Y, replaced by its sum of products where it is not finite."""
+        body: list[Stmt] = []
+        known = self.builder.let("y", load(y, place), body)
+        exact = self._sum(at, body)
+        body.append(Store(y, place, select(EXPR.op("isfinite", known), known, exact)))
+        return body
 
     def _sum(self, at: dict[str, Expr], body: list[Stmt]) -> Expr:
         """A result in the order of `contraction`."""

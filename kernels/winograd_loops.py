@@ -13,11 +13,10 @@ for images, blocks of tiles, groups of panels of results      parallel
 from __future__ import annotations
 
 from graphc.base.dims import product
-from graphc.kernels.winograd_image import TWO, Image, sum_of, sums
+from graphc.kernels.winograd_image import TWO, Image
 from graphc.kernels.winograd_problem import LANES, PLACES, Blocks, Winograd
 from graphc.loops.build import (
     EXPR,
-    FALSE,
     ONE,
     ZERO,
     iadd,
@@ -27,7 +26,6 @@ from graphc.loops.build import (
     imod,
     imul,
     isub,
-    literal,
 )
 from graphc.loops.index_math import unflatten
 from graphc.loops.nodes import (
@@ -206,7 +204,7 @@ class _Kernel(Image):
                 acc = Accumulators((self.builder.variable("acc", self.dtype),), chains)
                 before.append(acc)
                 inside.append(Accumulate(acc, (value, weight)))
-                total = self._added((place, result, u), acc.vars[0], block)
+                total = self._added(self.m, (place, result, u), acc.vars[0], block)
                 after.append(Store(self.m, (place, result, u), total))
         for variable, extent in reversed(loops[1:]):
             inside = [For(variable, const(extent), tuple(inside))]
@@ -228,54 +226,28 @@ class _Kernel(Image):
             for k in range(0, turns, apart)
         ]
 
-    def _added(self, at: tuple[Expr, ...], chain: Expr, block: Expr) -> Expr:
-        """The blocks of channels so far: the first one as it is, the others added to M."""
-        follows = FALSE if self.problem.blocks == 1 else EXPR.op("gt", block, ZERO)
-        if follows is FALSE:
-            return chain
-        return EXPR.add(load(self.m, at, follows, literal(-0.0, self.dtype)), chain)
-
     # -- Y ------------------------------------------------------------------------------------
     def _back(self, panel: Expr) -> list[Stmt]:
         """A' M A of a panel's results, and for each lane a zero where all of them are finite."""
         vector, lane, r = self._variable("v"), self._variable("u"), self._variable("r")
         u = iadd(imul(vector, const(LANES)), lane)
-        body: list[Stmt] = []
-        half: list[list[Expr]] = []
         result = iadd(imul(panel, const(PANEL)), r)
-        for column in range(4):
-            m: list[Expr] = [load(self.m, (const(4 * row + column), result, u)) for row in range(4)]
-            half.append([self.builder.let("m", e, body) for e in sums(m)])
-        results: list[Expr] = []
-        for a in (0, 1):
-            results += [
-                self.builder.let("y", e, body) for e in sums([half[k][a] for k in range(4)])
-            ]
+        body: list[Stmt] = []
+        results = self._results(self.m, lambda place: (const(place), result, u), body)
         body += [Store(self.y, (r, const(k), u), y) for k, y in enumerate(results)]
-        total = EXPR.add(EXPR.add(results[0], results[1]), EXPR.add(results[2], results[3]))
-        zero = EXPR.mul(total, literal(0, self.dtype))
-        flag = Accumulators((self.builder.variable("flag", self.dtype),), sum_of(self.dtype))
-        each = For(r, const(PANEL), (*body, Accumulate(flag, (zero,))))
+        flag, add = self._flag(results)
+        each = For(r, const(PANEL), (*body, add))
         return [self._along(vector, lane, [flag, each, Store(self.found, (u,), flag.vars[0])])]
 
     def _made_finite(self, panel: Expr) -> list[Stmt]:
-        """Where a result is not finite: the sum of products itself. An infinity or a NaN of an
-        element, and an overflow of a transform, end in these results and in no others.
-        """
-        u, flag = self._variable("u"), self.builder.variable("flag", self.dtype)
-        total = Accumulators((flag,), sum_of(self.dtype))
-        added = Accumulate(total, (load(self.found, (u,)),))
-        look = For(u, self._tiles(), (added,), "vector", LANES)
+        """Where a result is not finite: the sum of products itself."""
         k, r = self._variable("r"), self._variable("t")
         a, b, lane = self._variable("a"), self._variable("b"), self._variable("j")
         first, count, start = self._span(r)
         y = iadd(imul(iadd(self.row, r), TWO), a)
         x = iadd(imul(iadd(first, lane), TWO), b)
         place = (k, iadd(imul(a, TWO), b), iadd(start, lane))
-        inside: list[Stmt] = []
-        known = self.builder.let("y", load(self.y, place), inside)
-        exact = self._sum(self._letters(panel, k, y, x), inside)
-        inside.append(Store(self.y, place, select(EXPR.op("isfinite", known), known, exact)))
+        inside = self._made_finite_at(self.y, place, self._letters(panel, k, y, x))
         # A result that is cut off is none.
         kept = ifloordiv(isub(const(self.problem.width + 1), b), TWO)
         length = imax(imin(count, isub(kept, first)), ZERO)
@@ -283,8 +255,7 @@ class _Kernel(Image):
         exists = EXPR.op("lt", y, const(self.problem.height))
         body: list[Stmt] = [For(a, TWO, (If(exists, (row,)),))]
         each = For(k, const(PANEL), (For(r, const(self.rows), tuple(body)),))
-        spoilt = EXPR.op("bit_not", EXPR.op("isfinite", flag))
-        return [total, look, If(spoilt, (each,))]
+        return self._where_spoilt(self.found, self._tiles(), each)
 
     # -- results ------------------------------------------------------------------------------
     def _span(self, row: Expr) -> tuple[Expr, Expr, Expr]:
