@@ -8,7 +8,7 @@ Structurally equal kernels give equal text, whatever their names, so that a prog
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from graphc.backend.control import ControlEmitter
 from graphc.backend.fetching import fetched_ahead
@@ -49,7 +49,6 @@ from graphc.loops.nodes import (
     Intrinsic,
     Kernel,
     Let,
-    Load,
     Prefetch,
     SizeOf,
     Stmt,
@@ -90,7 +89,7 @@ class LoopEmitter(ControlEmitter):
         self.mutable = frozenset(kernel.outputs) | frozenset(
             s.buffer for s in statements(kernel.body) if isinstance(s, Alloc)
         )
-        self.ahead: Mapping[Load, int] = {}
+        self.ahead = fetched_ahead(kernel)
         self._accesses = {}
         self._repeated = {}
         self._slots = {p: k + 1 for k, p in enumerate(kernel.params)}
@@ -546,6 +545,4 @@ def emit_kernel(
 
     Internal functions it needs are added to `functions`.
     """
-    emitter = LoopEmitter(kernel, target, functions, streamed)
-    emitter.ahead = fetched_ahead(kernel)
-    return emitter.function()
+    return LoopEmitter(kernel, target, functions, streamed).function()
